@@ -13,6 +13,11 @@
 
 extern crate alloc;
 
+pub mod driver;
 pub mod graph;
+pub mod head;
 pub mod ids;
+pub mod message;
+pub mod node;
 pub mod order;
+pub mod page;

@@ -1,0 +1,400 @@
+//! Cutting runs from the ready frontier.
+
+use alloc::collections::BinaryHeap;
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+
+use super::graph::{Graph, TaskState};
+use super::{Flight, Head, ResultsMode, estimate};
+use crate::ids::{GraphId, ObjectId, RunId, WorkerId};
+use crate::message::{Run, ToNode, output};
+use crate::page;
+
+/// Runs in flight to one worker: one it executes, one that waits, so that it never waits for a wake-up.
+const MOST_FLIGHTS: usize = 3;
+
+/// Tasks of unknown duration in one run. Short at first: the first report says how long the next may be.
+const MOST_UNKNOWN: u32 = 32;
+
+/// The shortest run that is worth a frame, in ns.
+const LEAST_RUN_NS: u64 = 300_000;
+
+/// What a task of unknown duration is taken for in sums.
+pub(super) const GUESS_NS: u64 = 20_000;
+
+/// The result bytes that a run of tasks which only produce may leave behind.
+const MOST_PRODUCED: u64 = 256 << 20;
+
+struct Cut {
+    tasks: Vec<u32>,
+    outputs: Vec<u8>,
+    inputs: Vec<ObjectId>,
+    unknown: bool,
+}
+
+impl Head {
+    /// Gives work to workers that have room for it. Called once after all queued events were handled.
+    pub fn schedule(&mut self, now_ns: u64) {
+        self.ask_for_workers();
+        while self.queue.values().any(|id| self.graphs[id].has_ready()) {
+            // The worker with the least in flight first: an idle one before a second run for a busy one.
+            let Some((worker, graph)) = self.next_assignment(now_ns) else { break };
+            if !self.assign_run(now_ns, worker, graph) {
+                break;
+            }
+        }
+        self.watch_busy_workers(now_ns);
+        self.retire(now_ns);
+    }
+
+    /// How many workers at `depth` are occupied, blocked ones included.
+    fn occupied(&self, depth: u32) -> u32 {
+        self.workers.values().filter(|w| w.busy() && w.depth == depth).count() as u32
+    }
+
+    /// Which worker should get a run of which graph next, if any has room.
+    fn next_assignment(&mut self, now: u64) -> Option<(WorkerId, GraphId)> {
+        let active = self.active();
+        let ids: Vec<GraphId> = self.queue.values().copied().collect();
+        for id in ids {
+            if !self.graphs[&id].has_ready() {
+                continue;
+            }
+            self.decide_spread(now, id);
+            let graph = &self.graphs[&id];
+            let depth_free = self.occupied(graph.depth) < self.config.slots;
+            let mut best: Option<((usize, u32), WorkerId)> = None;
+            for (&worker_id, worker) in &self.workers {
+                if worker.blocked() || worker.stopping || worker.flights.len() >= MOST_FLIGHTS {
+                    continue;
+                }
+                if worker.busy() {
+                    // What follows in a busy worker is of the same depth, so that a blocked parent's child never
+                    // queues behind its parent's siblings. A run of unknown length is waited for.
+                    if worker.depth != graph.depth || worker.flights.iter().any(|f| f.unknown) {
+                        continue;
+                    }
+                } else if active >= self.config.slots || !depth_free {
+                    continue;
+                }
+                if !graph.spread && graph.home.is_some_and(|home| home != worker_id) {
+                    continue;
+                }
+                let own = graph.ready_on.get(&worker_id).is_some_and(|set| !set.is_empty());
+                if graph.ready.is_empty() && !own && worker.busy() {
+                    continue;
+                }
+                let score = (worker.flights.len(), u32::from(!own));
+                if best.is_none_or(|(found, _)| score < found) {
+                    best = Some((score, worker_id));
+                }
+            }
+            if let Some((_, worker)) = best {
+                return Some((worker, id));
+            }
+        }
+        None
+    }
+
+    /// A tiny graph is fastest on one worker. A second is woken when what remains is worth more than the wake and the
+    /// bytes to publish, or when that has been unknown for too long.
+    fn decide_spread(&mut self, now: u64, id: GraphId) {
+        let graph = &self.graphs[&id];
+        if graph.spread {
+            return;
+        }
+        let (remaining, all_known) = self.remaining_ns(graph);
+        let due = graph.spread_at.is_some_and(|at| now >= at);
+        let home_gone =
+            graph.home.is_some_and(|home| self.workers.get(&home).is_none_or(|w| w.blocked() || w.stopping));
+        let spread = (all_known && remaining > self.config.spread_ns)
+            || due
+            || home_gone
+            || self.config.results != ResultsMode::Auto;
+        let graph = self.graphs.get_mut(&id).expect("a queued graph exists");
+        if spread {
+            graph.spread = true;
+            graph.spread_at = None;
+        }
+    }
+
+    /// What the unfinished tasks of a graph take together, and whether all of it was measured.
+    fn remaining_ns(&self, graph: &Graph) -> (u64, bool) {
+        let mut sum = 0u64;
+        let mut known = true;
+        for (spec, &count) in graph.classes.iter().zip(&graph.unfinished_of) {
+            if count == 0 {
+                continue;
+            }
+            let ns = self.estimates.get(spec.fingerprint).map_or(GUESS_NS, |e| e.ns);
+            known &= self.estimates.get(spec.fingerprint).is_some();
+            sum = sum.saturating_add(ns.saturating_mul(u64::from(count)));
+        }
+        (sum, known)
+    }
+
+    fn assign_run(&mut self, now: u64, worker_id: WorkerId, id: GraphId) -> bool {
+        let alive = self.workers.values().filter(|w| !w.stopping).count() as u64;
+        let (remaining, _) = self.remaining_ns(&self.graphs[&id]);
+        let shares = if self.graphs[&id].spread { 2 * alive.min(u64::from(self.config.slots)).max(1) } else { 1 };
+        let least = LEAST_RUN_NS.min(self.config.run_ns);
+        let target = (remaining / shares).clamp(least, self.config.run_ns);
+        let keep_only = match self.config.results {
+            ResultsMode::Resident => true,
+            ResultsMode::Sealed => false,
+            ResultsMode::Auto => self.config.slots == 1 && alive == 1,
+        };
+        let seal = self.config.results == ResultsMode::Sealed;
+        let max_run = self.config.max_run.min(page::MAX_RUN_LEN);
+        let graph = self.graphs.get_mut(&id).expect("a queued graph exists");
+        let mut cut = cut_run(graph, id, worker_id, target, max_run, &self.estimates);
+        if cut.tasks.is_empty() {
+            // Only what other workers keep is ready: have some of it published.
+            return self.ask_to_publish(worker_id, id);
+        }
+        mark_outputs(graph, &mut cut, keep_only, seal, self.config.results);
+        graph.runs += 1;
+        if graph.home.is_none() {
+            graph.home = Some(worker_id);
+            if !graph.spread {
+                graph.spread_at = Some(now + self.config.spread_ns);
+            }
+        }
+        let (stamp, depth) = (graph.cuts, graph.depth);
+        let worker = self.workers.get_mut(&worker_id).expect("the chosen worker exists");
+        if !worker.busy() {
+            worker.depth = depth;
+            worker.sample_every = self.config.spread_ns;
+        }
+        let seq = worker.next_seq;
+        worker.next_seq += 1;
+        worker.flights.push_back(Flight {
+            seq,
+            graph: id,
+            cut: stamp,
+            tasks: cut.tasks.clone(),
+            outputs: cut.outputs.clone(),
+            limit: cut.tasks.len() as u32,
+            upto: 0,
+            kept: Vec::new(),
+            unknown: cut.unknown,
+            moving: false,
+        });
+        self.assign(Run {
+            id: RunId { worker: worker_id, seq },
+            graph: id,
+            tasks: cut.tasks,
+            outputs: cut.outputs,
+            inputs: cut.inputs,
+        });
+        true
+    }
+
+    /// Asks the workers that keep inputs of ready tasks to publish them for `idle`. True if something was asked.
+    fn ask_to_publish(&mut self, idle: WorkerId, id: GraphId) -> bool {
+        const AT_ONCE: u32 = 16;
+        let graph = self.graphs.get_mut(&id).expect("a queued graph exists");
+        let mut asks = Vec::new();
+        let Some((&holder, set)) = graph
+            .ready_on
+            .iter()
+            .filter(|(holder, set)| **holder != idle && !set.is_empty())
+            .max_by_key(|(_, set)| set.len())
+        else {
+            return false;
+        };
+        // The last in the order: its keeper would come to them last.
+        let take = set.len().div_ceil(2).min(AT_ONCE);
+        for _ in 0..take {
+            let set = graph.ready_on.get_mut(&holder).expect("found above");
+            let Some(position) = set.last() else { break };
+            set.remove(position);
+            let task = graph.at[position as usize];
+            graph.tasks[task as usize].state = TaskState::Waiting;
+            place_ready(graph, task, true, &mut asks);
+        }
+        self.publish(id, asks);
+        take > 0
+    }
+
+    /// Sends publish requests for objects of a graph, those not asked for yet.
+    pub(super) fn publish(&mut self, id: GraphId, asks: Vec<u32>) {
+        let seal = self.config.results == ResultsMode::Sealed;
+        for task in asks {
+            let Some(graph) = self.graphs.get_mut(&id) else { return };
+            let object = &mut graph.objects[task as usize];
+            let Some(worker) = object.resident else { continue };
+            if object.asked || object.place.is_some() {
+                continue;
+            }
+            object.asked = true;
+            let objects = Vec::from([ObjectId { graph: id, index: task }]);
+            self.to_node(ToNode::Publish { worker, objects, seal });
+        }
+    }
+}
+
+/// Puts a task without missing inputs into the ready set where it belongs, or, if what it reads is kept by several
+/// workers (or `publish` demands it), lets it wait until that is published: `asks` names what to publish.
+pub(super) fn place_ready(graph: &mut Graph, task: u32, publish: bool, asks: &mut Vec<u32>) {
+    debug_assert_eq!(graph.tasks[task as usize].missing, 0);
+    let len = graph.len();
+    let mut keeper = None;
+    let mut several = publish;
+    for &input in graph.inputs.row(task) {
+        if input < len {
+            let object = &graph.objects[input as usize];
+            if object.place.is_none() {
+                match (keeper, object.resident) {
+                    (None, found) => keeper = found,
+                    (Some(a), Some(b)) if a != b => several = true,
+                    _ => {}
+                }
+            }
+        }
+    }
+    let position = graph.position[task as usize];
+    match keeper {
+        Some(_) if several => {
+            for &input in graph.inputs.row(task) {
+                if input < len && graph.objects[input as usize].place.is_none() {
+                    asks.push(input);
+                }
+            }
+            graph.tasks[task as usize].state = TaskState::Publishing;
+        }
+        Some(worker) => {
+            graph.tasks[task as usize].state = TaskState::Ready;
+            let set = graph.ready_on.entry(worker).or_insert_with(|| super::positions::Positions::new(len));
+            set.insert(position);
+        }
+        None => {
+            graph.tasks[task as usize].state = TaskState::Ready;
+            graph.ready.insert(position);
+        }
+    }
+}
+
+/// Takes tasks in the order, and with each those that become ready through it, until their time adds up.
+fn cut_run(
+    graph: &mut Graph,
+    id: GraphId,
+    worker: WorkerId,
+    target_ns: u64,
+    max_run: u32,
+    estimates: &estimate::Estimates,
+) -> Cut {
+    graph.cuts += 1;
+    let stamp = graph.cuts;
+    let len = graph.len();
+    // Tasks that this very cut made ready. Those not taken need no undoing: they are `Waiting` still.
+    let mut fresh: BinaryHeap<Reverse<u32>> = BinaryHeap::new();
+    let mut cut = Cut { tasks: Vec::new(), outputs: Vec::new(), inputs: Vec::new(), unknown: false };
+    let mut ns = 0u64;
+    let mut unknown = 0u32;
+    let mut produced = 0u64;
+    let mut own = graph.ready_on.remove(&worker);
+    // Classes repeat from task to task; the last one's estimate is at hand.
+    let mut last_class = (u32::MAX, None);
+    while (cut.tasks.len() as u32) < max_run && ns < target_ns && unknown < MOST_UNKNOWN && produced < MOST_PRODUCED {
+        let candidates = [graph.ready.first(), own.as_ref().and_then(|set| set.first()), fresh.peek().map(|r| r.0)];
+        let Some(position) = candidates.into_iter().flatten().min() else { break };
+        if candidates[2] == Some(position) {
+            fresh.pop();
+        } else if candidates[0] == Some(position) {
+            graph.ready.remove(position);
+        } else if let Some(set) = &mut own {
+            set.remove(position);
+        }
+        let task = graph.at[position as usize];
+        let record = &mut graph.tasks[task as usize];
+        record.state = TaskState::Assigned;
+        record.cut = stamp;
+        cut.tasks.push(task);
+        let class = graph.class[task as usize];
+        if last_class.0 != class {
+            last_class = (class, estimates.get(graph.classes[class as usize].fingerprint));
+        }
+        if let Some(estimate) = last_class.1 {
+            ns += estimate.ns;
+            if graph.inputs.row(task).is_empty() {
+                produced += estimate.bytes;
+            }
+        } else {
+            unknown += 1;
+        }
+        for &input in graph.inputs.row(task) {
+            if input >= len || graph.objects[input as usize].place.is_some() {
+                let object = graph.object_id(id, input);
+                // The worker's own copy is as good.
+                let own_copy = input < len && graph.objects[input as usize].resident == Some(worker);
+                if !own_copy {
+                    cut.inputs.push(object);
+                }
+            }
+        }
+        for &next in graph.dependents.row(task) {
+            let entry = &mut graph.scratch[next as usize];
+            if entry.0 != stamp {
+                *entry = (stamp, graph.tasks[next as usize].missing);
+            }
+            entry.1 -= 1;
+            let next_task = &graph.tasks[next as usize];
+            if entry.1 == 0
+                && next_task.state == TaskState::Waiting
+                && graph.position[next as usize] < graph.admitted
+                && readable(graph, next, stamp, worker)
+            {
+                fresh.push(Reverse(graph.position[next as usize]));
+            }
+        }
+    }
+    if let Some(set) = own.filter(|set| !set.is_empty()) {
+        graph.ready_on.insert(worker, set);
+    }
+    cut.inputs.sort_unstable();
+    cut.inputs.dedup();
+    cut.unknown = unknown > 0;
+    cut
+}
+
+/// Whether `worker` can read all inputs of a task, given the tasks of cut `stamp`.
+fn readable(graph: &Graph, task: u32, stamp: u32, worker: WorkerId) -> bool {
+    let len = graph.len();
+    graph.inputs.row(task).iter().all(|&input| {
+        if input >= len {
+            return true;
+        }
+        let object = &graph.objects[input as usize];
+        let maker = &graph.tasks[input as usize];
+        object.place.is_some()
+            || object.resident == Some(worker)
+            || (maker.state == TaskState::Assigned && maker.cut == stamp)
+    })
+}
+
+/// Says of each result whether it stays, is published, or never leaves the run.
+fn mark_outputs(graph: &Graph, cut: &mut Cut, keep_only: bool, seal: bool, mode: ResultsMode) {
+    for &task in &cut.tasks {
+        let outside = graph.dependents.row(task).iter().any(|&next| {
+            let next = &graph.tasks[next as usize];
+            match next.state {
+                TaskState::Assigned => next.cut != graph.cuts,
+                TaskState::Waiting | TaskState::Ready | TaskState::Publishing => true,
+                TaskState::Done | TaskState::Failed => false,
+            }
+        });
+        let held = graph.objects[task as usize].holders > 0;
+        let mut flags = 0;
+        if seal {
+            flags = output::PUBLISH | output::SEAL;
+        } else if held && mode != ResultsMode::Resident {
+            flags = output::PUBLISH;
+        } else if held || (outside && keep_only) {
+            flags = output::KEEP;
+        } else if outside {
+            flags = output::PUBLISH;
+        }
+        cut.outputs.push(flags);
+    }
+}

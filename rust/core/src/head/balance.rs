@@ -1,0 +1,178 @@
+//! Moving work: to workers that idle, away from tasks that block. And how many workers there are.
+
+use alloc::vec::Vec;
+
+use super::assign::GUESS_NS;
+use super::{Head, Worker};
+use crate::ids::{ObjectId, RunId, WorkerId};
+use crate::message::ToNode;
+
+/// The longest pause between two looks at a busy worker while another idles, in ns.
+const SLOWEST_SAMPLE_NS: u64 = 5_000_000;
+
+/// A task that runs this many times its estimate holds up its run.
+const STUCK: u64 = 4;
+
+impl Head {
+    pub(super) fn on_tick(&mut self, now: u64) {
+        let mut messages = Vec::new();
+        for (&id, worker) in &mut self.workers {
+            if worker.sample_at.is_some_and(|at| at <= now) {
+                worker.sample_at = None;
+                messages.push(ToNode::Sample(id));
+            }
+            if worker.kill_at.is_some_and(|at| at <= now) {
+                worker.kill_at = None;
+                messages.push(ToNode::Kill(id));
+            }
+        }
+        for message in messages {
+            self.to_node(message);
+        }
+        for id in self.queue.values() {
+            let graph = self.graphs.get_mut(id).expect("a queued graph exists");
+            if graph.spread_at.is_some_and(|at| at <= now) {
+                graph.spread = true;
+                graph.spread_at = None;
+            }
+        }
+        if self.retire_at.is_some_and(|at| at <= now) {
+            self.retire_at = None;
+            self.stop_spare_workers();
+        }
+    }
+
+    /// Whether a worker could take work now.
+    fn somebody_idles(&self) -> bool {
+        self.active() < self.config.slots && self.workers.values().any(Worker::idle)
+    }
+
+    /// While somebody idles, busy workers with unfinished runs are looked at, less and less often.
+    pub(super) fn watch_busy_workers(&mut self, now: u64) {
+        let idles = self.somebody_idles();
+        let Self { workers, graphs, .. } = self;
+        for worker in workers.values_mut() {
+            let left: u32 = worker.flights.iter().map(|f| f.limit - f.upto).sum();
+            let spread = worker.flights.iter().any(|f| graphs[&f.graph].spread);
+            if !idles || worker.blocked() || left < 2 || !spread {
+                worker.sample_at = None;
+            } else if worker.sample_at.is_none() {
+                worker.sample_at = Some(now + worker.sample_every);
+                worker.sample_every = (worker.sample_every * 2).min(SLOWEST_SAMPLE_NS);
+            }
+        }
+    }
+
+    /// A busy worker says how far it is: if what it has not begun is worth a move, part of it comes back.
+    pub(super) fn on_sampled(&mut self, id: WorkerId, claimed: &[(u32, u32)], running_ns: Option<u64>) {
+        if !self.somebody_idles() {
+            return;
+        }
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if worker.blocked() {
+            return;
+        }
+        let running_ns = running_ns.unwrap_or(0);
+        let mut unclaimed_ns = 0u64;
+        let mut stuck = false;
+        let mut first = true;
+        // The last run with tasks that have not begun: (place in flights, first unclaimed).
+        let mut last = None;
+        let mut several = false;
+        for (at, flight) in worker.flights.iter().enumerate() {
+            let graph = &self.graphs[&flight.graph];
+            let next = claimed.iter().find(|(seq, _)| *seq == flight.seq).map_or(flight.upto, |(_, next)| *next);
+            let estimate = |task: u32| {
+                let class = graph.class[task as usize];
+                self.estimates.get(graph.classes[class as usize].fingerprint).map(|e| e.ns)
+            };
+            if first && next > flight.upto {
+                let expected = estimate(flight.tasks[next as usize - 1]).unwrap_or(GUESS_NS);
+                stuck = running_ns > STUCK * expected && running_ns > self.config.spread_ns;
+            }
+            first = false;
+            if next < flight.limit {
+                several |= last.is_some();
+                last = Some((at, next));
+                for &task in &flight.tasks[next as usize..flight.limit as usize] {
+                    unclaimed_ns += estimate(task).unwrap_or_else(|| running_ns.max(GUESS_NS));
+                }
+            }
+        }
+        let Some((at, next)) = last else { return };
+        if !stuck && unclaimed_ns < self.config.spread_ns {
+            return;
+        }
+        let flight = &mut worker.flights[at];
+        let from = if stuck || several { next } else { next + (flight.limit - next).div_ceil(2) };
+        if from >= flight.limit || flight.moving {
+            return;
+        }
+        let graph = &self.graphs[&flight.graph];
+        if !stuck && graph.tasks[flight.tasks[from as usize] as usize].moved {
+            return;
+        }
+        flight.moving = true;
+        let run = RunId { worker: id, seq: flight.seq };
+        self.to_node(ToNode::Recall { run, from });
+    }
+
+    /// A task waits for something: its worker's tail and its waiting runs come back, what it keeps for others is
+    /// published, and its slot is free.
+    pub(super) fn on_blocked(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.sample_at = None;
+        let runs: Vec<u32> = worker.flights.iter().filter(|f| f.limit > f.upto).map(|f| f.seq).collect();
+        let kept: Vec<ObjectId> = worker.kept.iter().copied().collect();
+        for seq in runs {
+            self.to_node(ToNode::Recall { run: RunId { worker: id, seq }, from: 0 });
+        }
+        for object in kept {
+            self.publish(object.graph, Vec::from([object.index]));
+        }
+    }
+
+    /// Blocked tasks keep their workers; the pool grows by as many, within slots × (nesting depth + 1).
+    pub(super) fn ask_for_workers(&mut self) {
+        let blocked = self.workers.values().filter(|w| w.blocked()).count() as u32;
+        let depth = self.queue.values().map(|id| self.graphs[id].depth).max().unwrap_or(0);
+        let most = self.config.slots.saturating_mul(depth + 1).min(self.config.max_workers);
+        let want = (self.config.slots + blocked).min(most).max(self.config.slots);
+        if want > self.wanted {
+            self.wanted = want;
+            self.to_node(ToNode::Want(want));
+        }
+    }
+
+    /// Workers beyond the slots are stopped when they have idled for a while.
+    pub(super) fn retire(&mut self, now: u64) {
+        let spare = self.workers.len() as u32 > self.config.slots && self.workers.values().all(|w| !w.blocked());
+        if !spare {
+            self.retire_at = None;
+        } else if self.retire_at.is_none() {
+            self.retire_at = Some(now + self.config.idle_ns);
+        }
+    }
+
+    fn stop_spare_workers(&mut self) {
+        let up = self.workers.values().filter(|w| !w.stopping).count() as u32;
+        let spare = up.saturating_sub(self.config.slots) as usize;
+        let idle: Vec<WorkerId> = self
+            .workers
+            .iter()
+            .rev()
+            .filter(|(_, worker)| worker.idle() && worker.kept.is_empty())
+            .map(|(&id, _)| id)
+            .take(spare)
+            .collect();
+        if idle.is_empty() {
+            return;
+        }
+        self.wanted = up - idle.len() as u32;
+        self.to_node(ToNode::Want(self.wanted));
+        for id in idle {
+            self.workers.get_mut(&id).expect("listed above").stopping = true;
+            self.to_node(ToNode::Stop(id));
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The whole-state checker: what must be true of a head between two events. For tests and the simulation.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+
+use super::graph::{Graph, TaskState};
+use super::{FxMap, Head};
+use crate::ids::{GraphId, ObjectId};
+
+/// An invariant that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Violation(pub String);
+
+macro_rules! ensure {
+    ($condition:expr, $($text:tt)+) => {
+        if !$condition {
+            return Err(Violation(format!($($text)+)));
+        }
+    };
+}
+
+impl Head {
+    /// Checks every invariant of the head's tables. Slow: linear in all that there is.
+    pub fn check(&self) -> Result<(), Violation> {
+        let mut holders: FxMap<ObjectId, u32> = FxMap::default();
+        for peer in self.peers.values() {
+            for (&object, &count) in &peer.holds {
+                *holders.entry(object).or_insert(0) += count;
+            }
+        }
+        for graph in self.graphs.values() {
+            for external in &graph.externals {
+                *holders.entry(external.object).or_insert(0) += 1;
+            }
+        }
+        for (&object, put) in &self.puts {
+            let found = holders.get(&object).copied().unwrap_or(0);
+            ensure!(put.holders == found, "{object:?} counts {} holders of {found}", put.holders);
+            ensure!(put.holders > 0, "{object:?} is kept for nobody");
+        }
+        for (&id, graph) in &self.graphs {
+            self.check_graph(id, graph, &holders)?;
+        }
+        for (&worker_id, worker) in &self.workers {
+            let waits = self.waits.values().filter(|w| w.peer.worker() == Some(worker_id)).count();
+            ensure!(worker.waits as usize == waits, "{worker_id:?} counts {} waits of {waits}", worker.waits);
+            for flight in &worker.flights {
+                let graph = self.graphs.get(&flight.graph);
+                ensure!(graph.is_some(), "{worker_id:?} runs tasks of {:?}, which is gone", flight.graph);
+                let Some(graph) = graph else { continue };
+                ensure!(
+                    flight.upto <= flight.limit,
+                    "{worker_id:?} run {} has ended tasks beyond its limit",
+                    flight.seq
+                );
+                for &task in &flight.tasks[flight.upto as usize..flight.limit as usize] {
+                    let record = &graph.tasks[task as usize];
+                    ensure!(
+                        record.state == TaskState::Assigned && record.cut == flight.cut,
+                        "task {task} of {:?} is in run {} of {worker_id:?} and {:?}",
+                        flight.graph,
+                        flight.seq,
+                        record.state
+                    );
+                }
+            }
+            for object in &worker.kept {
+                let record = self.graphs.get(&object.graph).map(|g| g.objects[object.index as usize]);
+                ensure!(record.is_some_and(|r| r.needed()), "{worker_id:?} keeps {object:?} for nobody");
+            }
+        }
+        for (rank, id) in &self.queue {
+            let graph = self.graphs.get(id);
+            ensure!(
+                graph.is_some_and(|g| g.rank == *rank && g.running() && g.unfinished > 0),
+                "{id:?} is queued without need"
+            );
+        }
+        let active = self.active();
+        let nested = self.queue.values().map(|id| self.graphs[id].depth).max().unwrap_or(0);
+        ensure!(
+            self.wanted <= self.config.max_workers.max(self.config.slots),
+            "{} workers are wanted, {active} active, depth {nested}",
+            self.wanted
+        );
+        Ok(())
+    }
+
+    fn check_graph(&self, id: GraphId, graph: &Graph, holders: &FxMap<ObjectId, u32>) -> Result<(), Violation> {
+        let len = graph.len();
+        ensure!(!graph.over(), "{id:?} is over and still there");
+        let queued = self.queue.get(&graph.rank) == Some(&id);
+        ensure!(queued == (graph.running() && graph.unfinished > 0), "{id:?} is queued: {queued}");
+        let runs = self.workers.values().flat_map(|w| &w.flights).filter(|f| f.graph == id).count();
+        ensure!(graph.runs as usize == runs, "{id:?} counts {} runs of {runs}", graph.runs);
+        let (mut unfinished, mut held, mut ready) = (0, 0, 0);
+        let mut unfinished_of = vec![0; graph.classes.len()];
+        for task in 0..len {
+            let record = &graph.tasks[task as usize];
+            let object = &graph.objects[task as usize];
+            let finished = matches!(record.state, TaskState::Done | TaskState::Failed);
+            if !finished {
+                unfinished += 1;
+                unfinished_of[graph.class[task as usize] as usize] += 1;
+            }
+            held += u32::from(object.holders > 0);
+            let found = holders.get(&ObjectId { graph: id, index: task }).copied().unwrap_or(0);
+            ensure!(object.holders == found, "object {task} of {id:?} counts {} holders of {found}", object.holders);
+            if let Some(worker) = object.resident {
+                ensure!(self.workers.contains_key(&worker), "object {task} of {id:?} is in {worker:?}, which is gone");
+            }
+            if !graph.running() {
+                continue;
+            }
+            let unread =
+                |next: &&u32| !matches!(graph.tasks[**next as usize].state, TaskState::Done | TaskState::Failed);
+            let consumers = graph.dependents.row(task).iter().filter(unread).count();
+            ensure!(
+                object.consumers as usize == consumers,
+                "object {task} of {id:?} counts {} of {consumers}",
+                object.consumers
+            );
+            ensure!(
+                record.state != TaskState::Done || !object.needed() || object.made(),
+                "object {task} of {id:?} is needed, was made, and is gone"
+            );
+            if !finished {
+                let missing = graph.inputs.row(task).iter().filter(|&&input| {
+                    if input < len {
+                        !graph.objects[input as usize].made()
+                    } else {
+                        !graph.externals[(input - len) as usize].available
+                    }
+                });
+                let missing = missing.count();
+                ensure!(
+                    record.missing as usize == missing,
+                    "task {task} of {id:?} counts {} of {missing} missing",
+                    record.missing
+                );
+            }
+            let position = graph.position[task as usize];
+            let mut sets = u32::from(graph.ready.contains(position));
+            sets += graph.ready_on.values().filter(|set| set.contains(position)).count() as u32;
+            ensure!(
+                sets == u32::from(record.state == TaskState::Ready),
+                "task {task} of {id:?}, {:?}, is in {sets} ready sets",
+                record.state
+            );
+            ready += sets;
+            match record.state {
+                TaskState::Waiting => {
+                    ensure!(record.missing > 0 || position >= graph.admitted, "task {task} of {id:?} waits for nothing")
+                }
+                TaskState::Publishing => ensure!(
+                    graph.inputs.row(task).iter().any(|&i| i < len && graph.objects[i as usize].asked),
+                    "task {task} of {id:?} waits for a publication nobody was asked for"
+                ),
+                _ => {}
+            }
+        }
+        let counted: u32 =
+            graph.ready.len() + graph.ready_on.values().map(super::positions::Positions::len).sum::<u32>();
+        ensure!(ready == counted, "{id:?} counts {counted} ready of {ready}");
+        ensure!(graph.unfinished == unfinished, "{id:?} counts {} unfinished of {unfinished}", graph.unfinished);
+        ensure!(graph.unfinished_of == unfinished_of, "{id:?} miscounts its classes");
+        ensure!(graph.held == held, "{id:?} counts {} held of {held}", graph.held);
+        Ok(())
+    }
+}

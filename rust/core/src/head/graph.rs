@@ -1,0 +1,263 @@
+//! One graph at the head: a table of tasks and a table of objects.
+//!
+//! A task and the object it makes have the same index but are two records: whether work is to be done and whether its
+//! result can be had are different questions, and mixing them multiplies states.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::positions::Positions;
+use crate::graph::Csr;
+use crate::ids::{GraphId, ObjectId, WorkerId};
+use crate::message::{ClassSpec, Failure, GraphSpec, Place, Refusal};
+
+/// Where a task stands. `Waiting` and `Ready` differ by `missing` and by admission, nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TaskState {
+    /// Not admitted yet, or an input is not made yet.
+    Waiting,
+    /// In one of the graph's ready sets.
+    Ready,
+    /// It misses nothing, but some of what it reads only one worker has, which was asked to publish it.
+    Publishing,
+    /// In a run in flight.
+    Assigned,
+    /// It has run, or its value was supplied.
+    Done,
+    /// It will not run any more.
+    Failed,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Task {
+    /// Inputs that are not made. An external input counts until it is published.
+    pub(super) missing: u32,
+    /// The number of the cut that assigned it: tells which tasks are in the same run.
+    pub(super) cut: u32,
+    pub(super) state: TaskState,
+    /// Deaths of a worker under it.
+    pub(super) deaths: u8,
+    /// Balancing has moved it once; it does so at most once.
+    pub(super) moved: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Object {
+    /// Where its published bytes are.
+    pub(super) place: Option<Place>,
+    /// The worker that has it as a Python object.
+    pub(super) resident: Option<WorkerId>,
+    /// Tasks of this graph that read it and are not done.
+    pub(super) consumers: u32,
+    /// Peers and other graphs that hold it.
+    pub(super) holders: u32,
+    /// Its worker was asked to publish it.
+    pub(super) asked: bool,
+}
+
+const _: () = assert!(core::mem::size_of::<Task>() + core::mem::size_of::<Object>() <= 64);
+
+impl Object {
+    /// Whether somebody still needs it.
+    pub(super) fn needed(&self) -> bool {
+        self.consumers > 0 || self.holders > 0
+    }
+
+    /// Whether a task can read it, in whatever worker.
+    pub(super) fn made(&self) -> bool {
+        self.place.is_some() || self.resident.is_some()
+    }
+}
+
+/// An input from outside.
+#[derive(Clone, Debug)]
+pub(super) struct External {
+    pub(super) object: ObjectId,
+    /// The tasks that read it.
+    pub(super) readers: Vec<u32>,
+    /// Its bytes are published; else the readers miss it.
+    pub(super) available: bool,
+}
+
+/// Where a graph stands as a whole.
+#[derive(Clone, Debug)]
+pub(super) enum Standing {
+    Running,
+    /// Nothing new starts. What runs may end, its results are dropped.
+    Ended(Failure),
+}
+
+#[derive(Debug)]
+pub(super) struct Graph {
+    pub(super) inputs: Csr,
+    pub(super) dependents: Csr,
+    pub(super) position: Vec<u32>,
+    pub(super) at: Vec<u32>,
+    pub(super) class: Vec<u32>,
+    pub(super) classes: Vec<ClassSpec>,
+    pub(super) tasks: Vec<Task>,
+    pub(super) objects: Vec<Object>,
+    pub(super) externals: Vec<External>,
+    /// Tasks that any worker can run.
+    pub(super) ready: Positions,
+    /// Tasks that read what only one worker has.
+    pub(super) ready_on: BTreeMap<WorkerId, Positions>,
+    /// Positions below may be assigned.
+    pub(super) admitted: u32,
+    /// Tasks neither done nor failed.
+    pub(super) unfinished: u32,
+    /// The same by class, for the estimate of what remains.
+    pub(super) unfinished_of: Vec<u32>,
+    /// Objects with holders.
+    pub(super) held: u32,
+    /// Runs in flight.
+    pub(super) runs: u32,
+    pub(super) cuts: u32,
+    /// Scratch of a cut: how many inputs a task still misses if the cut's tasks were done.
+    pub(super) scratch: Vec<(u32, u32)>,
+    pub(super) standing: Standing,
+    /// Nesting: 0 for the user's program, one more for what is computed inside a task.
+    pub(super) depth: u32,
+    /// Graphs are served in the order of this: submission of the outermost graph, then the innermost first.
+    pub(super) rank: (u64, core::cmp::Reverse<u32>, u64),
+    /// More than one worker is worth waking for it.
+    pub(super) spread: bool,
+    /// The worker that has it while it is not spread.
+    pub(super) home: Option<WorkerId>,
+    /// When to look whether it is worth spreading.
+    pub(super) spread_at: Option<u64>,
+}
+
+impl Graph {
+    pub(super) fn new(
+        spec: Box<GraphSpec>,
+        depth: u32,
+        rank: (u64, core::cmp::Reverse<u32>, u64),
+    ) -> Result<Self, Refusal> {
+        let n = spec.inputs.len();
+        let malformed = Refusal::MalformedGraph;
+        let len = u32::try_from(n).map_err(|_| malformed("too many tasks"))?;
+        if spec.position.len() != n || spec.class.len() != n {
+            return Err(malformed("tables of different lengths"));
+        }
+        let mut at = vec![u32::MAX; n];
+        for (task, &position) in spec.position.iter().enumerate() {
+            match at.get_mut(position as usize) {
+                Some(slot) if *slot == u32::MAX => *slot = task as u32,
+                _ => return Err(malformed("the order is not a permutation")),
+            }
+        }
+        let mut unfinished_of = vec![0; spec.classes.len()];
+        for &class in &spec.class {
+            *unfinished_of.get_mut(class as usize).ok_or(malformed("unknown class"))? += 1;
+        }
+        let mut externals: Vec<External> =
+            spec.externals.iter().map(|&object| External { object, readers: Vec::new(), available: false }).collect();
+        let mut tasks = Vec::with_capacity(n);
+        let mut objects = vec![Object { place: None, resident: None, consumers: 0, holders: 0, asked: false }; n];
+        for task in 0..len {
+            for &input in spec.inputs.row(task) {
+                if input < len {
+                    if spec.position[input as usize] >= spec.position[task as usize] {
+                        return Err(malformed("a task comes before its input"));
+                    }
+                    objects[input as usize].consumers += 1;
+                } else {
+                    let external = externals.get_mut((input - len) as usize).ok_or(malformed("unknown input"))?;
+                    external.readers.push(task);
+                }
+            }
+            tasks.push(Task {
+                missing: spec.inputs.row(task).len() as u32,
+                cut: 0,
+                state: TaskState::Waiting,
+                deaths: 0,
+                moved: false,
+            });
+        }
+        if spec.outputs.iter().any(|&task| task >= len) {
+            return Err(malformed("unknown output"));
+        }
+        Ok(Self {
+            dependents: spec.inputs.transposed(),
+            inputs: spec.inputs,
+            position: spec.position,
+            at,
+            class: spec.class,
+            classes: spec.classes,
+            tasks,
+            objects,
+            externals,
+            ready: Positions::new(len),
+            ready_on: BTreeMap::new(),
+            admitted: 0,
+            unfinished: len,
+            unfinished_of,
+            held: 0,
+            runs: 0,
+            cuts: 0,
+            scratch: vec![(0, 0); n],
+            standing: Standing::Running,
+            depth,
+            rank,
+            spread: false,
+            home: None,
+            spread_at: None,
+        })
+    }
+
+    pub(super) fn len(&self) -> u32 {
+        self.tasks.len() as u32
+    }
+
+    pub(super) fn running(&self) -> bool {
+        matches!(self.standing, Standing::Running)
+    }
+
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty() || self.ready_on.values().any(|set| !set.is_empty())
+    }
+
+    /// The object that input number `input` stands for.
+    pub(super) fn object_id(&self, id: GraphId, input: u32) -> ObjectId {
+        if input < self.len() {
+            ObjectId { graph: id, index: input }
+        } else {
+            self.externals[(input - self.len()) as usize].object
+        }
+    }
+
+    /// Takes a task out of whatever ready set it is in.
+    pub(super) fn unready(&mut self, task: u32) {
+        let position = self.position[task as usize];
+        if !self.ready.remove(position) {
+            for set in self.ready_on.values_mut() {
+                if set.remove(position) {
+                    break;
+                }
+            }
+        }
+        self.tasks[task as usize].state = TaskState::Waiting;
+    }
+
+    /// Counts a task as finished, well or not.
+    pub(super) fn finish(&mut self, task: u32, state: TaskState) {
+        self.tasks[task as usize].state = state;
+        self.unfinished -= 1;
+        self.unfinished_of[self.class[task as usize] as usize] -= 1;
+    }
+
+    /// Counts a finished task as unfinished again.
+    pub(super) fn reopen(&mut self, task: u32) {
+        self.tasks[task as usize].state = TaskState::Waiting;
+        self.unfinished += 1;
+        self.unfinished_of[self.class[task as usize] as usize] += 1;
+    }
+
+    /// Whether nothing refers to it any more.
+    pub(super) fn over(&self) -> bool {
+        self.held == 0 && self.runs == 0 && (self.unfinished == 0 || !self.running())
+    }
+}

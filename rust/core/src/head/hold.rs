@@ -1,0 +1,403 @@
+//! Who needs which object, and who waits for it: the driver's messages.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+
+use super::graph::{Graph, Standing, TaskState};
+use super::report::{Done, complete, publish_at};
+use super::{Head, PutObject, Wait, Watcher, unknown};
+use crate::ids::{GraphId, ObjectId, PeerId};
+use crate::message::{Failure, FailureKind, GraphSpec, Place, Refusal, ToDriver, ToHead, ToNode};
+
+impl Head {
+    pub(super) fn on_driver(&mut self, now: u64, peer: PeerId, message: ToHead) -> Result<(), Refusal> {
+        match message {
+            ToHead::Submit(spec) => self.on_submit(peer, spec),
+            ToHead::Admit { graph, upto } => self.on_admit(peer, graph, upto),
+            ToHead::Supply { object, place } => self.on_supply(peer, object, place),
+            ToHead::Put { object, place } => {
+                if object.graph != GraphId::puts(peer) {
+                    return Err(unknown("object: it was put by another peer"));
+                }
+                self.puts.insert(object, PutObject { place, holders: 0 });
+                self.hold(peer, object)
+            }
+            ToHead::Hold(objects) => objects.into_iter().try_for_each(|object| self.hold(peer, object)),
+            ToHead::Release(objects) => {
+                self.release(peer, &objects);
+                Ok(())
+            }
+            ToHead::Await { token, objects, need, fail_fast } => {
+                self.on_await(peer, token, objects, need, fail_fast);
+                Ok(())
+            }
+            ToHead::Forget { token } => {
+                let wait = self.waits.iter().find(|(_, w)| w.peer == peer && w.token == token).map(|(&id, _)| id);
+                if let Some(wait) = wait {
+                    self.answer(wait);
+                }
+                Ok(())
+            }
+            ToHead::Cancel { graph } => {
+                if graph.peer != peer {
+                    return Err(unknown("graph: it is another peer's"));
+                }
+                self.cancel_graph(now, graph);
+                Ok(())
+            }
+            ToHead::Bye => {
+                self.on_bye(now, peer);
+                Ok(())
+            }
+        }
+    }
+
+    fn on_submit(&mut self, peer: PeerId, spec: Box<GraphSpec>) -> Result<(), Refusal> {
+        let id = spec.id;
+        if id.peer != peer || id.seq == 0 || self.graphs.contains_key(&id) {
+            return Err(Refusal::MalformedGraph("its id is not free"));
+        }
+        self.submitted += 1;
+        // What a task submits is served before what else its ancestors have to start, the innermost first.
+        let parent = peer
+            .worker()
+            .and_then(|worker| self.workers.get(&worker))
+            .and_then(|worker| worker.flights.front())
+            .and_then(|flight| self.graphs.get(&flight.graph));
+        let (depth, root) = parent.map_or((0, self.submitted), |parent| (parent.depth + 1, parent.rank.0));
+        let rank = (root, Reverse(depth), self.submitted);
+        let outputs = spec.outputs.clone();
+        let graph = Graph::new(spec, depth, rank)?;
+        let externals: Vec<ObjectId> = graph.externals.iter().map(|e| e.object).collect();
+        self.peers.entry(peer).or_default().graphs.insert(id);
+        self.graphs.insert(id, graph);
+        self.queue.insert(rank, id);
+        for task in outputs {
+            self.hold(peer, ObjectId { graph: id, index: task })?;
+        }
+        for (k, object) in externals.into_iter().enumerate() {
+            self.need_external(id, k as u32, object);
+        }
+        self.remove_if_over(id);
+        Ok(())
+    }
+
+    /// A graph holds what it reads from outside, from its submission on.
+    fn need_external(&mut self, id: GraphId, k: u32, object: ObjectId) {
+        self.add_holder(object);
+        match self.status(object) {
+            Some(Ok(_)) => self.external_available(id, k),
+            Some(Err(failure)) => {
+                let failure = failure.clone();
+                self.fail_graph(id, &failure);
+            }
+            None => {
+                self.watchers.entry(object).or_default().push(Watcher::Graph(id, k));
+                self.publish_if_kept(object);
+            }
+        }
+    }
+
+    fn external_available(&mut self, id: GraphId, k: u32) {
+        let Some(graph) = self.graphs.get_mut(&id) else { return };
+        let external = &mut graph.externals[k as usize];
+        if external.available {
+            return;
+        }
+        external.available = true;
+        let mut done = Done::default();
+        for &task in &graph.externals[k as usize].readers {
+            let record = &mut graph.tasks[task as usize];
+            record.missing -= 1;
+            if record.missing == 0 && record.state == TaskState::Waiting {
+                done.ready.push(task);
+            }
+        }
+        self.settle(id, done);
+    }
+
+    fn on_admit(&mut self, peer: PeerId, id: GraphId, upto: u32) -> Result<(), Refusal> {
+        if id.peer != peer {
+            return Err(unknown("graph: it is another peer's"));
+        }
+        // A graph that has failed and is gone may still get admissions that were on their way.
+        let Some(graph) = self.graphs.get_mut(&id) else { return Ok(()) };
+        if upto > graph.len() {
+            return Err(unknown("task"));
+        }
+        let mut done = Done::default();
+        for position in graph.admitted..upto.max(graph.admitted) {
+            let task = graph.at[position as usize];
+            let record = &graph.tasks[task as usize];
+            if record.missing == 0 && record.state == TaskState::Waiting {
+                done.ready.push(task);
+            }
+        }
+        graph.admitted = graph.admitted.max(upto);
+        self.settle(id, done);
+        Ok(())
+    }
+
+    fn on_supply(&mut self, peer: PeerId, object: ObjectId, place: Place) -> Result<(), Refusal> {
+        let id = object.graph;
+        if id.peer != peer {
+            return Err(unknown("graph: it is another peer's"));
+        }
+        let Some(graph) = self.graphs.get_mut(&id) else {
+            self.to_node(ToNode::Free(Vec::from([object])));
+            return Ok(());
+        };
+        let Some(task) = graph.tasks.get(object.index as usize) else { return Err(unknown("task")) };
+        if graph.position[object.index as usize] < graph.admitted || task.state == TaskState::Done {
+            return Err(Refusal::MalformedGraph("a supplied task was admitted already"));
+        }
+        if task.state != TaskState::Waiting {
+            self.to_node(ToNode::Free(Vec::from([object])));
+            return Ok(());
+        }
+        let mut done = Done::default();
+        publish_at(graph, id, object.index, place, &mut done);
+        complete(graph, object.index, &mut done);
+        self.settle(id, done);
+        self.remove_if_over(id);
+        Ok(())
+    }
+
+    pub(super) fn hold(&mut self, peer: PeerId, object: ObjectId) -> Result<(), Refusal> {
+        if !self.add_holder(object) {
+            return Err(unknown("object"));
+        }
+        *self.peers.entry(peer).or_default().holds.entry(object).or_insert(0) += 1;
+        Ok(())
+    }
+
+    /// One holder more. False if the object is unknown.
+    fn add_holder(&mut self, object: ObjectId) -> bool {
+        if let Some(put) = self.puts.get_mut(&object) {
+            put.holders += 1;
+            return true;
+        }
+        let Some(graph) = self.graphs.get_mut(&object.graph) else { return false };
+        let Some(record) = graph.objects.get_mut(object.index as usize) else { return false };
+        record.holders += 1;
+        if record.holders == 1 {
+            graph.held += 1;
+            // It may have been freed at its last use; then it is made again.
+            if graph.tasks[object.index as usize].state == TaskState::Done
+                && !graph.objects[object.index as usize].made()
+            {
+                self.remake(object);
+            }
+        }
+        true
+    }
+
+    pub(super) fn release(&mut self, peer: PeerId, objects: &[ObjectId]) {
+        let mut released = Vec::new();
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            for &object in objects {
+                if let Some(count) = peer.holds.get_mut(&object) {
+                    *count -= 1;
+                    if *count == 0 {
+                        peer.holds.remove(&object);
+                    }
+                    released.push(object);
+                }
+            }
+        }
+        self.drop_holders(&released);
+    }
+
+    /// One holder less of each.
+    pub(super) fn drop_holders(&mut self, objects: &[ObjectId]) {
+        let mut frees = Vec::new();
+        for chunk in objects.chunk_by(|a, b| a.graph == b.graph) {
+            let id = chunk[0].graph;
+            if id.seq == 0 {
+                for object in chunk {
+                    if let Some(put) = self.puts.get_mut(object) {
+                        put.holders -= 1;
+                        if put.holders == 0 {
+                            self.puts.remove(object);
+                            frees.push(*object);
+                        }
+                    }
+                }
+                continue;
+            }
+            let Some(graph) = self.graphs.get_mut(&id) else { continue };
+            let mut done = Done::default();
+            for object in chunk {
+                let record = &mut graph.objects[object.index as usize];
+                record.holders -= 1;
+                if record.holders == 0 {
+                    graph.held -= 1;
+                    done.unneeded.push(object.index);
+                }
+            }
+            let abandoned = graph.held == 0 && graph.unfinished > 0 && graph.running();
+            self.settle(id, done);
+            if abandoned {
+                // Nobody can ever ask for anything of it.
+                let origin = chunk[0];
+                self.fail_graph(id, &Failure { origin, kind: FailureKind::Cancelled });
+            }
+            self.remove_if_over(id);
+        }
+        self.free(frees, Vec::new());
+    }
+
+    /// `Ok` when its bytes are published, `Err` when it will never be made, `None` while that is open.
+    pub(super) fn status(&self, object: ObjectId) -> Option<Result<Place, Failure>> {
+        let lost = || Failure { origin: object, kind: FailureKind::Lost };
+        if object.graph.seq == 0 {
+            return Some(self.puts.get(&object).map(|put| put.place).ok_or_else(lost));
+        }
+        let Some(graph) = self.graphs.get(&object.graph) else { return Some(Err(lost())) };
+        let Some(record) = graph.objects.get(object.index as usize) else { return Some(Err(lost())) };
+        match (record.place, &graph.standing) {
+            (Some(place), _) => Some(Ok(place)),
+            (None, Standing::Ended(failure)) => Some(Err(failure.clone())),
+            (None, Standing::Running) => None,
+        }
+    }
+
+    fn on_await(&mut self, peer: PeerId, token: u64, objects: Vec<ObjectId>, need: u32, fail_fast: bool) {
+        let id = self.next_wait;
+        self.next_wait += 1;
+        let mut ended = 0;
+        let mut failed = false;
+        let mut open = Vec::new();
+        for &object in &objects {
+            match self.status(object) {
+                Some(result) => {
+                    ended += 1;
+                    failed |= result.is_err();
+                }
+                None => open.push(object),
+            }
+        }
+        let need = need.min(objects.len() as u32);
+        let enough = ended >= need || (failed && fail_fast);
+        self.waits.insert(id, Wait { peer, token, objects, need, ended, fail_fast });
+        if let Some(worker) = peer.worker() {
+            if let Some(worker) = self.workers.get_mut(&worker) {
+                worker.waits += 1;
+            }
+        }
+        if enough {
+            self.answer(id);
+            return;
+        }
+        for object in open {
+            self.watchers.entry(object).or_default().push(Watcher::Wait(id));
+            self.publish_if_kept(object);
+        }
+        if let Some(worker) = peer.worker() {
+            self.on_blocked(worker);
+        }
+    }
+
+    /// An object that only its worker has is published when somebody outside asks for it.
+    fn publish_if_kept(&mut self, object: ObjectId) {
+        let kept = self
+            .graphs
+            .get(&object.graph)
+            .and_then(|graph| graph.objects.get(object.index as usize))
+            .is_some_and(|record| record.resident.is_some() && record.place.is_none());
+        if kept {
+            self.publish(object.graph, Vec::from([object.index]));
+        }
+    }
+
+    /// An object was published or has failed: whoever watches it is told.
+    pub(super) fn notify(&mut self, object: ObjectId) {
+        let Some(watchers) = self.watchers.remove(&object) else { return };
+        let Some(status) = self.status(object) else {
+            self.watchers.insert(object, watchers);
+            return;
+        };
+        for watcher in watchers {
+            match watcher {
+                Watcher::Wait(id) => {
+                    let Some(wait) = self.waits.get_mut(&id) else { continue };
+                    wait.ended += 1;
+                    if wait.ended >= wait.need || (wait.fail_fast && status.is_err()) {
+                        self.answer(id);
+                    }
+                }
+                Watcher::Graph(id, k) => match &status {
+                    Ok(_) => self.external_available(id, k),
+                    Err(failure) => self.fail_graph(id, failure),
+                },
+            }
+        }
+    }
+
+    /// Answers a question with what is known now.
+    pub(super) fn answer(&mut self, id: u64) {
+        let Some(wait) = self.waits.remove(&id) else { return };
+        let ended = wait.objects.iter().filter_map(|&o| self.status(o).map(|status| (o, status))).collect();
+        if let Some(worker) = wait.peer.worker().and_then(|worker| self.workers.get_mut(&worker)) {
+            worker.waits -= 1;
+        }
+        self.to_driver(wait.peer, ToDriver::Awaited { token: wait.token, ended });
+    }
+
+    /// A peer is gone: that is the last use of all it held.
+    pub(super) fn on_bye(&mut self, now: u64, peer: PeerId) {
+        let waits: Vec<u64> = self.waits.iter().filter(|(_, w)| w.peer == peer).map(|(&id, _)| id).collect();
+        for id in waits {
+            self.waits.remove(&id);
+        }
+        if let Some(worker) = peer.worker().and_then(|worker| self.workers.get_mut(&worker)) {
+            worker.waits = 0;
+        }
+        let Some(record) = self.peers.get(&peer) else { return };
+        for graph in record.graphs.clone() {
+            self.cancel_graph(now, graph);
+        }
+        let Some(record) = self.peers.remove(&peer) else { return };
+        let mut holds: Vec<ObjectId> = Vec::new();
+        for (object, count) in record.holds {
+            holds.extend(core::iter::repeat_n(object, count as usize));
+        }
+        holds.sort_unstable();
+        self.drop_holders(&holds);
+    }
+
+    /// Ends the record of a graph to which nothing refers any more.
+    pub(super) fn remove_if_over(&mut self, id: GraphId) {
+        let Some(graph) = self.graphs.get(&id) else { return };
+        if graph.unfinished == 0 || !graph.running() {
+            let rank = graph.rank;
+            self.queue.remove(&rank);
+        }
+        if !graph.over() {
+            return;
+        }
+        let graph = self.graphs.remove(&id).expect("looked up above");
+        if let Some(peer) = self.peers.get_mut(&id.peer) {
+            peer.graphs.remove(&id);
+        }
+        let mut frees = Vec::new();
+        let mut drops = Vec::new();
+        for (task, object) in graph.objects.iter().enumerate() {
+            let object_id = ObjectId { graph: id, index: task as u32 };
+            if object.place.is_some() {
+                frees.push(object_id);
+            }
+            if let Some(worker) = object.resident.and_then(|worker| self.workers.get_mut(&worker).map(|w| (worker, w)))
+            {
+                if worker.1.kept.remove(&object_id) {
+                    drops.push((worker.0, object_id));
+                }
+            }
+        }
+        self.free(frees, drops);
+        self.to_node(ToNode::Forget(id));
+        let externals: Vec<ObjectId> = graph.externals.iter().map(|e| e.object).collect();
+        self.drop_holders(&externals);
+    }
+}

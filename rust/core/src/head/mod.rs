@@ -1,0 +1,317 @@
+//! The head: which task runs where.
+//!
+//! A pure state machine. Events go in through [`Head::handle`], [`Head::schedule`] is called once after what was queued
+//! has been handled, and effects are drained from the outbox. Messages that do not fit are answered with a refusal and
+//! never believed; the head's own invariants are asserted (see [`Head::check`]).
+//!
+//! What is where: `graph` has the tables of one graph, `assign` cuts runs from the ready frontier, `report` takes in
+//! what workers did, `hold` knows who needs which object and who waits for it, `balance` moves work from busy workers
+//! to idle ones and serves tasks that block, `recover` handles failures.
+
+mod assign;
+mod balance;
+mod check;
+mod estimate;
+mod graph;
+mod hold;
+mod positions;
+mod recover;
+mod report;
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+
+use hashbrown::HashMap;
+use rustc_hash::FxBuildHasher;
+
+use self::estimate::Estimates;
+use self::graph::Graph;
+use crate::ids::{GraphId, ObjectId, PeerId, WorkerId};
+use crate::message::{FromDriver, FromNode, Place, Refusal, Run, ToDriver, ToNode};
+
+pub use self::check::Violation;
+
+type FxMap<K, V> = HashMap<K, V, FxBuildHasher>;
+
+/// How results are kept between runs. The forced modes exist for tests: all three give the same answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ResultsMode {
+    /// Published if somebody outside the run needs them.
+    #[default]
+    Auto,
+    /// Kept in the worker until another process asks.
+    Resident,
+    /// Sealed in shared memory, all of them.
+    Sealed,
+}
+
+/// Settings of a head.
+#[derive(Clone, Debug)]
+pub struct HeadConfig {
+    /// How many tasks run at a time.
+    pub slots: u32,
+    /// How results are kept.
+    pub results: ResultsMode,
+    /// The longest run, in tasks.
+    pub max_run: u32,
+    /// What a run should last, in ns.
+    pub run_ns: u64,
+    /// Work worth less than this, in ns, is not spread to a second worker.
+    pub spread_ns: u64,
+    /// How long a cancelled task may go on before its worker is killed, in ns.
+    pub grace_ns: u64,
+    /// How long a worker beyond the slots may idle before it is stopped, in ns.
+    pub idle_ns: u64,
+    /// Workers there may ever be at once, whatever is nested.
+    pub max_workers: u32,
+}
+
+impl HeadConfig {
+    /// The defaults for a number of slots.
+    pub const fn new(slots: u32) -> Self {
+        Self {
+            slots,
+            results: ResultsMode::Auto,
+            max_run: 65_536,
+            run_ns: 5_000_000,
+            spread_ns: 200_000,
+            grace_ns: 1_000_000_000,
+            idle_ns: 2_000_000_000,
+            max_workers: if slots < 64 { 256 } else { slots * 4 },
+        }
+    }
+}
+
+/// What the head is told.
+#[derive(Clone, Debug)]
+pub enum HeadEvent {
+    /// A driver's message.
+    Driver(FromDriver),
+    /// The node's message.
+    Node(FromNode),
+    /// The time of [`Head::next_deadline`] has come.
+    Tick,
+}
+
+/// What the head wants done.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// For the node.
+    ToNode(ToNode),
+    /// For a driver.
+    ToDriver {
+        /// Which.
+        peer: PeerId,
+        /// What.
+        message: ToDriver,
+    },
+}
+
+/// Counts of what the head did since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeadCounters {
+    /// Runs assigned.
+    pub runs: u64,
+    /// Tasks done in workers.
+    pub tasks: u64,
+    /// Recalls that brought tasks back.
+    pub recalls: u64,
+    /// Tasks that balancing took from one worker to give them to another.
+    pub moved: u64,
+    /// Tasks run again because a worker or a result was lost.
+    pub reruns: u64,
+}
+
+/// A run in flight.
+#[derive(Debug)]
+struct Flight {
+    seq: u32,
+    graph: GraphId,
+    cut: u32,
+    tasks: Vec<u32>,
+    outputs: Vec<u8>,
+    /// Tasks from here on were recalled.
+    limit: u32,
+    /// Tasks before are reported.
+    upto: u32,
+    /// Results of this run that the worker keeps because a consumer was taken back.
+    kept: Vec<u32>,
+    /// Tasks of unknown duration in it, of which nothing is reported yet.
+    unknown: bool,
+    /// A recall for balancing is under way.
+    moving: bool,
+}
+
+#[derive(Debug, Default)]
+struct Worker {
+    next_seq: u32,
+    flights: VecDeque<Flight>,
+    /// Questions of its driver role that are not answered. Its task is blocked while there are any.
+    waits: u32,
+    /// Results it keeps beyond their run.
+    kept: BTreeSet<ObjectId>,
+    /// Nesting of what it runs. Meaningful while it has flights.
+    depth: u32,
+    /// When to ask how far it is.
+    sample_at: Option<u64>,
+    /// The pause before the next sample.
+    sample_every: u64,
+    /// A cancelled task has until then.
+    kill_at: Option<u64>,
+    stopping: bool,
+}
+
+impl Worker {
+    fn busy(&self) -> bool {
+        !self.flights.is_empty()
+    }
+
+    fn blocked(&self) -> bool {
+        self.waits > 0
+    }
+
+    fn idle(&self) -> bool {
+        self.flights.is_empty() && self.waits == 0 && !self.stopping
+    }
+}
+
+#[derive(Debug)]
+struct PutObject {
+    place: Place,
+    holders: u32,
+}
+
+/// Who wants to know when an object is published or has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Watcher {
+    Wait(u64),
+    Graph(GraphId, u32),
+}
+
+#[derive(Debug)]
+struct Wait {
+    peer: PeerId,
+    token: u64,
+    objects: Vec<ObjectId>,
+    need: u32,
+    /// How many of them are published or have failed.
+    ended: u32,
+    fail_fast: bool,
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    holds: FxMap<ObjectId, u32>,
+    graphs: BTreeSet<GraphId>,
+}
+
+/// The head. See the module.
+#[derive(Debug)]
+pub struct Head {
+    config: HeadConfig,
+    graphs: BTreeMap<GraphId, Graph>,
+    /// Running graphs in the order in which they are served.
+    queue: BTreeMap<(u64, core::cmp::Reverse<u32>, u64), GraphId>,
+    puts: FxMap<ObjectId, PutObject>,
+    workers: BTreeMap<WorkerId, Worker>,
+    peers: BTreeMap<PeerId, Peer>,
+    waits: BTreeMap<u64, Wait>,
+    next_wait: u64,
+    watchers: FxMap<ObjectId, Vec<Watcher>>,
+    estimates: Estimates,
+    submitted: u64,
+    wanted: u32,
+    retire_at: Option<u64>,
+    counters: HeadCounters,
+    out: Vec<Effect>,
+}
+
+impl Head {
+    /// A head without workers. It asks the node for as many as there are slots.
+    pub fn new(config: HeadConfig) -> Self {
+        let wanted = config.slots;
+        Self {
+            config,
+            graphs: BTreeMap::new(),
+            queue: BTreeMap::new(),
+            puts: FxMap::default(),
+            workers: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            waits: BTreeMap::new(),
+            next_wait: 0,
+            watchers: FxMap::default(),
+            estimates: Estimates::default(),
+            submitted: 0,
+            wanted,
+            retire_at: None,
+            counters: HeadCounters::default(),
+            out: Vec::from([Effect::ToNode(ToNode::Want(wanted))]),
+        }
+    }
+
+    /// Takes one event in. Effects are in the outbox afterwards; nothing is assigned before [`Head::schedule`].
+    pub fn handle(&mut self, now_ns: u64, event: HeadEvent) {
+        match event {
+            HeadEvent::Driver(FromDriver { peer, message }) => {
+                if let Err(refusal) = self.on_driver(now_ns, peer, message) {
+                    self.to_driver(peer, ToDriver::Refused(refusal));
+                }
+            }
+            HeadEvent::Node(message) => self.on_node(now_ns, message),
+            HeadEvent::Tick => self.on_tick(now_ns),
+        }
+    }
+
+    fn on_node(&mut self, now: u64, message: FromNode) {
+        match message {
+            FromNode::WorkerUp(worker) => {
+                self.workers.entry(worker).or_default();
+            }
+            FromNode::WorkerDown { worker, death, running } => self.on_worker_down(now, worker, &death, running),
+            FromNode::Report(report) => self.on_report(report),
+            FromNode::Recalled { run, limit } => self.on_recalled(run, limit),
+            FromNode::Published { worker, object, place } => self.on_published(worker, object, place),
+            FromNode::Sampled { worker, claimed, running_ns } => self.on_sampled(worker, &claimed, running_ns),
+            FromNode::CannotStart(death) => self.on_cannot_start(&death),
+        }
+    }
+
+    /// Takes the effects out.
+    pub fn drain(&mut self) -> impl Iterator<Item = Effect> + '_ {
+        self.out.drain(..)
+    }
+
+    /// What it did so far.
+    pub fn counters(&self) -> HeadCounters {
+        self.counters
+    }
+
+    /// When [`HeadEvent::Tick`] is due, in ns of the clock of `now_ns`.
+    pub fn next_deadline(&self) -> Option<u64> {
+        let workers = self.workers.values().flat_map(|w| [w.sample_at, w.kill_at]);
+        let graphs = self.queue.values().map(|id| self.graphs[id].spread_at);
+        workers.chain(graphs).chain([self.retire_at]).flatten().min()
+    }
+
+    fn to_node(&mut self, message: ToNode) {
+        self.out.push(Effect::ToNode(message));
+    }
+
+    fn to_driver(&mut self, peer: PeerId, message: ToDriver) {
+        self.out.push(Effect::ToDriver { peer, message });
+    }
+
+    /// Workers that hold a slot.
+    fn active(&self) -> u32 {
+        self.workers.values().filter(|w| w.busy() && !w.blocked()).count() as u32
+    }
+
+    fn assign(&mut self, run: Run) {
+        self.counters.runs += 1;
+        self.to_node(ToNode::Assign(run));
+    }
+}
+
+fn unknown(what: &'static str) -> Refusal {
+    Refusal::Unknown(what)
+}

@@ -1,0 +1,362 @@
+//! The vocabulary between driver, head and node.
+//!
+//! These types are not what goes over a wire: `eagleray-runtime` has twins of its own for that, so that a change of the
+//! wire format is no change of the scheduler, and the simulator needs no encoding. Values and programs are not here
+//! either: the head speaks of objects and tasks by number, the runtime attaches bytes.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::graph::Csr;
+use crate::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
+
+/// Bytes that nobody in this crate looks into.
+pub type Opaque = Arc<[u8]>;
+
+/// Tasks of equal needs and of probably equal duration: one (key prefix, function, inner functions).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClassSpec {
+    /// The same for the same class in every graph of the session. What was measured is remembered under it.
+    pub fingerprint: u64,
+    /// How often a task is run again when its worker died.
+    pub max_retries: u8,
+}
+
+/// A graph as the head needs it.
+#[derive(Clone, Debug)]
+pub struct GraphSpec {
+    /// Its id, chosen by the peer that submits it.
+    pub id: GraphId,
+    /// Row `i`: the inputs of task `i`, without duplicates. A number `n < len` is task `n`; `len + k` is
+    /// `externals[k]`.
+    pub inputs: Csr,
+    /// Objects from outside this graph.
+    pub externals: Vec<ObjectId>,
+    /// Row-wise: the position of each task in the order. A permutation, and a topological order.
+    pub position: Vec<u32>,
+    /// The class of each task, as an index into `classes`.
+    pub class: Vec<u32>,
+    /// The classes.
+    pub classes: Vec<ClassSpec>,
+    /// The tasks whose objects the submitting peer holds from the beginning (as if [`ToHead::Hold`] named them).
+    pub outputs: Vec<u32>,
+}
+
+/// Where the bytes of a published object are. The runtime's table has the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In messages and the node's table.
+    Inline {
+        /// Pickled size in bytes.
+        len: u64,
+    },
+    /// In a shared segment.
+    Sealed {
+        /// Size of its block in bytes.
+        len: u64,
+    },
+}
+
+impl Place {
+    /// Bytes it takes.
+    pub const fn len(self) -> u64 {
+        match self {
+            Self::Inline { len } | Self::Sealed { len } => len,
+        }
+    }
+
+    /// Whether it takes none.
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// How a worker's process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// It exited with this code.
+    Exited(i32),
+    /// A signal ended it.
+    Signalled(i32),
+    /// It sent what does not fit and was stopped.
+    Protocol(Arc<str>),
+    /// It never came up.
+    NeverStarted(Arc<str>),
+}
+
+/// Why an object will not be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The object whose task failed; others fail because of it.
+    pub origin: ObjectId,
+    /// What happened.
+    pub kind: FailureKind,
+}
+
+/// See [`Failure`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The task raised; the bytes are what the worker reported.
+    Raised(Opaque),
+    /// Its worker died under it, more often than it may be retried.
+    WorkerDied {
+        /// The last death.
+        death: Death,
+        /// How many attempts there were.
+        attempts: u32,
+    },
+    /// The graph was cancelled.
+    Cancelled,
+    /// The object was released, or its only copy is lost and nothing can make it again.
+    Lost,
+    /// No worker can be started.
+    NoWorkers(Death),
+}
+
+/// From a driver to the head.
+#[derive(Clone, Debug)]
+pub enum ToHead {
+    /// A new graph. None of its tasks may be assigned before [`ToHead::Admit`].
+    Submit(Box<GraphSpec>),
+    /// Tasks at positions below `upto` may be assigned: what they need has been sent.
+    Admit {
+        /// The graph.
+        graph: GraphId,
+        /// The first position that may not.
+        upto: u32,
+    },
+    /// The driver supplies the value of an unadmitted task itself; it is not run.
+    Supply {
+        /// The task's object.
+        object: ObjectId,
+        /// Where its bytes are.
+        place: Place,
+    },
+    /// The driver put an object, and holds it.
+    Put {
+        /// Its id, in [`GraphId::puts`].
+        object: ObjectId,
+        /// Where its bytes are.
+        place: Place,
+    },
+    /// First uses: this peer now holds these objects.
+    Hold(Vec<ObjectId>),
+    /// Last uses: it holds them no more.
+    Release(Vec<ObjectId>),
+    /// Asks for an [`ToDriver::Awaited`] once `need` of the objects are ready, or one has failed.
+    Await {
+        /// Names the question in the answer.
+        token: u64,
+        /// The objects, without duplicates.
+        objects: Vec<ObjectId>,
+        /// How many are enough.
+        need: u32,
+        /// Answer also when the first has failed, though fewer than `need` are ready.
+        fail_fast: bool,
+    },
+    /// Withdraws a question. It is answered at once with what is ready.
+    Forget {
+        /// Its token.
+        token: u64,
+    },
+    /// Stops a graph: what has not started never will.
+    Cancel {
+        /// The graph.
+        graph: GraphId,
+    },
+    /// The peer is gone: its graphs are cancelled, what it holds is released.
+    Bye,
+}
+
+/// From the head to a driver.
+#[derive(Clone, Debug)]
+pub enum ToDriver {
+    /// The answer to [`ToHead::Await`].
+    Awaited {
+        /// The question's token.
+        token: u64,
+        /// Each object that is ready or failed, in the order of the question.
+        ended: Vec<(ObjectId, Result<Place, Failure>)>,
+    },
+    /// A message did not fit. The peer is closed.
+    Refused(Refusal),
+}
+
+/// Why a peer's message does not fit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A graph that contradicts itself.
+    #[error("graph is malformed: {0}")]
+    MalformedGraph(&'static str),
+    /// An id that was never given out, or to another peer.
+    #[error("unknown {0}")]
+    Unknown(&'static str),
+    /// A report about a run that the worker does not have.
+    #[error("report does not fit its run: {0}")]
+    Report(&'static str),
+}
+
+/// What a worker does with a task's result. Bits of a byte.
+pub mod output {
+    /// It stays in the worker until the head says drop.
+    pub const KEEP: u8 = 1;
+    /// It is encoded before the next task starts, and reported.
+    pub const PUBLISH: u8 = 2;
+    /// Publishing seals it, however small it is.
+    pub const SEAL: u8 = 4;
+}
+
+/// A run to execute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Its worker and number.
+    pub id: RunId,
+    /// The graph all its tasks are of.
+    pub graph: GraphId,
+    /// The tasks, in the order of execution.
+    pub tasks: Vec<u32>,
+    /// For each, bits of [`output`].
+    pub outputs: Vec<u8>,
+    /// Published objects that the run reads and the worker does not keep.
+    pub inputs: Vec<ObjectId>,
+}
+
+/// From the head to a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToNode {
+    /// Execute a run.
+    Assign(Run),
+    /// Take back the tasks of a run from `from` on that have not started. Answered by [`FromNode::Recalled`].
+    Recall {
+        /// The run.
+        run: RunId,
+        /// The first task wanted back.
+        from: u32,
+    },
+    /// The worker shall publish results it keeps. Each is answered by [`FromNode::Published`].
+    Publish {
+        /// The worker.
+        worker: WorkerId,
+        /// The results.
+        objects: Vec<ObjectId>,
+        /// Seal them, however small.
+        seal: bool,
+    },
+    /// The worker may drop results it keeps.
+    Drop {
+        /// The worker.
+        worker: WorkerId,
+        /// The results.
+        objects: Vec<ObjectId>,
+    },
+    /// Nobody needs these published objects any more.
+    Free(Vec<ObjectId>),
+    /// A graph has ended; what was kept for its tasks may go.
+    Forget(GraphId),
+    /// How many workers there should be. The node starts what is missing; the head names those to stop.
+    Want(u32),
+    /// Stop an idle worker.
+    Stop(WorkerId),
+    /// End a worker that does not come back from a cancelled task.
+    Kill(WorkerId),
+    /// Say how far the worker is. Answered by [`FromNode::Sampled`].
+    Sample(WorkerId),
+}
+
+/// What became of a task that did not end well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It raised, and the worker encoded the exception.
+    Raised(Opaque),
+    /// An input of it, made in the same run, failed.
+    Skipped,
+    /// These inputs were not there. The task did not start.
+    InputNotHere(Vec<ObjectId>),
+}
+
+/// Measured: tasks of one class in one report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Index into the graph's classes.
+    pub class: u32,
+    /// How many tasks.
+    pub count: u32,
+    /// Their time together.
+    pub total_ns: u64,
+    /// The longest.
+    pub max_ns: u64,
+    /// The size of their results together, as far as it is known cheaply.
+    pub total_bytes: u64,
+}
+
+/// Progress of a run. Reports of one run come in order; those of several runs of a worker too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The run.
+    pub run: RunId,
+    /// Tasks before this place have ended, well unless `troubles` says otherwise. Never falls.
+    pub upto: u32,
+    /// The worker is done with the run. What it never claimed was recalled.
+    pub ended: bool,
+    /// Tasks among those newly ended that did not end well, by place.
+    pub troubles: Vec<(u32, Trouble)>,
+    /// Results newly published, by place.
+    pub published: Vec<(u32, Place)>,
+    /// Durations of the tasks newly ended.
+    pub timings: Vec<Timing>,
+}
+
+/// From a node to the head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FromNode {
+    /// A worker is ready.
+    WorkerUp(WorkerId),
+    /// A worker's process has ended.
+    WorkerDown {
+        /// The worker.
+        worker: WorkerId,
+        /// How.
+        death: Death,
+        /// The task that ran, as its control page says: run number and place.
+        running: Option<(u32, u32)>,
+    },
+    /// A worker's report.
+    Report(Report),
+    /// The tasks of a run from `limit` on came back.
+    Recalled {
+        /// The run.
+        run: RunId,
+        /// The first that came back.
+        limit: u32,
+    },
+    /// The answer to [`ToNode::Publish`] for one object; `None` if the worker does not have it.
+    Published {
+        /// The worker.
+        worker: WorkerId,
+        /// The object.
+        object: ObjectId,
+        /// Where it is now.
+        place: Option<Place>,
+    },
+    /// The answer to [`ToNode::Sample`].
+    Sampled {
+        /// The worker.
+        worker: WorkerId,
+        /// How many tasks of each run in flight are claimed, oldest run first.
+        claimed: Vec<(u32, u32)>,
+        /// For how long the present task has been running.
+        running_ns: Option<u64>,
+    },
+    /// Workers cannot be started, for this reason, repeatedly.
+    CannotStart(Death),
+}
+
+/// A message of a driver, with its sender.
+#[derive(Clone, Debug)]
+pub struct FromDriver {
+    /// Who sent it.
+    pub peer: PeerId,
+    /// What it says.
+    pub message: ToHead,
+}
