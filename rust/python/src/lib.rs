@@ -1,1 +1,3 @@
-//! placeholder, being written
+//! `eagleray._native`: PyO3 glue and conversions.
+
+mod template;

@@ -1,6 +1,6 @@
 //! What a graph's tasks do, as bytes the runtime carries and does not understand.
 //!
-//! A task travels as `[batch, template, parameters…]`. A *template* is the shape of a call (or, for a fused task, of
+//! A task travels as `[class, batch, template, key, parameters…]`. A *template* is the shape of a call (or, for a fused task, of
 //! several), naming functions of its graph by number; tasks of the same shape share one. Constants are pickled a batch
 //! of tasks at a time. Who encodes and decodes all this is `eagleray-python`; here it is only sent to each worker once.
 
@@ -23,7 +23,7 @@ pub struct Template {
 pub struct Program {
     /// The shapes.
     pub templates: Vec<Template>,
-    /// Row `i`: `[batch, template, parameters…]` of task `i`.
+    /// Row `i`: `[class, batch, template, key, parameters…]` of task `i`.
     pub code: Csr,
     /// The hooks that run in workers, pickled; sent to each worker once.
     pub hooks: Option<Bytes>,

@@ -1,0 +1,32 @@
+//! What an executor needs of its surroundings. A worker gives it a control page and a socket; a run in the driver's own
+//! process, neither.
+
+use eagleray_core::message::Trouble;
+use pyo3::prelude::*;
+
+use crate::value::Encoded;
+
+/// The surroundings of one run. All methods take `&self`: a task may call back into the worker (it computes a graph of
+/// its own), so nothing is borrowed while Python runs.
+pub(crate) trait RunIo {
+    /// Claims the next task: its place in the run, counted from 0 without gaps. `None` when the rest was recalled or
+    /// there is none.
+    fn claim(&self) -> Option<u32>;
+
+    /// The claimed task begins now. The time is that of [`RunIo::now_ns`].
+    fn start(&self, index: u32, now_ns: u64);
+
+    /// The monotonic clock.
+    fn now_ns(&self) -> u64;
+
+    /// A result with a reader outside the run. Inline if small and not `seal`, else sealed.
+    fn publish(&self, py: Python<'_>, index: u32, value: Encoded, seal: bool) -> PyResult<()>;
+
+    /// A task of class `class` ended after `ns`, well if there is no trouble. `bytes` is the size of its result as far
+    /// as it is known cheaply. Called once for each claimed task, in their order.
+    fn ended(&self, index: u32, class: u32, ns: u64, bytes: u64, trouble: Option<Trouble>);
+
+    /// Called between two tasks: what waits is reported, what was asked is answered (with values of
+    /// [`super::Executor::kept`]).
+    fn between(&self, py: Python<'_>) -> PyResult<()>;
+}

@@ -1,0 +1,1 @@
+//! Dask's objects in, numbers and templates out.

@@ -1,0 +1,1 @@
+//! Values as bytes: pickle 5 with buffers out of band.
