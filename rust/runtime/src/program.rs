@@ -42,6 +42,13 @@ pub struct Part {
 /// Something a worker must know before it can execute a run, sent to it once.
 #[derive(Clone, Debug)]
 pub enum Intro {
+    /// What `INPUT` numbers of the run's graph mean: it has `len` tasks and these external objects.
+    Graph {
+        /// Tasks.
+        len: u32,
+        /// Objects from outside.
+        externals: Vec<ObjectId>,
+    },
     /// Function `id` of the run's graph is blob `blob`. Blobs are equal bytes, whatever graph they came with; the bytes
     /// are absent if the worker has had them.
     Function {

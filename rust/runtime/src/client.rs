@@ -1,0 +1,206 @@
+//! The driver role: submits graphs, puts objects, waits for results, counts references. From any thread.
+//!
+//! The same for the user's program and for a task that computes; what differs is the [`Port`] behind it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use eagleray_core::driver::{Driver, Uses};
+use eagleray_core::ids::{GraphId, ObjectId, PeerId};
+use eagleray_core::message::GraphSpec;
+use eagleray_store::StoreError;
+use parking_lot::Mutex;
+
+use crate::command::{Command, Ended};
+use crate::link::{LinkError, MOST_INLINE};
+use crate::program::{Part, Program, Value};
+use crate::session::Session;
+use crate::shared::{Counters, Input, SessionError, WorkerInfo};
+
+/// Why something of the driver role failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The session has ended.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The object store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A worker's link to its node.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+}
+
+/// How a driver role reaches its node.
+pub trait Port: Send + Sync {
+    /// Sends commands, in order. They may be gathered until the next [`Port::wait`].
+    fn send(&self, commands: Vec<Command>) -> Result<(), ClientError>;
+
+    /// Stores `len` bytes, which `write` fills in.
+    fn store(&self, len: usize, write: &mut dyn FnMut(&mut [u8])) -> Result<Value, ClientError>;
+
+    /// Waits for an answer, at most `limit`.
+    fn wait(&self, token: u64, limit: Duration) -> Result<Option<Ended>, ClientError>;
+}
+
+/// See the module.
+pub struct Client {
+    driver: Mutex<Driver>,
+    port: Box<dyn Port>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("driver", &self.driver).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// The role of `peer`.
+    pub fn new(peer: PeerId, port: Box<dyn Port>) -> Self {
+        Self { driver: Mutex::new(Driver::new(peer)), port }
+    }
+
+    /// Sends what `make` says, after the uses it must follow.
+    fn command<T>(&self, make: impl FnOnce(&mut Driver) -> (Option<Command>, T)) -> Result<T, ClientError> {
+        let mut driver = self.driver.lock();
+        let (command, result) = make(&mut driver);
+        let uses = driver.take_uses().into_iter().map(|uses| match uses {
+            Uses::Hold(objects) => Command::Hold(objects),
+            Uses::Release(objects) => Command::Release(objects),
+        });
+        let commands: Vec<Command> = uses.chain(command).collect();
+        if !commands.is_empty() {
+            // Still under the lock: what two threads send must not change places.
+            self.port.send(commands)?;
+        }
+        Ok(result)
+    }
+
+    /// A number for a graph that will be submitted.
+    pub fn next_graph(&self) -> GraphId {
+        self.driver.lock().next_graph()
+    }
+
+    /// Submits a graph. Its outputs are held once each from now on.
+    pub fn submit(&self, spec: GraphSpec, program: Program) -> Result<(), ClientError> {
+        self.command(|driver| {
+            driver.submitted(spec.id, &spec.outputs);
+            (Some(Command::Submit(Box::new(spec), Box::new(program))), ())
+        })
+    }
+
+    /// Sends more of a graph's program; tasks at positions below `admit_upto` may run then.
+    pub fn extend(&self, graph: GraphId, part: Part, admit_upto: u32) -> Result<(), ClientError> {
+        self.command(|_| (Some(Command::Extend { graph, part, admit_upto }), ()))
+    }
+
+    /// Stores `len` bytes, which `write` fills in.
+    pub fn store(&self, len: usize, write: &mut dyn FnMut(&mut [u8])) -> Result<Value, ClientError> {
+        self.port.store(len, write)
+    }
+
+    /// The value of a task that is not to be run.
+    pub fn supply(&self, object: ObjectId, value: Value) -> Result<(), ClientError> {
+        self.command(|_| (Some(Command::Supply(object, value)), ()))
+    }
+
+    /// Makes a stored value an object, held once.
+    pub fn put(&self, value: Value) -> Result<ObjectId, ClientError> {
+        self.command(|driver| {
+            let object = driver.next_put();
+            (Some(Command::Put(object, value)), object)
+        })
+    }
+
+    /// One use more of an object.
+    pub fn hold(&self, object: ObjectId) -> Result<(), ClientError> {
+        self.command(|driver| (None, driver.hold(object)))
+    }
+
+    /// One use less.
+    pub fn release(&self, objects: &[ObjectId]) -> Result<(), ClientError> {
+        self.command(|driver| (None, objects.iter().for_each(|object| driver.release(*object))))
+    }
+
+    /// Stops a graph.
+    pub fn cancel(&self, graph: GraphId) -> Result<(), ClientError> {
+        self.command(|_| (Some(Command::Cancel(graph)), ()))
+    }
+
+    /// Asks for `need` of some objects, which are without duplicates. Returns the question's token.
+    pub fn ask(&self, objects: Vec<ObjectId>, need: u32, fail_fast: bool) -> Result<u64, ClientError> {
+        self.command(|driver| {
+            let token = driver.next_token();
+            (Some(Command::Await { token, objects, need, fail_fast }), token)
+        })
+    }
+
+    /// Waits for the answer to a question, at most `limit`.
+    pub fn answer(&self, token: u64, limit: Duration) -> Result<Option<Ended>, ClientError> {
+        self.port.wait(token, limit)
+    }
+
+    /// Withdraws a question: it is answered soon, with what is there.
+    pub fn withdraw(&self, token: u64) -> Result<(), ClientError> {
+        self.command(|_| (Some(Command::Forget(token)), ()))
+    }
+}
+
+/// The user's program: the node is in this process.
+#[derive(Debug)]
+struct LocalPort(Arc<Session>);
+
+impl Port for LocalPort {
+    fn send(&self, commands: Vec<Command>) -> Result<(), ClientError> {
+        for command in commands {
+            self.0.send(Input::Command(command))?;
+        }
+        Ok(())
+    }
+
+    fn store(&self, len: usize, write: &mut dyn FnMut(&mut [u8])) -> Result<Value, ClientError> {
+        if len <= MOST_INLINE {
+            let mut bytes = vec![0; len];
+            write(&mut bytes);
+            return Ok(Value::Inline(Bytes::from(bytes)));
+        }
+        let arena = &self.0.shared().arena;
+        let mut writer = arena.alloc(len as u64)?;
+        self.0.warn_of_escape(&writer);
+        write(writer.bytes());
+        let location = writer.seal();
+        for segment in arena.take_new_segments() {
+            self.0.send(Input::Segment { id: segment.segment, size: segment.size, fd: segment.fd })?;
+        }
+        Ok(Value::Sealed(arena.local(&location).ok_or(StoreError::NotHere)?))
+    }
+
+    fn wait(&self, token: u64, limit: Duration) -> Result<Option<Ended>, ClientError> {
+        Ok(self.0.shared().wait(token, limit)?)
+    }
+}
+
+impl Session {
+    /// The driver role of the program that started this session.
+    pub fn client(self: &Arc<Self>) -> Client {
+        Client::new(PeerId::USER, Box::new(LocalPort(Arc::clone(self))))
+    }
+
+    fn send(&self, input: Input) -> Result<(), SessionError> {
+        self.shared().input.send(input).map_err(|_| self.shared().ended().unwrap_or(SessionError::Ended))
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> Counters {
+        let mut counters = *self.shared().counters.lock();
+        counters.wakeups += self.shared().driver_wakeups();
+        counters
+    }
+
+    /// The workers there are and were.
+    pub fn workers(&self) -> Vec<WorkerInfo> {
+        self.shared().workers.lock().clone()
+    }
+}

@@ -1,0 +1,331 @@
+//! The worker processes of a node: their sockets, pages and ends.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use eagleray_core::ids::{GraphId, ObjectId, WorkerId};
+use eagleray_core::message::{Death, FromNode, Run};
+use eagleray_core::page::Page;
+use eagleray_store::Words;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use tokio::io::unix::AsyncFd;
+
+use crate::shared::WorkerInfo;
+use crate::socket::{Reader, SocketError, Writer, watch};
+use crate::template::{FromTemplate, Template};
+use crate::wire::{self, ToWorker, WireError};
+
+const SIGKILL: u32 = 9;
+
+#[derive(Debug)]
+struct Flight {
+    seq: u32,
+    graph: GraphId,
+    tasks: Vec<u32>,
+}
+
+/// A worker process.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    ready: AsyncFd<Arc<OwnedFd>>,
+    pub(crate) reader: Reader,
+    writer: Writer,
+    words: Words,
+    /// Runs in flight, oldest first.
+    flights: VecDeque<Flight>,
+    /// Its socket is at its end; its exit is on its way.
+    gone: bool,
+    /// It was stopped for this reason, whatever its exit says.
+    fault: Option<Arc<str>>,
+    info: WorkerInfo,
+}
+
+impl Worker {
+    pub(crate) fn page(&self) -> Page<'_> {
+        Page::new(self.words.words()).expect("a page of words is long enough")
+    }
+
+    pub(crate) fn send(&mut self, message: &ToWorker) {
+        self.writer.queue(|out| wire::put_to_worker(out, message));
+    }
+
+    pub(crate) fn send_with_fd(&mut self, message: &ToWorker, fd: OwnedFd) {
+        self.writer.queue_with_fd(fd, |out| wire::put_to_worker(out, message));
+    }
+
+    /// A run is on its way: it can be claimed and recalled from now on.
+    pub(crate) fn open(&mut self, run: &Run) {
+        self.page().open(run.id.seq, run.tasks.len() as u32);
+        self.flights.push_back(Flight { seq: run.id.seq, graph: run.graph, tasks: run.tasks.clone() });
+        self.info.busy = true;
+    }
+
+    /// The object that a task of a run in flight makes.
+    pub(crate) fn object(&self, seq: u32, index: u32) -> Option<ObjectId> {
+        let flight = self.flights.iter().find(|flight| flight.seq == seq)?;
+        Some(ObjectId { graph: flight.graph, index: *flight.tasks.get(index as usize)? })
+    }
+
+    /// Its oldest run got on by `tasks`, and may have ended.
+    pub(crate) fn progressed(&mut self, tasks: u64, ended: bool) {
+        self.info.tasks += tasks;
+        if ended {
+            self.info.runs += 1;
+            self.flights.pop_front();
+            self.info.busy = !self.flights.is_empty();
+        }
+    }
+
+    pub(crate) fn up(&mut self, pid: u32) {
+        self.info.pid = pid;
+        self.info.up = true;
+    }
+
+    /// How far it is.
+    pub(crate) fn sample(&self, id: WorkerId, now_ns: u64) -> FromNode {
+        let page = self.page();
+        let claimed = self.flights.iter().map(|flight| {
+            let all = flight.tasks.len() as u32;
+            (flight.seq, page.progress(flight.seq).map_or(all, |(next, _)| next))
+        });
+        let claimed = claimed.collect();
+        let running_ns = page.running().map(|running| now_ns.saturating_sub(running.started_ns));
+        FromNode::Sampled { worker: id, claimed, running_ns }
+    }
+
+    /// The task its page names: run and place.
+    fn running(&self) -> Option<(u32, u32)> {
+        let running = self.page().running()?;
+        let same = |seq: u32| seq & 0xff_ffff == running.seq;
+        self.flights.iter().find(|flight| same(flight.seq)).map(|flight| (flight.seq, running.index))
+    }
+
+    /// Reads what is there. True if something was.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut got = false;
+        while !self.gone {
+            let Poll::Ready(ready) = self.ready.poll_read_ready(cx) else { break };
+            match (ready, self.reader.fill(false)) {
+                (Ok(_), Ok(true)) => got = true,
+                (Ok(mut guard), Ok(false)) => guard.clear_ready(),
+                _ => {
+                    self.gone = true;
+                    got = true;
+                }
+            }
+        }
+        got
+    }
+
+    /// Writes what is queued as far as the socket takes it.
+    fn poll_write(&mut self, cx: &mut Context<'_>) {
+        while !self.gone && !self.writer.is_empty() {
+            match self.writer.flush(false) {
+                Ok(true) => {}
+                Ok(false) => match self.ready.poll_write_ready(cx) {
+                    Poll::Ready(Ok(mut guard)) => guard.clear_ready(),
+                    Poll::Ready(Err(_)) => self.gone = true,
+                    Poll::Pending => break,
+                },
+                Err(_) => self.gone = true,
+            }
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    argv: Vec<OsString>,
+    /// What its environment has beyond the driver's.
+    environment: Vec<(OsString, OsString)>,
+    template: Option<(AsyncFd<OwnedFd>, Template)>,
+    /// Modules that workers forked later should have.
+    preload: Vec<String>,
+    pub(crate) workers: BTreeMap<WorkerId, Worker>,
+    heard: Vec<FromTemplate>,
+    past: Vec<WorkerInfo>,
+}
+
+
+/// What happened to the processes.
+#[derive(Debug)]
+pub(crate) enum Happened {
+    Exited { worker: WorkerId, death: Death, running: Option<(u32, u32)>, frames: Vec<Bytes> },
+}
+
+impl Pool {
+    /// A pool without processes. The template is started with the first worker.
+    pub(crate) fn new(
+        argv: Vec<OsString>,
+        environment: Vec<(OsString, OsString)>,
+        preload: Vec<String>,
+    ) -> Self {
+        Self { argv, environment, template: None, preload, workers: BTreeMap::new(), heard: Vec::new(), past: Vec::new() }
+    }
+
+    /// Starts a worker. What goes wrong is reported as its end.
+    pub(crate) fn start(&mut self, id: WorkerId) -> Result<(), Death> {
+        let failed = |what: &str, error: &dyn std::fmt::Display| Death::NeverStarted(format!("{what}: {error}").into());
+        if self.template.is_none() {
+            let template = Template::start(&self.argv, &self.environment).map_err(|e| failed("the template process does not start", &e))?;
+            let fd = template.socket().try_clone().map_err(|e| failed("socket", &e))?;
+            let ready = watch(fd).map_err(|e| failed("socket", &e))?;
+            self.template = Some((ready, template));
+        }
+        let Some((_, template)) = &self.template else { unreachable!("made above") };
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+            .map_err(|e| failed("socket", &e))?;
+        let (words, page) = Words::create().map_err(|e| failed("control page", &e))?;
+        template.fork(id, &theirs, &page).map_err(|e| failed("the template process does not fork", &e))?;
+        let ours = Arc::new(ours);
+        let worker = Worker {
+            ready: watch(Arc::clone(&ours)).map_err(|e| failed("socket", &e))?,
+            reader: Reader::new(Arc::clone(&ours)),
+            writer: Writer::new(ours),
+            words,
+            flights: VecDeque::new(),
+            gone: false,
+            fault: None,
+            info: WorkerInfo { id: id.0, pid: 0, up: false, busy: false, runs: 0, tasks: 0, alive: true },
+        };
+        self.workers.insert(id, worker);
+        Ok(())
+    }
+
+    /// Once the first workers are up, has the template import what later ones should have.
+    pub(crate) fn preload(&mut self) {
+        if !self.workers.values().all(|worker| worker.info.up) {
+            return;
+        }
+        let modules = std::mem::take(&mut self.preload);
+        if let (false, Some((_, template))) = (modules.is_empty(), &self.template) {
+            // A template that is gone is noticed by its end of file.
+            let _ = template.preload(&modules);
+        }
+    }
+
+    /// Ends a worker; its exit follows.
+    pub(crate) fn kill(&mut self, id: WorkerId, fault: Option<Arc<str>>) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.fault = worker.fault.take().or(fault);
+        }
+        if let Some((_, template)) = &self.template {
+            let _ = template.kill(id, SIGKILL);
+        }
+    }
+
+    /// Reads and writes what can be. True if something came.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut got = false;
+        for worker in self.workers.values_mut() {
+            worker.poll_write(cx);
+            got |= worker.poll_read(cx);
+        }
+        if let Some((ready, template)) = &self.template {
+            let mut gone = false;
+            while !gone {
+                let Poll::Ready(guard) = ready.poll_read_ready(cx) else { break };
+                match (guard, template.receive()) {
+                    (Ok(mut guard), None) => guard.clear_ready(),
+                    (Ok(_), Some(message)) => {
+                        gone = message == FromTemplate::Gone;
+                        self.heard.push(message);
+                        got = true;
+                    }
+                    (Err(_), _) => {
+                        gone = true;
+                        self.heard.push(FromTemplate::Gone);
+                        got = true;
+                    }
+                }
+            }
+        }
+        got
+    }
+
+    /// What became of the processes since this was last asked.
+    pub(crate) fn happened(&mut self) -> Vec<Happened> {
+        let mut happened = Vec::new();
+        for message in std::mem::take(&mut self.heard) {
+            match message {
+                FromTemplate::Ready => {}
+                FromTemplate::Started { worker, pid } => {
+                    if let Some(worker) = self.workers.get_mut(&worker) {
+                        worker.info.pid = pid;
+                    }
+                }
+                FromTemplate::Exited { worker, death } => happened.extend(self.exited(worker, death)),
+                FromTemplate::Error(text) => tracing::error!(text, "template process"),
+                FromTemplate::Gone => {
+                    if let Some((_, template)) = self.template.take() {
+                        template.stop();
+                    }
+                    // They watch it and end with it; nobody is left to say how.
+                    let ids: Vec<WorkerId> = self.workers.keys().copied().collect();
+                    for id in ids {
+                        let death = Death::NeverStarted("its template process ended".into());
+                        happened.extend(self.exited(id, death));
+                    }
+                }
+            }
+        }
+        happened
+    }
+
+    fn exited(&mut self, id: WorkerId, death: Death) -> Option<Happened> {
+        let mut worker = self.workers.remove(&id)?;
+        // What it wrote before it died still counts.
+        while matches!(worker.reader.fill(false), Ok(true)) {}
+        let mut frames = Vec::new();
+        if worker.fault.is_none() {
+            while let Ok(Some(frame)) = worker.reader.frame() {
+                frames.push(frame);
+            }
+        }
+        let running = worker.running();
+        worker.info.alive = false;
+        worker.info.busy = false;
+        self.past.push(worker.info);
+        let death = worker.fault.map_or(death, Death::Protocol);
+        Some(Happened::Exited { worker: id, death, running, frames })
+    }
+
+    /// The next frame of a worker.
+    pub(crate) fn frame(&mut self, id: WorkerId) -> Result<Option<Bytes>, WireError> {
+        self.workers.get_mut(&id).map_or(Ok(None), |worker| worker.reader.frame())
+    }
+
+    /// Writes what is queued for the workers. Returns how many frames that were.
+    pub(crate) fn flush(&mut self) -> u64 {
+        let mut frames = 0;
+        for worker in self.workers.values_mut() {
+            frames += worker.writer.take_frames();
+            if let Err(error) = worker.writer.flush(false) {
+                if !matches!(error, SocketError::Gone) {
+                    tracing::error!(%error, "writing to a worker");
+                }
+                worker.gone = true;
+            }
+        }
+        frames
+    }
+
+    /// All workers there are and were.
+    pub(crate) fn infos(&self) -> Vec<WorkerInfo> {
+        self.past.iter().cloned().chain(self.workers.values().map(|w| w.info.clone())).collect()
+    }
+
+    /// Ends all processes and waits for that.
+    pub(crate) fn stop(&mut self) {
+        if let Some((ready, template)) = self.template.take() {
+            drop(ready);
+            template.stop();
+        }
+        self.workers.clear();
+    }
+}

@@ -1,0 +1,237 @@
+//! What workers must know to execute runs, and what each of them has been sent.
+
+use bytes::Bytes;
+use eagleray_core::graph::Csr;
+use eagleray_core::ids::{GraphId, ObjectId, WorkerId};
+use eagleray_core::message::Run;
+use rustc_hash::FxHashMap;
+
+use crate::program::{Intro, Part, Program, Template};
+
+/// A set of small numbers.
+#[derive(Debug, Default)]
+struct Bits(Vec<u64>);
+
+impl Bits {
+    /// Adds a number. False if it was there.
+    fn insert(&mut self, n: u32) -> bool {
+        let (word, bit) = (n as usize / 64, 1u64 << (n % 64));
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        let new = self.0[word] & bit == 0;
+        self.0[word] |= bit;
+        new
+    }
+}
+
+/// What a worker has of one graph.
+#[derive(Debug, Default)]
+struct Sent {
+    functions: Bits,
+    templates: Bits,
+    batches: Bits,
+}
+
+#[derive(Debug)]
+struct GraphProgram {
+    len: u32,
+    externals: Vec<ObjectId>,
+    templates: Vec<Template>,
+    code: Csr,
+    hooks: Option<Bytes>,
+    /// Each function's blob.
+    functions: Vec<u32>,
+    batches: Vec<Bytes>,
+    sent: FxHashMap<WorkerId, Sent>,
+}
+
+/// A program that contradicts itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the graph's program is malformed: {0}")]
+pub(crate) struct BadProgram(&'static str);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Programs {
+    graphs: FxHashMap<GraphId, GraphProgram>,
+    /// Functions pickled to the same bytes are one blob, whatever graph they came with.
+    blob_of: FxHashMap<Bytes, u32>,
+    blobs: Vec<Bytes>,
+    known_blobs: FxHashMap<WorkerId, Bits>,
+}
+
+/// Words of a task's code before its parameters: class, batch, template, key.
+const HEADER: usize = 4;
+const BATCH: usize = 1;
+const TEMPLATE: usize = 2;
+/// `batch` of a task without constants.
+const NO_BATCH: u32 = u32::MAX;
+
+impl Programs {
+    /// A new graph's program, of `len` tasks.
+    pub(crate) fn submit(
+        &mut self,
+        id: GraphId,
+        len: u32,
+        externals: Vec<ObjectId>,
+        program: Program,
+    ) -> Result<(), BadProgram> {
+        let Program { templates, code, hooks } = program;
+        if code.len() != len as usize {
+            return Err(BadProgram("its code does not fit its tasks"));
+        }
+        if (0..len).any(|task| code.row(task).len() < HEADER || code.row(task)[TEMPLATE] as usize >= templates.len()) {
+            return Err(BadProgram("a task has no template"));
+        }
+        let graph = GraphProgram {
+            len,
+            externals,
+            templates,
+            code,
+            hooks,
+            functions: Vec::new(),
+            batches: Vec::new(),
+            sent: FxHashMap::default(),
+        };
+        self.graphs.insert(id, graph);
+        Ok(())
+    }
+
+    /// More functions and batches of a graph.
+    pub(crate) fn extend(&mut self, id: GraphId, part: Part) {
+        let Self { graphs, blob_of, blobs, .. } = self;
+        let Some(graph) = graphs.get_mut(&id) else { return };
+        for bytes in part.functions {
+            // A pickle read from a frame must not keep the whole frame alive.
+            let blob = blob_of.get(&bytes).copied().unwrap_or_else(|| {
+                let bytes = Bytes::copy_from_slice(&bytes);
+                let blob = blobs.len() as u32;
+                blobs.push(bytes.clone());
+                blob_of.insert(bytes, blob);
+                blob
+            });
+            graph.functions.push(blob);
+        }
+        graph.batches.extend(part.batches);
+    }
+
+    /// The code of a run's tasks, and what its worker has not been sent yet; from now on it counts as sent.
+    pub(crate) fn for_run(&mut self, run: &Run) -> Result<(Csr, Vec<Intro>), BadProgram> {
+        let Self { graphs, blobs, known_blobs, .. } = self;
+        let worker = run.id.worker;
+        let graph = graphs.get_mut(&run.graph).ok_or(BadProgram("it was never submitted"))?;
+        let mut intros = Vec::new();
+        let sent = graph.sent.entry(worker).or_insert_with(|| {
+            intros.push(Intro::Graph { len: graph.len, externals: graph.externals.clone() });
+            intros.extend(graph.hooks.clone().map(Intro::Hooks));
+            Sent::default()
+        });
+        let known = known_blobs.entry(worker).or_default();
+        let mut code = Csr::with_capacity(run.tasks.len(), run.tasks.len() * (HEADER + 2));
+        for &task in &run.tasks {
+            let row = graph.code.row(task);
+            code.push_row(row.iter().copied());
+            let (batch, template) = (row[BATCH], row[TEMPLATE]);
+            if sent.templates.insert(template) {
+                let shape = &graph.templates[template as usize];
+                for &id in &shape.functions {
+                    if sent.functions.insert(id) {
+                        let blob = *graph.functions.get(id as usize).ok_or(BadProgram("a function is missing"))?;
+                        let bytes = known.insert(blob).then(|| blobs[blob as usize].clone());
+                        intros.push(Intro::Function { id, blob, bytes });
+                    }
+                }
+                intros.push(Intro::Template { id: template, template: shape.clone() });
+            }
+            if batch != NO_BATCH && sent.batches.insert(batch) {
+                let bytes = graph.batches.get(batch as usize).ok_or(BadProgram("a batch is missing"))?.clone();
+                intros.push(Intro::Batch { id: batch, bytes });
+            }
+        }
+        Ok((code, intros))
+    }
+
+    /// A graph is over. Returns the workers that know of it.
+    pub(crate) fn forget(&mut self, id: GraphId) -> Vec<WorkerId> {
+        let mut workers: Vec<WorkerId> =
+            self.graphs.remove(&id).map(|graph| graph.sent.into_keys().collect()).unwrap_or_default();
+        workers.sort_unstable();
+        workers
+    }
+
+    /// A worker is gone.
+    pub(crate) fn worker_gone(&mut self, worker: WorkerId) {
+        self.known_blobs.remove(&worker);
+        for graph in self.graphs.values_mut() {
+            graph.sent.remove(&worker);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use eagleray_core::ids::{PeerId, RunId};
+
+    use super::*;
+
+    fn graph_id() -> GraphId {
+        GraphId { peer: PeerId::USER, seq: 1 }
+    }
+
+    fn run(worker: u32, tasks: &[u32]) -> Run {
+        Run {
+            id: RunId { worker: WorkerId(worker), seq: 0 },
+            graph: graph_id(),
+            tasks: tasks.to_vec(),
+            outputs: vec![0; tasks.len()],
+            inputs: vec![],
+        }
+    }
+
+    fn program() -> Program {
+        let template = |functions: &[u32]| Template { code: Bytes::new(), functions: functions.to_vec() };
+        let mut code = Csr::new();
+        code.push_row([0, 0, 0, 0, 5]);
+        code.push_row([0, 0, 1, 0]);
+        code.push_row([0, NO_BATCH, 0, 0, 6]);
+        Program { templates: vec![template(&[0]), template(&[0, 1])], code, hooks: None }
+    }
+
+    fn names(intros: &[Intro]) -> Vec<String> {
+        let name = |intro: &Intro| match intro {
+            Intro::Graph { len, .. } => format!("graph of {len}"),
+            Intro::Function { id, blob, bytes } => format!("function {id} blob {blob} {}", bytes.is_some()),
+            Intro::Template { id, .. } => format!("template {id}"),
+            Intro::Batch { id, .. } => format!("batch {id}"),
+            Intro::Hooks(_) => "hooks".into(),
+        };
+        intros.iter().map(name).collect()
+    }
+
+    #[test]
+    fn each_worker_is_sent_everything_once() {
+        let mut programs = Programs::default();
+        programs.submit(graph_id(), 3, vec![], program()).unwrap();
+        let part = Part { functions: vec!["f".into(), "f".into()], batches: vec!["b".into()] };
+        programs.extend(graph_id(), part);
+        let (code, intros) = programs.for_run(&run(0, &[0, 1])).unwrap();
+        assert_eq!(code.row(0), [0, 0, 0, 0, 5]);
+        let first = ["graph of 3", "function 0 blob 0 true", "template 0", "batch 0", "function 1 blob 0 false", "template 1"];
+        assert_eq!(names(&intros), first);
+        assert!(programs.for_run(&run(0, &[0, 2])).unwrap().1.is_empty());
+        assert_eq!(programs.for_run(&run(1, &[2])).unwrap().1.len(), 3);
+        programs.worker_gone(WorkerId(0));
+        assert_eq!(programs.for_run(&run(0, &[2])).unwrap().1.len(), 3);
+        assert_eq!(programs.forget(graph_id()), [WorkerId(0), WorkerId(1)]);
+        assert!(programs.for_run(&run(0, &[0])).is_err());
+    }
+
+    #[test]
+    fn what_is_missing_is_an_error() {
+        let mut programs = Programs::default();
+        programs.submit(graph_id(), 3, vec![], program()).unwrap();
+        assert_eq!(programs.for_run(&run(0, &[0])).unwrap_err(), BadProgram("a function is missing"));
+        assert!(programs.submit(graph_id(), 4, vec![], program()).is_err());
+    }
+}

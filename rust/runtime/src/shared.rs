@@ -1,0 +1,154 @@
+//! What the driver's threads and the session's thread share.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use eagleray_store::Arena;
+use parking_lot::{Condvar, Mutex};
+use rustc_hash::FxHashMap;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::command::{Command, Ended};
+
+/// Counts since the session began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Frames between node and workers, both ways.
+    pub frames: u64,
+    /// How often a thread or process that waited was woken: the session's thread, workers in `read`, waiting drivers.
+    pub wakeups: u64,
+    /// Runs assigned.
+    pub runs: u64,
+    /// Tasks done in workers.
+    pub tasks: u64,
+    /// Results that came inline.
+    pub inline: u64,
+    /// Results that came sealed.
+    pub sealed: u64,
+    /// Batches of constants, functions and worker hooks that were pickled and sent to the session.
+    pub pickles: u64,
+    /// Recalls that brought tasks back.
+    pub recalls: u64,
+    /// Tasks that balancing took from one worker for another.
+    pub moved: u64,
+    /// Tasks run again because a worker or a result was lost.
+    pub reruns: u64,
+    /// Published objects at this moment.
+    pub objects: u64,
+    /// Bytes of sealed blocks in use at this moment.
+    pub sealed_bytes: u64,
+}
+
+/// What a user may see of a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerInfo {
+    /// Its number.
+    pub id: u32,
+    /// Its process; 0 while it is being forked.
+    pub pid: u32,
+    /// Whether it has said hello.
+    pub up: bool,
+    /// Whether it has a run.
+    pub busy: bool,
+    /// Runs it has ended.
+    pub runs: u64,
+    /// Tasks it has ended.
+    pub tasks: u64,
+    /// Whether its process still exists.
+    pub alive: bool,
+}
+
+/// For the session's thread.
+#[derive(Debug)]
+pub(crate) enum Input {
+    Command(Command),
+    /// A new segment of the driver's own.
+    Segment { id: u64, size: u64, fd: OwnedFd },
+    Stop,
+}
+
+/// The session has ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// It was stopped, or never started.
+    #[error("the session has ended")]
+    Ended,
+    /// The head refused what this driver sent; that is a fault of eagleray.
+    #[error("the session refused a message of this driver: {0}")]
+    Refused(Arc<str>),
+    /// The system did not let it start.
+    #[error("the session cannot start: {0}")]
+    Start(Arc<str>),
+}
+
+#[derive(Debug, Default)]
+struct Answers {
+    answers: FxHashMap<u64, Ended>,
+    ended: Option<SessionError>,
+    wakeups: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) input: UnboundedSender<Input>,
+    pub(crate) arena: Arena,
+    pub(crate) counters: Mutex<Counters>,
+    pub(crate) workers: Mutex<Vec<WorkerInfo>>,
+    answers: Mutex<Answers>,
+    answered: Condvar,
+}
+
+impl Shared {
+    pub(crate) fn new(input: UnboundedSender<Input>, arena: Arena) -> Self {
+        Self {
+            input,
+            arena,
+            counters: Mutex::default(),
+            workers: Mutex::default(),
+            answers: Mutex::default(),
+            answered: Condvar::new(),
+        }
+    }
+
+    /// The session's thread: answers a question of the driver.
+    pub(crate) fn answer(&self, token: u64, ended: Ended) {
+        self.answers.lock().answers.insert(token, ended);
+        self.answered.notify_all();
+    }
+
+    /// The session's thread: nothing will be answered any more.
+    pub(crate) fn end(&self, why: SessionError) {
+        self.answers.lock().ended.get_or_insert(why);
+        self.answered.notify_all();
+    }
+
+    /// Whether the session has ended.
+    pub(crate) fn ended(&self) -> Option<SessionError> {
+        self.answers.lock().ended.clone()
+    }
+
+    /// A driver's thread: waits for the answer to a question, at most `limit`.
+    pub(crate) fn wait(&self, token: u64, limit: Duration) -> Result<Option<Ended>, SessionError> {
+        let deadline = Instant::now() + limit;
+        let mut answers = self.answers.lock();
+        loop {
+            if let Some(ended) = answers.answers.remove(&token) {
+                return Ok(Some(ended));
+            }
+            if let Some(why) = &answers.ended {
+                return Err(why.clone());
+            }
+            if self.answered.wait_until(&mut answers, deadline).timed_out() {
+                return Ok(answers.answers.remove(&token));
+            }
+            answers.wakeups += 1;
+        }
+    }
+
+    /// How often waiting threads of the driver were woken.
+    pub(crate) fn driver_wakeups(&self) -> u64 {
+        self.answers.lock().wakeups
+    }
+}
