@@ -7,7 +7,6 @@ caller's: Dask breaks some ties by the iteration order of sets of keys, which ar
 from __future__ import annotations
 
 import json
-import os
 import random
 import sys
 from collections.abc import Callable, Mapping
@@ -38,15 +37,15 @@ def peak(deps: Deps, priority: list[int]) -> int:
     return most
 
 
-# Random graphs: shapes that occur in practice, with random sizes and some noise. All have from 10 to 120 tasks.
+# Random graphs: shapes that occur in practice, with random sizes and some noise. All have from 5 to 200 tasks.
 
 
 def _layered(r: random.Random) -> Deps:
     deps: Deps = []
     previous: list[int] = []
-    for _ in range(r.randint(2, 7)):
+    for _ in range(r.randint(2, 9)):
         layer = []
-        for _ in range(r.randint(3, 16)):
+        for _ in range(r.randint(1, 24)):
             deps.append(r.sample(previous, min(len(previous), r.randint(1, 3))))
             layer.append(len(deps) - 1)
         previous = layer
@@ -59,7 +58,7 @@ def _tree(r: random.Random) -> Deps:
     fan_in, chain = r.randint(2, 5), r.randint(0, 2)
     for _ in range(r.randint(1, 3)):
         level = []
-        for _ in range(r.randint(5, 14)):
+        for _ in range(r.randint(2, 24)):
             deps.append([])
             for _ in range(chain):
                 deps.append([len(deps) - 1])
@@ -74,16 +73,14 @@ def _tree(r: random.Random) -> Deps:
 
 
 def _any(r: random.Random) -> Deps:
-    reach = r.choice([5, 20, 120])
+    reach = r.choice([5, 20, 200])
     most = r.randint(1, 4)
-    return [
-        r.sample(range(max(0, i - reach), i), min(i, reach, r.randint(0, most))) for i in range(r.randint(10, 110))
-    ]
+    return [r.sample(range(max(0, i - reach), i), min(i, reach, r.randint(0, most))) for i in range(r.randint(5, 200))]
 
 
 def _map_reduce(r: random.Random) -> Deps:
     """Maps, each split for every reduction, as in a shuffle; sometimes something more after it."""
-    maps, reductions = r.randint(2, 8), r.randint(2, 7)
+    maps, reductions = r.randint(2, 12), r.randint(2, 12)
     splits = r.random() < 0.6
     deps: Deps = [[] for _ in range(maps)]
     made = []
@@ -104,7 +101,7 @@ def _map_reduce(r: random.Random) -> Deps:
 
 
 def _stencil(r: random.Random) -> Deps:
-    width, steps = r.randint(3, 12), r.randint(2, 8)
+    width, steps = r.randint(2, 16), r.randint(1, 11)
     reach = r.randint(1, 2)
     deps: Deps = [[] for _ in range(width)]
     for step in range(steps):
@@ -121,7 +118,7 @@ def _shared_chains(r: random.Random) -> Deps:
     roots = r.randint(1, 4)
     deps: Deps = [[] for _ in range(roots)]
     ends = []
-    for _ in range(r.randint(3, 14)):
+    for _ in range(r.randint(3, 20)):
         deps.append(r.sample(range(roots), r.randint(1, min(2, roots))))
         for _ in range(r.randint(0, 6)):
             deps.append([len(deps) - 1])
@@ -137,7 +134,7 @@ def _shared_chains(r: random.Random) -> Deps:
 
 def _blocks(r: random.Random) -> Deps:
     """Products of blocks: task (i, j) from row i and column j, summed along some axis, sometimes minus the mean."""
-    rows, columns = r.randint(2, 7), r.randint(2, 7)
+    rows, columns = r.randint(2, 9), r.randint(2, 9)
     deps: Deps = [[] for _ in range(rows + columns)]
     grid = []
     for i in range(rows):
@@ -162,7 +159,7 @@ def _scans(r: random.Random) -> Deps:
     deps: Deps = []
     for _ in range(r.randint(1, 3)):
         last = None
-        for _ in range(r.randint(4, 14)):
+        for _ in range(r.randint(2, 20)):
             deps.append([])
             block = len(deps) - 1
             deps.append([block])
@@ -176,7 +173,7 @@ def _scans(r: random.Random) -> Deps:
 
 def _windows(r: random.Random) -> Deps:
     """Each output needs a few neighbouring roots, through slices of them."""
-    deps: Deps = [[] for _ in range(r.randint(4, 16))]
+    deps: Deps = [[] for _ in range(r.randint(4, 32))]
     roots, width = len(deps), r.randint(2, 4)
     for i in range(0, roots - width + 1, r.randint(1, width)):
         slices = []
@@ -184,6 +181,16 @@ def _windows(r: random.Random) -> Deps:
             deps.append([j])
             slices.append(len(deps) - 1)
         deps.append(slices)
+    return deps
+
+
+def _several(r: random.Random) -> Deps:
+    """Two graphs of other shapes, and some tasks that need something of both."""
+    deps = r.choice(_SHAPES[:-1])(r)
+    first = len(deps)
+    deps += [[first + j for j in row] for row in r.choice(_SHAPES[:-1])(r)]
+    for _ in range(r.randint(0, 6)):
+        deps.append([r.randrange(first), r.randrange(first, len(deps))])
     return deps
 
 
@@ -197,6 +204,7 @@ _SHAPES: list[Callable[[random.Random], Deps]] = [
     _blocks,
     _scans,
     _windows,
+    _several,
 ]
 
 
@@ -205,7 +213,7 @@ def random_graph(seed: int) -> Deps:
     r = random.Random(seed)
     while True:
         deps = _SHAPES[seed % len(_SHAPES)](r)
-        if 10 <= len(deps) <= 120:
+        if 5 <= len(deps) <= 200:
             break
     deps = [sorted(set(row)) for row in deps]
     if (seed // len(_SHAPES)) % 3 == 2:
@@ -318,18 +326,14 @@ def oracle(graphs: int) -> dict[str, Any]:
     peaks = []
     for seed in range(graphs):
         deps = random_graph(seed)
-        # The text of the keys ascends with the ids: what Dask breaks ties by at last is what we break them by.
-        keys = [KEY.format(i) for i in range(len(deps))]
+        # Keys of both kinds that collections have.
+        keys: list[Any] = [f"task-{i:03}" if seed // len(_SHAPES) % 2 else ("task", i) for i in range(len(deps))]
         dsk = {key: Task(key, run, *(TaskRef(keys[d]) for d in row)) for key, row in zip(keys, deps, strict=True)}
         priority = order(dsk)
         peaks.append(peak(deps, [priority[key] for key in keys]))
-    real = {
-        name: {"deps": deps, "peak": peak(deps, priority)} for name, (deps, priority) in _real_graphs().items()
-    }
+    real = {name: {"deps": deps, "peak": peak(deps, priority)} for name, (deps, priority) in _real_graphs().items()}
     return {"random": peaks, "real": real}
 
-
-KEY = os.environ.get("ORDER_KEY", "task-{:03}")
 
 if __name__ == "__main__":
     json.dump(oracle(int(sys.argv[1])), sys.stdout)

@@ -11,6 +11,8 @@ use eagleray_core::order::order;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut graphs = vec![
+        ("11,450 inc, as many add in a binary tree", inc_add(11_450)),
+        ("one chain of 5000", rows(5000, |i| if i == 0 { vec![] } else { vec![i - 1] })),
         ("independent", rows(100_000, |_| vec![])),
         ("pairs: 50k roots, 50k inc", rows(100_000, |i| if i < 50_000 { vec![] } else { vec![i - 50_000] })),
         ("50k inc, 50k add in a binary tree", inc_add(50_000)),

@@ -1,19 +1,21 @@
-//! Orders graphs read from stdin, one a line: rows separated by `;`, ids by `,`.
-#![allow(clippy::print_stdout, missing_docs)]
-use eagleray_core::{graph::Csr, order::order_with};
+//! Orders graphs read from stdin, one a line: rows of dependencies separated by `;`, ids by `,`. Prints a line of
+//! positions for each.
+#![allow(clippy::print_stdout)]
+
 use std::io::{BufRead, Write};
-fn main() {
-    let v: u32 = std::env::var("V").unwrap_or("0".into()).parse().unwrap();
-    let out = std::io::stdout();
-    let mut out = std::io::BufWriter::new(out.lock());
+
+use eagleray_core::graph::Csr;
+use eagleray_core::order::order;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for line in std::io::stdin().lock().lines() {
-        let line = line.unwrap();
-        let mut csr = Csr::new();
-        for row in line.split(';') {
-            csr.push_row(row.split(',').filter(|x| !x.is_empty()).map(|x| x.parse().unwrap()));
+        let mut graph = Csr::new();
+        for row in line?.split(';') {
+            graph.push_row(row.split(',').filter_map(|id| id.parse().ok()));
         }
-        let p = order_with(&csr, v).unwrap();
-        let s: Vec<String> = p.iter().map(|x| x.to_string()).collect();
-        writeln!(out, "{}", s.join(",")).unwrap();
+        let positions: Vec<String> = order(&graph)?.iter().map(u32::to_string).collect();
+        writeln!(out, "{}", positions.join(","))?;
     }
+    Ok(())
 }

@@ -112,6 +112,13 @@ pub enum FailureKind {
     Lost,
     /// No worker can be started.
     NoWorkers(Death),
+    /// Computing inside tasks inside tasks: so deep that there could not be a worker for it.
+    TooDeep {
+        /// How deep: 0 is the user's program.
+        depth: u32,
+        /// The first depth that is too deep.
+        most: u32,
+    },
 }
 
 /// From a driver to the head.

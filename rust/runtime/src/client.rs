@@ -171,6 +171,7 @@ impl Port for LocalPort {
         self.0.warn_of_escape(&writer);
         write(writer.bytes());
         let location = writer.seal();
+        let _announcing = self.0.shared().announcing.lock();
         for segment in arena.take_new_segments() {
             self.0.send(Input::Segment { id: segment.segment, size: segment.size, fd: segment.fd })?;
         }

@@ -25,4 +25,5 @@ mod template;
 mod wire;
 
 pub use self::shared::{Counters, SessionError, WorkerInfo};
+pub use self::socket::SocketError;
 pub use self::wire::{FromWorker, ToWorker, WireError};

@@ -67,6 +67,8 @@ pub struct Link {
     seen_requests: Mutex<u64>,
     wakeups: AtomicU32,
     escaped: AtomicBool,
+    /// Held from sealing to announcing: no location may be told before its segment.
+    announcing: Mutex<()>,
 }
 
 impl std::fmt::Debug for Link {
@@ -116,6 +118,7 @@ impl Link {
             seen_requests: Mutex::new(0),
             wakeups: AtomicU32::new(0),
             escaped: AtomicBool::new(false),
+            announcing: Mutex::default(),
         })
     }
 
@@ -248,6 +251,7 @@ impl Link {
         }
         write(writer.bytes());
         let location = writer.seal();
+        let _announcing = self.announcing.lock();
         for segment in self.arena.take_new_segments() {
             let message = FromWorker::Segment { id: segment.segment, size: segment.size };
             self.outgoing.lock().queue_with_fd(segment.fd, |out| wire::put_from_worker(out, &message));

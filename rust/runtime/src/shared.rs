@@ -94,6 +94,8 @@ struct Answers {
 pub(crate) struct Shared {
     pub(crate) input: UnboundedSender<Input>,
     pub(crate) arena: Arena,
+    /// Held from sealing to announcing: no location may be told before its segment.
+    pub(crate) announcing: Mutex<()>,
     pub(crate) counters: Mutex<Counters>,
     pub(crate) workers: Mutex<Vec<WorkerInfo>>,
     answers: Mutex<Answers>,
@@ -105,6 +107,7 @@ impl Shared {
         Self {
             input,
             arena,
+            announcing: Mutex::default(),
             counters: Mutex::default(),
             workers: Mutex::default(),
             answers: Mutex::default(),

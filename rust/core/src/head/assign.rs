@@ -49,7 +49,7 @@ impl Head {
 
     /// How many workers at `depth` are occupied, blocked ones included.
     fn occupied(&self, depth: u32) -> u32 {
-        self.workers.values().filter(|w| w.busy() && w.depth == depth).count() as u32
+        self.workers.values().filter(|w| w.depth() == Some(depth)).count() as u32
     }
 
     /// Which worker should get a run of which graph next, if any has room.
@@ -71,7 +71,7 @@ impl Head {
                 if worker.busy() {
                     // What follows in a busy worker is of the same depth, so that a blocked parent's child never
                     // queues behind its parent's siblings. A run of unknown length is waited for.
-                    if worker.depth != graph.depth || worker.flights.iter().any(|f| f.unknown) {
+                    if worker.depth() != Some(graph.depth) || worker.flights.iter().any(|f| f.unknown) {
                         continue;
                     }
                 } else if active >= self.config.slots || !depth_free {
@@ -81,7 +81,8 @@ impl Head {
                     continue;
                 }
                 let own = graph.ready_on.get(&worker_id).is_some_and(|set| !set.is_empty());
-                if graph.ready.is_empty() && !own && worker.busy() {
+                // An idle worker may have others publish what it then reads; once it has asked, it waits for that.
+                if graph.ready.is_empty() && !own && (worker.busy() || graph.publishing > 0) {
                     continue;
                 }
                 let score = (worker.flights.len(), u32::from(!own));
@@ -163,7 +164,6 @@ impl Head {
         let (stamp, depth) = (graph.cuts, graph.depth);
         let worker = self.workers.get_mut(&worker_id).expect("the chosen worker exists");
         if !worker.busy() {
-            worker.depth = depth;
             worker.sample_every = self.config.spread_ns;
         }
         let seq = worker.next_seq;
@@ -171,12 +171,14 @@ impl Head {
         worker.flights.push_back(Flight {
             seq,
             graph: id,
+            depth,
             cut: stamp,
             tasks: cut.tasks.clone(),
             outputs: cut.outputs.clone(),
             limit: cut.tasks.len() as u32,
             upto: 0,
             kept: Vec::new(),
+            troubled: Vec::new(),
             unknown: cut.unknown,
             moving: false,
         });
@@ -262,6 +264,7 @@ pub(super) fn place_ready(graph: &mut Graph, task: u32, publish: bool, asks: &mu
                 }
             }
             graph.tasks[task as usize].state = TaskState::Publishing;
+            graph.publishing += 1;
         }
         Some(worker) => {
             graph.tasks[task as usize].state = TaskState::Ready;
@@ -335,6 +338,9 @@ fn cut_run(
         }
         for &next in graph.dependents.row(task) {
             let entry = &mut graph.scratch[next as usize];
+            if matches!(graph.tasks[next as usize].state, TaskState::Done | TaskState::Failed) {
+                continue;
+            }
             if entry.0 != stamp {
                 *entry = (stamp, graph.tasks[next as usize].missing);
             }

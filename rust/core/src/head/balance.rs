@@ -22,8 +22,13 @@ impl Head {
                 messages.push(ToNode::Sample(id));
             }
             if worker.kill_at.is_some_and(|at| at <= now) {
-                worker.kill_at = None;
-                messages.push(ToNode::Kill(id));
+                // Only the task that runs is to blame; a run that waits behind another graph's ends by itself.
+                let stuck = worker.flights.front().is_some_and(|f| !self.graphs[&f.graph].running());
+                let waits = worker.flights.iter().any(|f| !self.graphs[&f.graph].running());
+                worker.kill_at = (!stuck && waits).then(|| now + self.config.grace_ns);
+                if stuck {
+                    messages.push(ToNode::Kill(id));
+                }
             }
         }
         for message in messages {
@@ -87,7 +92,7 @@ impl Head {
                 self.estimates.get(graph.classes[class as usize].fingerprint).map(|e| e.ns)
             };
             if first && next > flight.upto {
-                let expected = estimate(flight.tasks[next as usize - 1]).unwrap_or(GUESS_NS);
+                let expected = flight.tasks.get(next as usize - 1).and_then(|&t| estimate(t)).unwrap_or(GUESS_NS);
                 stuck = running_ns > STUCK * expected && running_ns > self.config.spread_ns;
             }
             first = false;
@@ -135,7 +140,7 @@ impl Head {
     /// Blocked tasks keep their workers; the pool grows by as many, within slots × (nesting depth + 1).
     pub(super) fn ask_for_workers(&mut self) {
         let blocked = self.workers.values().filter(|w| w.blocked()).count() as u32;
-        let depth = self.queue.values().map(|id| self.graphs[id].depth).max().unwrap_or(0);
+        let depth = self.deepest();
         let most = self.config.slots.saturating_mul(depth + 1).min(self.config.max_workers);
         let want = (self.config.slots + blocked).min(most).max(self.config.slots);
         if want > self.wanted {

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec;
 
 use super::graph::{Graph, TaskState};
-use super::{FxMap, Head};
+use super::{FxMap, Head, Watcher};
 use crate::ids::{GraphId, ObjectId};
 
 /// An invariant that does not hold.
@@ -31,7 +31,7 @@ impl Head {
             }
         }
         for graph in self.graphs.values() {
-            for external in &graph.externals {
+            for external in graph.externals.iter().filter(|e| e.held) {
                 *holders.entry(external.object).or_insert(0) += 1;
             }
         }
@@ -71,6 +71,22 @@ impl Head {
                 ensure!(record.is_some_and(|r| r.needed()), "{worker_id:?} keeps {object:?} for nobody");
             }
         }
+        for (object, watchers) in &self.watchers {
+            ensure!(self.status(*object).is_none(), "{object:?} has ended and is watched");
+            ensure!(!watchers.is_empty(), "{object:?} is watched by nobody");
+            for watcher in watchers {
+                let there = match watcher {
+                    Watcher::Wait(id) => self.waits.contains_key(id),
+                    Watcher::Graph(id, _) => self.graphs.contains_key(id),
+                };
+                ensure!(there, "{object:?} is watched by {watcher:?}, which is gone");
+            }
+        }
+        for (&id, wait) in &self.waits {
+            let ended = wait.objects.iter().filter(|o| self.status(**o).is_some()).count();
+            ensure!(wait.ended as usize == ended, "question {id} counts {} ended of {ended}", wait.ended);
+            ensure!(wait.ended < wait.need, "question {id} is not answered");
+        }
         for (rank, id) in &self.queue {
             let graph = self.graphs.get(id);
             ensure!(
@@ -79,7 +95,7 @@ impl Head {
             );
         }
         let active = self.active();
-        let nested = self.queue.values().map(|id| self.graphs[id].depth).max().unwrap_or(0);
+        let nested = self.deepest();
         ensure!(
             self.wanted <= self.config.max_workers.max(self.config.slots),
             "{} workers are wanted, {active} active, depth {nested}",
@@ -166,6 +182,8 @@ impl Head {
         ensure!(ready == counted, "{id:?} counts {counted} ready of {ready}");
         ensure!(graph.unfinished == unfinished, "{id:?} counts {} unfinished of {unfinished}", graph.unfinished);
         ensure!(graph.unfinished_of == unfinished_of, "{id:?} miscounts its classes");
+        let publishing = graph.tasks.iter().filter(|t| t.state == TaskState::Publishing).count();
+        ensure!(graph.publishing as usize == publishing, "{id:?} counts {} of {publishing}", graph.publishing);
         ensure!(graph.held == held, "{id:?} counts {} held of {held}", graph.held);
         Ok(())
     }

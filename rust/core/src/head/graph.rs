@@ -39,6 +39,10 @@ pub(super) struct Task {
     pub(super) state: TaskState,
     /// Deaths of a worker under it.
     pub(super) deaths: u8,
+    /// How often it found an input from outside its graph missing.
+    pub(super) misses: u8,
+    /// The driver made its value: no worker can make it again.
+    pub(super) supplied: bool,
     /// Balancing has moved it once; it does so at most once.
     pub(super) moved: bool,
 }
@@ -79,6 +83,8 @@ pub(super) struct External {
     pub(super) readers: Vec<u32>,
     /// Its bytes are published; else the readers miss it.
     pub(super) available: bool,
+    /// The graph is counted among the object's holders.
+    pub(super) held: bool,
 }
 
 /// Where a graph stands as a whole.
@@ -114,6 +120,10 @@ pub(super) struct Graph {
     pub(super) held: u32,
     /// Runs in flight.
     pub(super) runs: u32,
+    /// Tasks whose values the driver supplied. Those are kept until the graph is finished: lineage begins with them.
+    pub(super) supplied: Vec<u32>,
+    /// Tasks that are [`TaskState::Publishing`].
+    pub(super) publishing: u32,
     pub(super) cuts: u32,
     /// Scratch of a cut: how many inputs a task still misses if the cut's tasks were done.
     pub(super) scratch: Vec<(u32, u32)>,
@@ -154,9 +164,12 @@ impl Graph {
             *unfinished_of.get_mut(class as usize).ok_or(malformed("unknown class"))? += 1;
         }
         let mut externals: Vec<External> =
-            spec.externals.iter().map(|&object| External { object, readers: Vec::new(), available: false }).collect();
+            spec.externals.iter().map(|&object| External { object, readers: Vec::new(), available: false, held: false }).collect();
         let mut tasks = Vec::with_capacity(n);
         let mut objects = vec![Object { place: None, resident: None, consumers: 0, holders: 0, asked: false }; n];
+        if spec.externals.iter().any(|object| object.graph == spec.id) {
+            return Err(malformed("it reads itself from outside"));
+        }
         for task in 0..len {
             for &input in spec.inputs.row(task) {
                 if input < len {
@@ -174,6 +187,8 @@ impl Graph {
                 cut: 0,
                 state: TaskState::Waiting,
                 deaths: 0,
+                misses: 0,
+                supplied: false,
                 moved: false,
             });
         }
@@ -197,6 +212,8 @@ impl Graph {
             unfinished_of,
             held: 0,
             runs: 0,
+            supplied: Vec::new(),
+            publishing: 0,
             cuts: 0,
             scratch: vec![(0, 0); n],
             standing: Standing::Running,
@@ -229,13 +246,17 @@ impl Graph {
         }
     }
 
-    /// Takes a task out of whatever ready set it is in.
+    /// Takes a task out of whatever ready set it is in, or from among those that wait for a publication.
     pub(super) fn unready(&mut self, task: u32) {
-        let position = self.position[task as usize];
-        if !self.ready.remove(position) {
-            for set in self.ready_on.values_mut() {
-                if set.remove(position) {
-                    break;
+        if self.tasks[task as usize].state == TaskState::Publishing {
+            self.publishing -= 1;
+        } else {
+            let position = self.position[task as usize];
+            if !self.ready.remove(position) {
+                for set in self.ready_on.values_mut() {
+                    if set.remove(position) {
+                        break;
+                    }
                 }
             }
         }
@@ -254,6 +275,11 @@ impl Graph {
         self.tasks[task as usize].state = TaskState::Waiting;
         self.unfinished += 1;
         self.unfinished_of[self.class[task as usize] as usize] += 1;
+    }
+
+    /// Whether a value that nobody needs is kept all the same.
+    pub(super) fn keeps(&self, task: u32) -> bool {
+        self.tasks[task as usize].supplied && self.unfinished > 0 && self.running()
     }
 
     /// Whether nothing refers to it any more.

@@ -5,9 +5,9 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use super::graph::{Graph, Standing, TaskState};
-use super::report::{Done, complete, publish_at};
+use super::report::{Done, complete};
 use super::{Head, PutObject, Wait, Watcher, unknown};
-use crate::ids::{GraphId, ObjectId, PeerId};
+use crate::ids::{GraphId, ObjectId, PeerId, WorkerId};
 use crate::message::{Failure, FailureKind, GraphSpec, Place, Refusal, ToDriver, ToHead, ToNode};
 
 impl Head {
@@ -19,6 +19,9 @@ impl Head {
             ToHead::Put { object, place } => {
                 if object.graph != GraphId::puts(peer) {
                     return Err(unknown("object: it was put by another peer"));
+                }
+                if self.puts.contains_key(&object) {
+                    return Err(unknown("object: it was put already"));
                 }
                 self.puts.insert(object, PutObject { place, holders: 0 });
                 self.hold(peer, object)
@@ -64,8 +67,8 @@ impl Head {
             .worker()
             .and_then(|worker| self.workers.get(&worker))
             .and_then(|worker| worker.flights.front())
-            .and_then(|flight| self.graphs.get(&flight.graph));
-        let (depth, root) = parent.map_or((0, self.submitted), |parent| (parent.depth + 1, parent.rank.0));
+            .map(|flight| (flight.depth + 1, self.graphs[&flight.graph].rank.0));
+        let (depth, root) = parent.unwrap_or((0, self.submitted));
         let rank = (root, Reverse(depth), self.submitted);
         let outputs = spec.outputs.clone();
         let graph = Graph::new(spec, depth, rank)?;
@@ -76,6 +79,7 @@ impl Head {
         for task in outputs {
             self.hold(peer, ObjectId { graph: id, index: task })?;
         }
+        self.fail_if_too_deep(id);
         for (k, object) in externals.into_iter().enumerate() {
             self.need_external(id, k as u32, object);
         }
@@ -85,17 +89,84 @@ impl Head {
 
     /// A graph holds what it reads from outside, from its submission on.
     fn need_external(&mut self, id: GraphId, k: u32, object: ObjectId) {
-        self.add_holder(object);
+        let held = self.add_holder(object);
+        let Some(graph) = self.graphs.get_mut(&id) else { return };
+        graph.externals[k as usize].held = held;
+        self.watch_external(id, k, object);
+    }
+
+    fn watch_external(&mut self, id: GraphId, k: u32, object: ObjectId) {
         match self.status(object) {
             Some(Ok(_)) => self.external_available(id, k),
-            Some(Err(failure)) => {
-                let failure = failure.clone();
-                self.fail_graph(id, &failure);
-            }
+            Some(Err(failure)) => self.fail_graph(id, &failure),
             None => {
                 self.watchers.entry(object).or_default().push(Watcher::Graph(id, k));
                 self.publish_if_kept(object);
+                let graph = &self.graphs[&id];
+                self.deepen(object.graph, graph.depth, graph.rank.0);
             }
+        }
+    }
+
+    /// A finished graph whose results are published can do without what they were made of. Should a result be lost
+    /// all the same, what it reads from outside is looked for again.
+    pub(super) fn release_lineage(&mut self, id: GraphId) {
+        let Some(graph) = self.graphs.get_mut(&id) else { return };
+        let nothing = graph.supplied.is_empty() && !graph.externals.iter().any(|e| e.held);
+        if nothing || graph.unfinished > 0 || !graph.running() {
+            return;
+        }
+        if graph.objects.iter().any(|object| object.needed() && object.place.is_none()) {
+            return;
+        }
+        let done = Done { unneeded: core::mem::take(&mut graph.supplied), ..Done::default() };
+        let mut released = Vec::new();
+        for external in graph.externals.iter_mut().filter(|e| e.held) {
+            external.held = false;
+            external.available = false;
+            released.push(external.object);
+        }
+        self.settle(id, done);
+        self.drop_holders(&released);
+    }
+
+    /// What [`Head::release_lineage`] let go is needed again.
+    pub(super) fn reacquire_externals(&mut self, id: GraphId) {
+        let released: Vec<(u32, ObjectId)> =
+            (0u32..).zip(&self.graphs[&id].externals).filter(|(_, e)| !e.held).map(|(k, e)| (k, e.object)).collect();
+        for (k, object) in released {
+            self.need_external(id, k, object);
+        }
+    }
+
+    /// Something waits for a graph that needs workers at `depth` to go on, and was itself not submitted that deep: the
+    /// graph moves there, and what it waits for, so that those who wait do not take its workers.
+    fn deepen(&mut self, id: GraphId, depth: u32, root: u64) {
+        let mut open = Vec::from([id]);
+        while let Some(id) = open.pop() {
+            let Some(graph) = self.graphs.get_mut(&id) else { continue };
+            if graph.depth >= depth || !graph.running() {
+                continue;
+            }
+            graph.depth = depth;
+            let old = graph.rank;
+            graph.rank = (old.0.min(root), Reverse(depth), old.2);
+            let rank = graph.rank;
+            open.extend(graph.externals.iter().filter(|e| e.held && !e.available).map(|e| e.object.graph));
+            if self.queue.remove(&old).is_some() {
+                self.queue.insert(rank, id);
+            }
+            self.fail_if_too_deep(id);
+        }
+    }
+
+    /// A graph that would need more workers than there may be fails instead of waiting for ever.
+    fn fail_if_too_deep(&mut self, id: GraphId) {
+        let depth = self.graphs[&id].depth;
+        let most = (self.config.max_workers / self.config.slots.max(1)).max(1);
+        if depth >= most {
+            let origin = ObjectId { graph: id, index: 0 };
+            self.fail_graph(id, &Failure { origin, kind: FailureKind::TooDeep { depth, most } });
         }
     }
 
@@ -109,6 +180,9 @@ impl Head {
         let mut done = Done::default();
         for &task in &graph.externals[k as usize].readers {
             let record = &mut graph.tasks[task as usize];
+            if matches!(record.state, TaskState::Done | TaskState::Failed) {
+                continue;
+            }
             record.missing -= 1;
             if record.missing == 0 && record.state == TaskState::Waiting {
                 done.ready.push(task);
@@ -157,9 +231,12 @@ impl Head {
             return Ok(());
         }
         let mut done = Done::default();
-        publish_at(graph, id, object.index, place, &mut done);
-        complete(graph, object.index, &mut done);
+        graph.objects[object.index as usize].place = Some(place);
+        graph.tasks[object.index as usize].supplied = true;
+        graph.supplied.push(object.index);
+        complete(graph, id, object.index, &mut done);
         self.settle(id, done);
+        self.release_lineage(id);
         self.remove_if_over(id);
         Ok(())
     }
@@ -234,6 +311,8 @@ impl Head {
                 if record.holders == 0 {
                     graph.held -= 1;
                     done.unneeded.push(object.index);
+                    // Who still waits for it hears that it is gone.
+                    done.published.push(*object);
                 }
             }
             let abandoned = graph.held == 0 && graph.unfinished > 0 && graph.running();
@@ -248,7 +327,8 @@ impl Head {
         self.free(frees, Vec::new());
     }
 
-    /// `Ok` when its bytes are published, `Err` when it will never be made, `None` while that is open.
+    /// `Ok` when its bytes are published, `Err` when it will never be made or nobody holds it, `None` while that is
+    /// open.
     pub(super) fn status(&self, object: ObjectId) -> Option<Result<Place, Failure>> {
         let lost = || Failure { origin: object, kind: FailureKind::Lost };
         if object.graph.seq == 0 {
@@ -256,6 +336,9 @@ impl Head {
         }
         let Some(graph) = self.graphs.get(&object.graph) else { return Some(Err(lost())) };
         let Some(record) = graph.objects.get(object.index as usize) else { return Some(Err(lost())) };
+        if record.holders == 0 {
+            return Some(Err(lost()));
+        }
         match (record.place, &graph.standing) {
             (Some(place), _) => Some(Ok(place)),
             (None, Standing::Ended(failure)) => Some(Err(failure.clone())),
@@ -296,6 +379,69 @@ impl Head {
         }
         if let Some(worker) = peer.worker() {
             self.on_blocked(worker);
+            self.deepen_awaited(id, worker);
+        }
+    }
+
+    /// What a task waits for has workers apart from those at the task's own depth, for it occupies one of them.
+    fn deepen_awaited(&mut self, wait: u64, worker: WorkerId) {
+        let Some(flight) = self.workers.get(&worker).and_then(|worker| worker.flights.front()) else { return };
+        let (depth, root) = (flight.depth + 1, self.graphs[&flight.graph].rank.0);
+        let Some(wait) = self.waits.get(&wait) else { return };
+        let mut graphs: Vec<GraphId> =
+            wait.objects.iter().filter(|&&object| self.status(object).is_none()).map(|o| o.graph).collect();
+        graphs.dedup();
+        for graph in graphs {
+            self.deepen(graph, depth, root);
+        }
+    }
+
+    /// An object that was published is not any more: who was told that it is waits for it again.
+    pub(super) fn watch_again(&mut self, object: ObjectId) {
+        let mut readers = Vec::new();
+        for (&id, graph) in &mut self.graphs {
+            for k in 0..graph.externals.len() {
+                let external = &mut graph.externals[k];
+                if external.object != object || !external.available {
+                    continue;
+                }
+                external.available = false;
+                readers.push((id, k as u32));
+                for i in 0..graph.externals[k].readers.len() {
+                    let task = graph.externals[k].readers[i];
+                    match graph.tasks[task as usize].state {
+                        TaskState::Done | TaskState::Failed => continue,
+                        TaskState::Ready | TaskState::Publishing => graph.unready(task),
+                        TaskState::Waiting | TaskState::Assigned => {}
+                    }
+                    graph.tasks[task as usize].missing += 1;
+                }
+            }
+        }
+        for (id, k) in readers {
+            self.watch_external(id, k, object);
+        }
+        if self.status(object).is_some() {
+            return;
+        }
+        let watchers = self.watchers.entry(object).or_default();
+        let mut again = Vec::new();
+        for (&id, wait) in &mut self.waits {
+            if wait.objects.contains(&object) && !watchers.contains(&Watcher::Wait(id)) {
+                wait.ended -= 1;
+                watchers.push(Watcher::Wait(id));
+                again.push((id, wait.peer));
+            }
+        }
+        if watchers.is_empty() {
+            self.watchers.remove(&object);
+            return;
+        }
+        self.publish_if_kept(object);
+        for (wait, peer) in again {
+            if let Some(worker) = peer.worker() {
+                self.deepen_awaited(wait, worker);
+            }
         }
     }
 
@@ -337,7 +483,7 @@ impl Head {
 
     /// Answers a question with what is known now.
     pub(super) fn answer(&mut self, id: u64) {
-        let Some(wait) = self.waits.remove(&id) else { return };
+        let Some(wait) = self.unwatch(id) else { return };
         let ended = wait.objects.iter().filter_map(|&o| self.status(o).map(|status| (o, status))).collect();
         if let Some(worker) = wait.peer.worker().and_then(|worker| self.workers.get_mut(&worker)) {
             worker.waits -= 1;
@@ -345,11 +491,29 @@ impl Head {
         self.to_driver(wait.peer, ToDriver::Awaited { token: wait.token, ended });
     }
 
+    /// Takes a question out of the tables.
+    fn unwatch(&mut self, id: u64) -> Option<Wait> {
+        let wait = self.waits.remove(&id)?;
+        for &object in &wait.objects {
+            self.forget_watcher(object, Watcher::Wait(id));
+        }
+        Some(wait)
+    }
+
+    fn forget_watcher(&mut self, object: ObjectId, watcher: Watcher) {
+        if let Some(watchers) = self.watchers.get_mut(&object) {
+            watchers.retain(|found| *found != watcher);
+            if watchers.is_empty() {
+                self.watchers.remove(&object);
+            }
+        }
+    }
+
     /// A peer is gone: that is the last use of all it held.
     pub(super) fn on_bye(&mut self, now: u64, peer: PeerId) {
         let waits: Vec<u64> = self.waits.iter().filter(|(_, w)| w.peer == peer).map(|(&id, _)| id).collect();
         for id in waits {
-            self.waits.remove(&id);
+            self.unwatch(id);
         }
         if let Some(worker) = peer.worker().and_then(|worker| self.workers.get_mut(&worker)) {
             worker.waits = 0;
@@ -397,7 +561,10 @@ impl Head {
         }
         self.free(frees, drops);
         self.to_node(ToNode::Forget(id));
-        let externals: Vec<ObjectId> = graph.externals.iter().map(|e| e.object).collect();
+        let externals: Vec<ObjectId> = graph.externals.iter().filter(|e| e.held).map(|e| e.object).collect();
+        for (k, external) in (0u32..).zip(&graph.externals).filter(|(_, external)| !external.available) {
+            self.forget_watcher(external.object, Watcher::Graph(id, k));
+        }
         self.drop_holders(&externals);
     }
 }

@@ -127,6 +127,8 @@ pub struct HeadCounters {
 struct Flight {
     seq: u32,
     graph: GraphId,
+    /// Nesting of the graph when the run was cut.
+    depth: u32,
     cut: u32,
     tasks: Vec<u32>,
     outputs: Vec<u8>,
@@ -136,6 +138,8 @@ struct Flight {
     upto: u32,
     /// Results of this run that the worker keeps because a consumer was taken back.
     kept: Vec<u32>,
+    /// Places of tasks that did not end well, ascending.
+    troubled: Vec<u32>,
     /// Tasks of unknown duration in it, of which nothing is reported yet.
     unknown: bool,
     /// A recall for balancing is under way.
@@ -150,8 +154,6 @@ struct Worker {
     waits: u32,
     /// Results it keeps beyond their run.
     kept: BTreeSet<ObjectId>,
-    /// Nesting of what it runs. Meaningful while it has flights.
-    depth: u32,
     /// When to ask how far it is.
     sample_at: Option<u64>,
     /// The pause before the next sample.
@@ -164,6 +166,11 @@ struct Worker {
 impl Worker {
     fn busy(&self) -> bool {
         !self.flights.is_empty()
+    }
+
+    /// Nesting of what it runs, if it runs something.
+    fn depth(&self) -> Option<u32> {
+        self.flights.front().map(|flight| flight.depth)
     }
 
     fn blocked(&self) -> bool {
@@ -281,6 +288,18 @@ impl Head {
         self.out.drain(..)
     }
 
+    /// Whether there is nothing to do and nothing to keep: no graph, no object that was put, no question.
+    pub fn is_idle(&self) -> bool {
+        let unused = |w: &Worker| w.flights.is_empty() && w.kept.is_empty() && w.waits == 0;
+        self.graphs.is_empty()
+            && self.queue.is_empty()
+            && self.puts.is_empty()
+            && self.waits.is_empty()
+            && self.watchers.is_empty()
+            && self.peers.values().all(|peer| peer.holds.is_empty())
+            && self.workers.values().all(unused)
+    }
+
     /// What it did so far.
     pub fn counters(&self) -> HeadCounters {
         self.counters
@@ -299,6 +318,11 @@ impl Head {
 
     fn to_driver(&mut self, peer: PeerId, message: ToDriver) {
         self.out.push(Effect::ToDriver { peer, message });
+    }
+
+    /// The greatest nesting among graphs that are not finished.
+    fn deepest(&self) -> u32 {
+        self.queue.values().map(|id| self.graphs[id].depth).max().unwrap_or(0)
     }
 
     /// Workers that hold a slot.

@@ -93,6 +93,13 @@ impl Positions {
         Some(i as u32)
     }
 
+    /// The members, ascending.
+    pub(super) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        self.levels[0].iter().enumerate().flat_map(|(i, &word)| {
+            (0..64).filter(move |bit| word & (1 << bit) != 0).map(move |bit| i as u32 * 64 + bit)
+        })
+    }
+
     pub(super) fn clear(&mut self) {
         for level in &mut self.levels {
             level.fill(0);

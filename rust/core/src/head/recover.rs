@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::Head;
-use super::graph::{Standing, TaskState};
+use super::graph::{Graph, Standing, TaskState};
 use super::report::Done;
 use crate::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
 use crate::message::{Death, Failure, FailureKind, ToNode};
@@ -20,6 +20,7 @@ impl Head {
         }
         graph.standing = Standing::Ended(failure.clone());
         graph.spread_at = None;
+        graph.publishing = 0;
         graph.ready.clear();
         graph.ready_on.clear();
         let mut done = Done::default();
@@ -68,26 +69,25 @@ impl Head {
         let Some(worker) = self.workers.remove(&id) else { return };
         let mut lost: Vec<ObjectId> = worker.kept.into_iter().collect();
         let mut failures = Vec::new();
-        let mut ends = Vec::new();
+        let mut ends: Vec<(GraphId, Done)> = Vec::new();
         for flight in worker.flights {
             let graph = self.graphs.get_mut(&flight.graph).expect("a graph with runs in flight exists");
             graph.runs -= 1;
+            let live = graph.running();
             let mut done = Done::default();
             for (index, &task) in flight.tasks.iter().enumerate().take(flight.limit as usize) {
                 let index = index as u32;
                 let object = ObjectId { graph: flight.graph, index: task };
                 if index < flight.upto {
-                    if graph.objects[task as usize].resident == Some(id) {
-                        lost.push(object);
-                    }
+                    lost.push(object);
                     continue;
                 }
                 let record = &mut graph.tasks[task as usize];
                 record.state = TaskState::Waiting;
                 done.returned.push(task);
-                if running == Some((flight.seq, index)) && graph.running() {
+                self.counters.reruns += 1;
+                if live && running == Some((flight.seq, index)) {
                     let retries = graph.classes[graph.class[task as usize] as usize].max_retries;
-                    let record = &mut graph.tasks[task as usize];
                     record.deaths = record.deaths.saturating_add(1);
                     if record.deaths > retries {
                         let attempts = u32::from(record.deaths);
@@ -95,15 +95,25 @@ impl Head {
                         failures.push((flight.graph, Failure { origin: object, kind }));
                     }
                 }
-                self.counters.reruns += 1;
             }
             ends.push((flight.graph, done));
         }
+        for (&graph_id, graph) in &mut self.graphs {
+            // What they read of it is published or lost: they belong elsewhere in either case.
+            if let Some(set) = graph.ready_on.get(&id) {
+                let ready = set.iter().map(|position| graph.at[position as usize]).collect::<Vec<_>>();
+                for &task in &ready {
+                    graph.unready(task);
+                }
+                graph.ready_on.remove(&id);
+                ends.push((graph_id, Done { ready, ..Done::default() }));
+            }
+        }
+        // All that is lost is forgotten before anything is placed, so that nothing is placed by it.
         lost.sort_unstable();
         lost.dedup();
-        for object in lost {
-            self.on_lost(object, id);
-        }
+        lost.retain(|object| self.forget_copy(*object, id));
+        self.on_gone(lost);
         for (graph, done) in ends {
             self.settle(graph, done);
             self.remove_if_over(graph);
@@ -114,12 +124,14 @@ impl Head {
         self.on_bye(now, PeerId::of_worker(id));
     }
 
-    /// Workers cannot be started. With none at all, nothing can go on.
+    /// Workers cannot be started. If there is none that could go on, nothing can.
     pub(super) fn on_cannot_start(&mut self, death: &Death) {
-        if !self.workers.is_empty() {
+        if self.workers.values().any(|worker| !worker.blocked() && !worker.stopping) {
             return;
         }
-        let ids: Vec<GraphId> = self.queue.values().copied().collect();
+        // With the innermost graphs failed, tasks that block on them go on, and so can the rest.
+        let depth = if self.workers.is_empty() { 0 } else { self.deepest() };
+        let ids: Vec<GraphId> = self.queue.values().copied().filter(|id| self.graphs[id].depth >= depth).collect();
         for id in ids {
             let origin = ObjectId { graph: id, index: 0 };
             self.fail_graph(id, &Failure { origin, kind: FailureKind::NoWorkers(death.clone()) });
@@ -130,36 +142,75 @@ impl Head {
     pub(super) fn on_lost(&mut self, object: ObjectId, worker: WorkerId) {
         let Some(graph) = self.graphs.get_mut(&object.graph) else { return };
         let Some(record) = graph.objects.get_mut(object.index as usize) else { return };
-        let was_published = record.place.is_some();
         if record.resident == Some(worker) {
-            record.resident = None;
-            if was_published {
-                return;
-            }
-        } else if !was_published {
+            self.on_lost_copy(object, worker);
             return;
         }
-        record.place = None;
-        record.asked = false;
-        let still_made = record.made();
-        if was_published {
-            self.to_node(ToNode::Free(Vec::from([object])));
-        }
-        if still_made {
+        if record.place.take().is_none() {
             return;
         }
+        let resident = record.resident.is_some();
+        self.to_node(ToNode::Free(Vec::from([object])));
+        if !resident {
+            self.on_gone(Vec::from([object]));
+            return;
+        }
+        // One worker has it still: who could run anywhere can now run there.
         let graph = self.graphs.get_mut(&object.graph).expect("looked up above");
+        let mut done = Done::default();
         for i in 0..graph.dependents.row(object.index).len() {
             let next = graph.dependents.row(object.index)[i];
-            match graph.tasks[next as usize].state {
-                TaskState::Ready | TaskState::Publishing => graph.unready(next),
-                TaskState::Waiting | TaskState::Assigned => {}
-                TaskState::Done | TaskState::Failed => continue,
+            if graph.tasks[next as usize].state == TaskState::Ready {
+                graph.unready(next);
+                done.ready.push(next);
             }
-            graph.tasks[next as usize].missing += 1;
         }
-        if graph.objects[object.index as usize].needed() {
-            self.remake(object);
+        self.settle(object.graph, done);
+        self.watch_again(object);
+    }
+
+    /// `worker` does not have an object that it was thought to keep.
+    pub(super) fn on_lost_copy(&mut self, object: ObjectId, worker: WorkerId) {
+        if self.forget_copy(object, worker) {
+            self.on_gone(Vec::from([object]));
+        }
+    }
+
+    /// Forgets that a worker has an object. True if nobody has it then.
+    fn forget_copy(&mut self, object: ObjectId, worker: WorkerId) -> bool {
+        if let Some(worker) = self.workers.get_mut(&worker) {
+            worker.kept.remove(&object);
+        }
+        let graph = self.graphs.get_mut(&object.graph);
+        let Some(record) = graph.and_then(|graph| graph.objects.get_mut(object.index as usize)) else { return false };
+        if record.resident != Some(worker) {
+            return false;
+        }
+        record.resident = None;
+        record.asked = false;
+        record.place.is_none()
+    }
+
+    /// Nobody has these objects any more, though their tasks are done. What needs them waits, and they are made again.
+    pub(super) fn on_gone(&mut self, objects: Vec<ObjectId>) {
+        for object in &objects {
+            let Some(graph) = self.graphs.get_mut(&object.graph) else { continue };
+            for i in 0..graph.dependents.row(object.index).len() {
+                let next = graph.dependents.row(object.index)[i];
+                match graph.tasks[next as usize].state {
+                    TaskState::Ready | TaskState::Publishing => graph.unready(next),
+                    TaskState::Waiting | TaskState::Assigned => {}
+                    TaskState::Done | TaskState::Failed => continue,
+                }
+                graph.tasks[next as usize].missing += 1;
+            }
+        }
+        for object in objects {
+            let needed = |graph: &Graph| graph.objects[object.index as usize].needed();
+            if self.graphs.get(&object.graph).is_some_and(needed) {
+                self.remake(object);
+                self.watch_again(object);
+            }
         }
     }
 
@@ -170,12 +221,20 @@ impl Head {
         if !graph.running() {
             return;
         }
+        if graph.externals.iter().any(|e| !e.held) {
+            self.reacquire_externals(id);
+        }
+        let Some(graph) = self.graphs.get_mut(&id).filter(|graph| graph.running()) else { return };
         let len = graph.len();
         let mut done = Done::default();
         let mut open = Vec::from([object.index]);
+        let mut hopeless = None;
         while let Some(task) = open.pop() {
             if graph.tasks[task as usize].state != TaskState::Done || graph.objects[task as usize].made() {
                 continue;
+            }
+            if graph.tasks[task as usize].supplied {
+                hopeless = Some(ObjectId { graph: id, index: task });
             }
             graph.reopen(task);
             self.counters.reruns += 1;
@@ -198,13 +257,16 @@ impl Head {
         let rank = graph.rank;
         self.queue.insert(rank, id);
         self.settle(id, done);
+        if let Some(origin) = hopeless {
+            self.fail_graph(id, &Failure { origin, kind: FailureKind::Lost });
+        }
     }
 
     /// A task could not read an object from outside its graph. True if it has tried often enough.
     pub(super) fn too_many_misses(&mut self, id: GraphId, task: u32) -> bool {
         let Some(graph) = self.graphs.get_mut(&id) else { return false };
         let record = &mut graph.tasks[task as usize];
-        record.deaths = record.deaths.saturating_add(1);
-        record.deaths > MOST_MISSES
+        record.misses = record.misses.saturating_add(1);
+        record.misses > MOST_MISSES
     }
 }

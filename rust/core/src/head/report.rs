@@ -13,6 +13,11 @@ impl Head {
         let worker_id = report.run.worker;
         let Some(worker) = self.workers.get_mut(&worker_id) else { return };
         let Some(at) = worker.flights.iter().position(|f| f.seq == report.run.seq) else { return };
+        if !fits(&report, &worker.flights[at]) {
+            // Nothing it says can be believed; its death gives its tasks back.
+            self.to_node(ToNode::Kill(worker_id));
+            return;
+        }
         worker.sample_every = self.config.spread_ns;
         let flight = &mut worker.flights[at];
         let id = flight.graph;
@@ -26,48 +31,59 @@ impl Head {
             flight.unknown = false;
         }
         let mut done = Done::default();
+        let mut frees = Vec::new();
         for &(index, place) in &report.published {
-            if let Some(&task) = flight.tasks.get(index as usize) {
-                publish_at(graph, id, task, place, &mut done);
+            let task = flight.tasks[index as usize];
+            if graph.running() {
+                graph.objects[task as usize].place = Some(place);
+            } else {
+                frees.push(ObjectId { graph: id, index: task });
             }
         }
-        let upto = report.upto.min(flight.tasks.len() as u32);
         let mut failure = None;
         let mut lost = Vec::new();
         let mut troubles = report.troubles.into_iter().peekable();
-        for index in flight.upto..upto {
+        for index in flight.upto..report.upto {
             let task = flight.tasks[index as usize];
-            let mut trouble = None;
-            while let Some((_, found)) = troubles.next_if(|(i, _)| *i <= index) {
-                trouble = Some(found);
+            let trouble = troubles.next_if(|(place, _)| *place == index).map(|(_, trouble)| trouble);
+            if trouble.is_some() {
+                flight.troubled.push(index);
             }
             match trouble {
+                // What a graph still makes after its end is dropped.
+                _ if !graph.running() => graph.finish(task, TaskState::Failed),
                 None => {
                     self.counters.tasks += 1;
                     if graph.objects[task as usize].place.is_none() {
                         graph.objects[task as usize].resident = Some(worker_id);
                     }
-                    complete(graph, task, &mut done);
+                    complete(graph, id, task, &mut done);
                 }
                 Some(Trouble::Raised(bytes)) => {
                     graph.finish(task, TaskState::Failed);
                     let origin = ObjectId { graph: id, index: task };
                     failure.get_or_insert(Failure { origin, kind: FailureKind::Raised(bytes) });
                 }
-                Some(Trouble::Skipped) => graph.finish(task, TaskState::Failed),
+                // The graph ends with this report, or it is told again which input is missing.
+                Some(Trouble::Skipped) => {
+                    graph.tasks[task as usize].state = TaskState::Waiting;
+                    done.returned.push(task);
+                }
                 Some(Trouble::InputNotHere(objects)) => {
                     graph.tasks[task as usize].state = TaskState::Waiting;
                     keep_inputs(graph, flight, task);
-                    lost.extend(objects.into_iter().map(|object| (task, object)));
+                    let read = |o: &ObjectId| graph.inputs.row(task).iter().any(|&i| graph.object_id(id, i) == *o);
+                    lost.extend(objects.into_iter().filter(read).map(|object| (task, object)));
                     done.returned.push(task);
                 }
             }
         }
-        flight.upto = upto.max(flight.upto);
+        flight.upto = report.upto;
         if report.ended {
             let flight = worker.flights.remove(at).expect("found above");
             self.end_flight(worker_id, flight, &mut done);
         }
+        self.free(frees, Vec::new());
         self.settle(id, done);
         for (task, object) in lost {
             self.on_lost(object, worker_id);
@@ -78,6 +94,7 @@ impl Head {
         if let Some(failure) = failure {
             self.fail_graph(id, &failure);
         }
+        self.release_lineage(id);
         self.remove_if_over(id);
     }
 
@@ -88,39 +105,44 @@ impl Head {
         if worker.flights.is_empty() {
             worker.sample_at = None;
             worker.kill_at = None;
-        } else if let Some(next) = worker.flights.front() {
-            worker.depth = self.graphs[&next.graph].depth;
         }
         let graph = self.graphs.get_mut(&id).expect("a graph with runs in flight exists");
-        let running = graph.running();
         graph.runs -= 1;
         flight.kept.sort_unstable();
-        flight.kept.dedup();
         for (index, &task) in flight.tasks.iter().enumerate() {
-            let object = ObjectId { graph: id, index: task };
             if index as u32 >= flight.upto {
                 // Neither reported nor recalled: the worker gave them back.
-                if (index as u32) < flight.limit && graph.tasks[task as usize].state == TaskState::Assigned {
+                if (index as u32) < flight.limit {
                     graph.tasks[task as usize].state = TaskState::Waiting;
                     done.returned.push(task);
                 }
                 continue;
             }
+            if flight.troubled.binary_search(&(index as u32)).is_ok() {
+                continue;
+            }
+            let object = ObjectId { graph: id, index: task };
             let kept = flight.outputs[index] & output::KEEP != 0 || flight.kept.binary_search(&task).is_ok();
-            let record = &mut graph.objects[task as usize];
-            if kept && graph.tasks[task as usize].state == TaskState::Done {
-                if record.needed() {
-                    worker.kept.insert(object);
-                    if record.place.is_none() {
-                        record.resident = Some(worker_id);
-                    }
-                } else {
-                    done.drop.push((worker_id, object));
-                    record.resident = None;
-                }
-            } else if record.resident == Some(worker_id) {
-                debug_assert!(record.consumers == 0 || !running, "a value was dropped while a task needs it");
+            let Graph { tasks, objects, .. } = &mut *graph;
+            let record = &mut objects[task as usize];
+            // Else it was lost meanwhile, and made again or is about to be.
+            let current = tasks[task as usize].state == TaskState::Done && tasks[task as usize].cut == flight.cut;
+            if current && kept && record.needed() {
+                worker.kept.insert(object);
+                record.resident = Some(worker_id);
+            } else if current && record.resident == Some(worker_id) {
                 record.resident = None;
+                if kept {
+                    done.drop.push((worker_id, object));
+                } else if record.needed() && record.place.is_none() {
+                    // Somebody came to need it after the run was cut.
+                    done.gone.push(object);
+                }
+            } else if kept {
+                let again = |f: &Flight| f.graph == id && f.cut == tasks[task as usize].cut;
+                if record.resident != Some(worker_id) && !worker.flights.iter().any(again) {
+                    done.drop.push((worker_id, object));
+                }
             }
         }
     }
@@ -141,14 +163,17 @@ impl Head {
             }
         } else {
             for task in done.returned {
-                graph.finish(task, TaskState::Failed);
+                if graph.tasks[task as usize].state == TaskState::Waiting {
+                    graph.finish(task, TaskState::Failed);
+                }
             }
         }
         let mut drops = done.drop;
         let mut frees = Vec::new();
         for task in done.unneeded {
+            let kept = graph.keeps(task);
             let record = &mut graph.objects[task as usize];
-            if record.needed() {
+            if record.needed() || kept {
                 continue;
             }
             let object = ObjectId { graph: id, index: task };
@@ -164,8 +189,11 @@ impl Head {
                 // Otherwise its run is in flight: the worker drops it, or the end of the run finds it unneeded.
             }
         }
+        // Somebody outside waits for what only its worker has.
+        asks.extend(done.held.into_iter().filter(|&index| self.watchers.contains_key(&ObjectId { graph: id, index })));
         self.free(frees, drops);
         self.publish(id, asks);
+        self.on_gone(done.gone);
         for object in done.published {
             self.notify(object);
         }
@@ -185,6 +213,7 @@ impl Head {
     pub(super) fn on_recalled(&mut self, run: RunId, limit: u32) {
         let Some(worker) = self.workers.get_mut(&run.worker) else { return };
         let Some(flight) = worker.flights.iter_mut().find(|f| f.seq == run.seq) else { return };
+        let moving = core::mem::take(&mut flight.moving);
         let limit = limit.max(flight.upto);
         if limit >= flight.limit {
             return;
@@ -194,7 +223,6 @@ impl Head {
         let back: Vec<u32> = flight.tasks[limit as usize..flight.limit as usize].to_vec();
         flight.limit = limit;
         let mut done = Done::default();
-        let moving = core::mem::take(&mut flight.moving);
         for &task in &back {
             graph.tasks[task as usize].state = TaskState::Waiting;
             graph.tasks[task as usize].moved |= moving;
@@ -206,29 +234,51 @@ impl Head {
         }
         done.returned = back;
         self.settle(id, done);
+        self.remove_if_over(id);
     }
 
     pub(super) fn on_published(&mut self, worker_id: WorkerId, object: ObjectId, place: Option<Place>) {
-        let Some(graph) = self.graphs.get_mut(&object.graph) else { return };
-        let Some(record) = graph.objects.get_mut(object.index as usize) else { return };
-        record.asked = false;
-        let Some(place) = place else {
-            if record.resident == Some(worker_id) {
-                self.on_lost(object, worker_id);
+        let known = self.graphs.get_mut(&object.graph).filter(|graph| object.index < graph.len());
+        let Some((graph, place)) = known.zip(place) else {
+            match place {
+                // The last use came before the publication.
+                Some(_) if object.graph.seq != 0 => self.to_node(ToNode::Free(Vec::from([object]))),
+                Some(_) => {}
+                None => self.on_lost_copy(object, worker_id),
             }
             return;
         };
+        let record = &mut graph.objects[object.index as usize];
+        if record.place.is_some() {
+            return;
+        }
+        if record.resident.is_none() || !record.needed() {
+            // It is being made again already, or nobody needs it any more.
+            record.asked = false;
+            self.to_node(ToNode::Free(Vec::from([object])));
+            return;
+        }
         let mut done = Done::default();
         publish_at(graph, object.graph, object.index, place, &mut done);
-        for &next in graph.dependents.row(object.index) {
+        for i in 0..graph.dependents.row(object.index).len() {
+            let next = graph.dependents.row(object.index)[i];
             if graph.tasks[next as usize].state == TaskState::Publishing && all_published(graph, next) {
-                graph.tasks[next as usize].state = TaskState::Waiting;
+                graph.unready(next);
                 done.ready.push(next);
             }
         }
         self.settle(object.graph, done);
-        self.remove_if_over(object.graph);
     }
+}
+
+/// Whether a report can be true of the run it names.
+fn fits(report: &Report, flight: &Flight) -> bool {
+    let ended = flight.upto..report.upto;
+    (flight.upto..=flight.limit).contains(&report.upto)
+        && report.troubles.is_sorted_by(|a, b| a.0 < b.0)
+        && report.troubles.iter().all(|(place, _)| ended.contains(place))
+        && report.published.iter().all(|(place, _)| ended.contains(place))
+        && report.published.iter().all(|(place, _)| report.troubles.iter().all(|(trouble, _)| trouble != place))
 }
 
 /// Whether nothing that a task reads is on its way to be published any more.
@@ -246,8 +296,12 @@ pub(super) struct Done {
     pub(super) returned: Vec<u32>,
     /// Objects that lost a consumer or holder and may be unneeded.
     pub(super) unneeded: Vec<u32>,
-    /// Objects that somebody outside may wait for.
+    /// Objects that somebody outside holds and only their worker has.
+    pub(super) held: Vec<u32>,
+    /// Objects of which somebody outside may wait to hear.
     pub(super) published: Vec<ObjectId>,
+    /// Objects that are needed and that nobody has any more.
+    pub(super) gone: Vec<ObjectId>,
     /// What workers may drop.
     pub(super) drop: Vec<(WorkerId, ObjectId)>,
 }
@@ -260,13 +314,10 @@ pub(super) fn publish_at(graph: &mut Graph, id: GraphId, task: u32, place: Place
     if object.holders > 0 {
         done.published.push(ObjectId { graph: id, index: task });
     }
-    if !object.needed() {
-        done.unneeded.push(task);
-    }
 }
 
 /// A task's result is made: its dependents miss one input less, its inputs have one consumer less.
-pub(super) fn complete(graph: &mut Graph, task: u32, done: &mut Done) {
+pub(super) fn complete(graph: &mut Graph, id: GraphId, task: u32, done: &mut Done) {
     graph.finish(task, TaskState::Done);
     let Graph { dependents, inputs, tasks, objects, .. } = graph;
     for &next in dependents.row(task) {
@@ -283,15 +334,20 @@ pub(super) fn complete(graph: &mut Graph, task: u32, done: &mut Done) {
     for &input in inputs.row(task) {
         if input < len {
             let object = &mut objects[input as usize];
-            // Zero already if the graph has failed meanwhile: then nobody counts any more.
-            object.consumers = object.consumers.saturating_sub(1);
-            if !object.needed() && (object.place.is_some() || object.resident.is_some()) {
+            object.consumers -= 1;
+            if !object.needed() && object.made() {
                 done.unneeded.push(input);
             }
         }
     }
     let object = &objects[task as usize];
-    if !object.needed() && object.place.is_some() {
+    if object.holders > 0 {
+        if object.place.is_some() {
+            done.published.push(ObjectId { graph: id, index: task });
+        } else {
+            done.held.push(task);
+        }
+    } else if !object.needed() && object.place.is_some() {
         done.unneeded.push(task);
     }
 }

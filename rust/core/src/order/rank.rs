@@ -10,7 +10,7 @@ use crate::graph::Csr;
 ///
 /// A task ranks higher the more work stands behind it: by the size of the tree of all its dependencies (a task counts
 /// once for each path to it), then by its direct dependencies, then by the roots it needs. Equal so far, the one whose
-/// roots have few dependents ranks higher, and at last the later one. This is `sort_key` of `dask.order`. Since the rank
+/// roots have few dependents ranks higher, and at last the one with the higher tie or the later one. This is `sort_key` of `dask.order`. Since the rank
 /// is the name, comparing two tasks is comparing two numbers, and every row is sorted.
 pub(super) struct Ranked {
     /// The task of each rank.
@@ -52,27 +52,14 @@ impl Paths {
 }
 
 impl Ranked {
-    /// Ranks the tasks of `deps`, which `topological` lists with dependencies before dependents.
-    pub(super) fn new(deps: &Csr, topological: &[u32], variant: u32) -> Self {
+    /// Ranks the tasks of `deps`, which `topological` lists with dependencies before dependents. `ties` decides between
+    /// tasks that are equal in all else.
+    pub(super) fn new(deps: &Csr, dependents: &Csr, topological: &[u32], ties: &[u32]) -> Self {
         let tasks = deps.len();
-        let dependents = deps.transposed();
         // A few spans per task on average is what keeps this linear.
         let many = 4 * (tasks + deps.items().len());
 
-        let mut keys = sort_keys(deps, &dependents, topological, many);
-        let sw = if variant % 8 >= 4 { sweep(deps, &dependents) } else { vec![0; tasks] };
-        for (position, key) in keys.iter_mut().enumerate() {
-            key.tie = match variant % 8 {
-                4 => sw[key.task as usize],
-                5 => u32::MAX - sw[key.task as usize],
-                6 => (key.task + 1).wrapping_mul(0x9E37_79B9),
-                7 => (key.task + 1).wrapping_mul(0x85EB_CA6B) ^ 0x5555_5555,
-                0 => key.task,
-                1 => position as u32,
-                2 => u32::MAX - key.task,
-                _ => u32::MAX - position as u32,
-            };
-        }
+        let mut keys = sort_keys(deps, dependents, topological, ties, many);
         keys.sort_unstable();
         let task_of: Vec<u32> = keys.iter().map(|key| key.task).collect();
         drop(keys);
@@ -81,7 +68,7 @@ impl Ranked {
             rank_of[task as usize] = rank as u32;
         }
 
-        let (numbered, spans, needed_by) = outputs_by_need(&dependents, topological, many);
+        let (numbered, spans, needed_by) = outputs_by_need(dependents, topological, many);
         let mut outputs: Vec<u32> = numbered.iter().map(|&task| rank_of[task as usize]).collect();
         outputs.sort_unstable();
         let mut place_of = vec![0; outputs.len()];
@@ -90,8 +77,8 @@ impl Ranked {
         }
         Self {
             needed_by: task_of.iter().map(|&task| needed_by[task as usize]).collect(),
-            deps: renamed(deps, &dependents, &task_of, &rank_of),
-            dependents: renamed(&dependents, deps, &task_of, &rank_of),
+            deps: renamed(deps, dependents, &task_of, &rank_of),
+            dependents: renamed(dependents, deps, &task_of, &rank_of),
             task_of,
             outputs,
             place_of,
@@ -128,7 +115,7 @@ struct SortKey {
 }
 
 /// The keys of all tasks, in any order.
-fn sort_keys(deps: &Csr, dependents: &Csr, topological: &[u32], many: usize) -> Vec<SortKey> {
+fn sort_keys(deps: &Csr, dependents: &Csr, topological: &[u32], ties: &[u32], many: usize) -> Vec<SortKey> {
     let tasks = deps.len();
     let mut paths = vec![Paths::default(); tasks];
     let mut most_dependents = vec![0u32; tasks];
@@ -160,7 +147,7 @@ fn sort_keys(deps: &Csr, dependents: &Csr, topological: &[u32], many: usize) -> 
             deps: row.len() as u32,
             roots: needed_roots,
             few_dependents: u32::MAX - most_dependents[i],
-            tie: 0,
+            tie: ties[i],
             task,
         });
     }
@@ -203,38 +190,4 @@ fn renamed(edges: &Csr, turned: &Csr, task_of: &[u32], rank_of: &[u32]) -> Csr {
         }
     }
     Csr::from_parts(offsets, items).unwrap_or_default()
-}
-
-/// Numbers
-fn sweep(deps: &Csr, dependents: &Csr) -> Vec<u32> {
-    const NEW: u32 = u32::MAX;
-    const SEEN: u32 = u32::MAX - 1;
-    let mut number = vec![NEW; deps.len()];
-    let mut queue: Vec<u32> = Vec::with_capacity(deps.len());
-    let mut next = 0;
-    for start in 0..deps.len() as u32 {
-        if number[start as usize] != NEW || !dependents.row(start).is_empty() {
-            continue;
-        }
-        let mut from = start;
-        for mark in [SEEN, 0] {
-            queue.clear();
-            queue.push(from);
-            number[from as usize] = if mark == 0 { next } else { mark };
-            let mut head = 0;
-            while let Some(&task) = queue.get(head) {
-                head += 1;
-                for &other in deps.row(task).iter().chain(dependents.row(task)) {
-                    let place = &mut number[other as usize];
-                    if (mark == SEEN && *place == NEW) || (mark == 0 && *place == SEEN) {
-                        *place = if mark == 0 { next + queue.len() as u32 } else { mark };
-                        queue.push(other);
-                    }
-                }
-            }
-            from = queue[queue.len() - 1];
-        }
-        next += queue.len() as u32;
-    }
-    number
 }

@@ -16,7 +16,7 @@ const MOST_SPANS_WHEN_LARGE: usize = 8;
 
 /// The sets, and the spans of all of them in one vector.
 pub(super) struct Spans {
-    spans: Vec<Span>,
+    stored: Vec<Span>,
     sets: Vec<Set>,
     /// Of each set the last union it was part of, so that a union takes it once.
     taken: Vec<u32>,
@@ -47,7 +47,7 @@ impl Spans {
     /// which sets need not be rounded up early.
     pub(super) fn new(singles: u32, many: usize) -> Self {
         Self {
-            spans: (0..singles).map(|i| Span { first: i, end: i + 1 }).collect(),
+            stored: (0..singles).map(|i| Span { first: i, end: i + 1 }).collect(),
             sets: (0..singles).map(|i| Set { start: i, end: i + 1, len: 1 }).collect(),
             taken: vec![0; singles as usize],
             union: 0,
@@ -65,7 +65,7 @@ impl Spans {
     /// The spans of `set`, ascending and apart from each other.
     pub(super) fn spans_of(&self, set: SetId) -> &[Span] {
         let set = self.sets[set as usize];
-        &self.spans[set.start as usize..set.end as usize]
+        &self.stored[set.start as usize..set.end as usize]
     }
 
     /// The union of at least one set; an existing set if one of them contains the others.
@@ -84,7 +84,7 @@ impl Spans {
             if largest.is_none_or(|(_, most)| len > most) {
                 largest = Some((set, len));
             }
-            self.merged.extend_from_slice(&self.spans[start as usize..end as usize]);
+            self.merged.extend_from_slice(&self.stored[start as usize..end as usize]);
         }
         let (largest, most) = largest.unwrap_or((0, 0));
         if taken == 1 {
@@ -100,7 +100,7 @@ impl Spans {
             }
             touches
         });
-        let bound = if self.spans.len() > self.many { MOST_SPANS_WHEN_LARGE } else { MOST_SPANS };
+        let bound = if self.stored.len() > self.many { MOST_SPANS_WHEN_LARGE } else { MOST_SPANS };
         if self.merged.len() > bound {
             self.round_up(bound);
         }
@@ -108,9 +108,9 @@ impl Spans {
         if len == most {
             return largest;
         }
-        let start = self.spans.len() as u32;
-        self.spans.extend_from_slice(&self.merged);
-        self.sets.push(Set { start, end: self.spans.len() as u32, len });
+        let start = self.stored.len() as u32;
+        self.stored.extend_from_slice(&self.merged);
+        self.sets.push(Set { start, end: self.stored.len() as u32, len });
         self.taken.push(0);
         self.sets.len() as u32 - 1
     }

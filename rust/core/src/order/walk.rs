@@ -12,7 +12,6 @@ use super::targets::Targets;
 /// The state of the walk. Tasks are named by rank.
 pub(super) struct Walk<'a> {
     graph: &'a Ranked,
-    flip: u32,
     /// What was put in order so far.
     order: Vec<u32>,
     /// Of each task how many dependencies are not in order yet.
@@ -65,7 +64,6 @@ impl<'a> Walk<'a> {
         let targets = Targets::new(&graph.place_of, inner_roots.map(|root| graph.outputs_of(root)));
         Self {
             graph,
-            flip: 0,
             order: Vec::with_capacity(tasks),
             missing: (0..tasks as u32).map(|task| graph.deps.row(task).len() as u32).collect(),
             marks: vec![Mark::default(); tasks],
@@ -81,8 +79,7 @@ impl<'a> Walk<'a> {
     }
 
     /// All tasks in order.
-    pub(super) fn run(mut self, flip: u32) -> Vec<u32> {
-        self.flip = flip;
+    pub(super) fn run(mut self) -> Vec<u32> {
         while let Some(target) = self.next_target() {
             self.aim_at(target);
             self.follow_critical();
@@ -117,9 +114,6 @@ impl<'a> Walk<'a> {
             let from = self.critical.len();
             self.critical.extend(undone);
             next = self.critical[from..].last().copied();
-            if self.flip & 2 == 2 {
-                self.critical[from..].reverse();
-            }
         }
     }
 
@@ -227,7 +221,7 @@ impl<'a> Walk<'a> {
             }
             break;
         }
-        let is_output = self.flip & 4 == 0 && graph.dependents.row(task).is_empty();
+        let is_output = false;
         let missing = self.missing[task as usize] as usize;
         if missing <= 1 && (is_output || !self.paths.lead_to(task)) {
             self.put_path(path);
@@ -319,8 +313,7 @@ impl<'a> Walk<'a> {
             } else if graph.deps.row(task).is_empty() {
                 self.targets.root_ran(graph.outputs_of(task));
             }
-            for i in 0..dependents.len() {
-                let dependent = if self.flip & 1 == 1 { dependents[dependents.len() - 1 - i] } else { dependents[i] };
+            for &dependent in dependents {
                 let mark = &mut self.marks[dependent as usize];
                 if !mark.within_reach {
                     mark.within_reach = true;

@@ -1,0 +1,264 @@
+"""The session of this process, and the core API over it. The only module that imports the native one."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import numbers
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any, Literal, overload
+
+from eagleray import _machine
+from eagleray import _native as native
+from eagleray._native import ObjectRef
+
+__all__ = [
+    "ObjectRef",
+    "ensure_started",
+    "get",
+    "init",
+    "is_initialized",
+    "native",
+    "put",
+    "shutdown",
+    "start",
+    "wait",
+]
+
+_STORE_SHARE = 0.3
+"""Of the memory, for the object store, if nothing is said."""
+
+_STORE_LEAST = 16 << 20
+"""Bytes: what the segments of a few workers need at the very least."""
+
+_BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
+    "from eagleray import _zygote; _zygote.main(sys.argv[1:])"
+)
+"""Starts the template with the driver's `sys.path`, so that workers find the modules that the driver finds."""
+
+_lock = threading.RLock()
+_session_dir: str | None = None
+"""The directory of the session that this process started."""
+
+
+def _forget() -> None:
+    """In a forked child: the session is the parent's."""
+    global _lock, _session_dir
+    _lock = threading.RLock()
+    _session_dir = None
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def _whole(name: str, value: object, least: int, unit: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be a whole number of {unit} or None, not {type(value).__name__}.")
+    number = int(value)
+    if number < least:
+        raise ValueError(f"{name} must be at least {least} {unit}, not {number}.")
+    return number
+
+
+def init(
+    num_cpus: int | None = None,
+    object_store_memory: int | None = None,
+    ignore_reinit_error: bool = False,
+) -> None:
+    """Starts the worker pool. Optional: the first use starts one with these defaults.
+
+    Args:
+        num_cpus: How many tasks run at a time. All processors that this process may use, if None.
+        object_store_memory: Bytes of shared memory for objects. 30 % of the memory, if None.
+        ignore_reinit_error: Do nothing, instead of raising RuntimeError, if a pool runs already.
+
+    Raises:
+        RuntimeError: A pool runs already.
+        TypeError, ValueError: An argument is not what it should be.
+    """
+    slots = None if num_cpus is None else _whole("num_cpus", num_cpus, 1, "processors")
+    store = (
+        None
+        if object_store_memory is None
+        else _whole("object_store_memory", object_store_memory, _STORE_LEAST, "bytes")
+    )
+    if not isinstance(ignore_reinit_error, bool):
+        raise TypeError(f"ignore_reinit_error must be True or False, not {type(ignore_reinit_error).__name__}.")
+    with _lock:
+        if is_initialized():
+            if ignore_reinit_error:
+                return
+            raise RuntimeError(
+                "eagleray is initialized already. Call eagleray.shutdown() first, or init(ignore_reinit_error=True)."
+            )
+        start(slots, store)
+
+
+def start(
+    slots: int | None = None,
+    store_bytes: int | None = None,
+    *,
+    zero_worker: bool = False,
+    results: Literal["auto", "resident", "sealed"] = "auto",
+) -> None:
+    """Starts the session of this process, which has none.
+
+    `zero_worker` finishes tasks without running them, to measure everything else. `results` forces where results are
+    kept, for tests.
+    """
+    global _session_dir
+    import tempfile
+
+    if not sys.executable:
+        raise RuntimeError("eagleray cannot start workers: sys.executable does not name this Python interpreter.")
+    with _lock:
+        session_dir = tempfile.mkdtemp(prefix="eagleray-")
+        path = json.dumps([str(entry) for entry in sys.path])
+        template = [sys.executable, "-P", "-c", _BOOT, path, "0", str(os.getpid()), session_dir]
+        try:
+            native.start(
+                slots or _machine.cpus(),
+                store_bytes or max(int(_machine.memory() * _STORE_SHARE), _STORE_LEAST),
+                session_dir,
+                template,
+                zero_worker,
+                results,
+            )
+        except BaseException:
+            _remove(session_dir)
+            raise
+        _session_dir = session_dir
+        atexit.register(_at_exit, os.getpid())
+
+
+def _remove(session_dir: str) -> None:
+    import shutil
+
+    shutil.rmtree(session_dir, ignore_errors=True)
+
+
+def _at_exit(owner: int) -> None:
+    if os.getpid() == owner:
+        shutdown()
+
+
+def shutdown() -> None:
+    """Ends the worker pool, and with it all objects. Does nothing if there is none.
+
+    Raises:
+        RuntimeError: Called from inside a task.
+    """
+    global _session_dir
+    if native.in_worker():
+        raise RuntimeError("A task cannot shut down the session that runs it.")
+    with _lock:
+        if _session_dir is None:
+            return
+        session_dir, _session_dir = _session_dir, None
+        try:
+            native.stop()
+        finally:
+            _remove(session_dir)
+            atexit.unregister(_at_exit)
+
+
+def is_initialized() -> bool:
+    """Whether this process has a worker pool, or is a worker of one."""
+    return _session_dir is not None or native.in_worker()
+
+
+def ensure_started(num_workers: int | None = None) -> None:
+    """Starts a session if there is none."""
+    if not is_initialized():
+        with _lock:
+            if not is_initialized():
+                start(num_workers)
+
+
+def put(value: object) -> ObjectRef:
+    """Stores a value and returns a ref to it.
+
+    Raises:
+        TypeError: The value is itself an `ObjectRef`.
+    """
+    if isinstance(value, ObjectRef):
+        raise TypeError("put() takes a value, not an ObjectRef: the object it names is in the store already.")
+    ensure_started()
+    return native.put(value)
+
+
+def _seconds(timeout: object) -> float | None:
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, numbers.Real):
+        raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}.")
+    seconds = float(timeout)
+    if not seconds >= 0:
+        raise ValueError(f"timeout must be 0 or more seconds, not {seconds}.")
+    return seconds if seconds != float("inf") else None
+
+
+@overload
+def get(refs: ObjectRef, timeout: float | None = None, *, copy: bool = False) -> Any: ...
+@overload
+def get(refs: list[ObjectRef], timeout: float | None = None, *, copy: bool = False) -> list[Any]: ...
+def get(refs: ObjectRef | list[ObjectRef], timeout: float | None = None, *, copy: bool = False) -> Any:
+    """Waits for the value of a ref, or the values of a list of refs.
+
+    Args:
+        refs: A ref, or a list of refs; a ref may occur more than once.
+        timeout: Seconds to wait at most. None waits as long as it takes.
+        copy: Give private, writable data. Otherwise arrays are read-only views into shared memory.
+
+    Raises:
+        GetTimeoutError: The values were not there in time.
+        Exception: What the task raised that should have made the value.
+    """
+    single = isinstance(refs, ObjectRef)
+    if not single and not isinstance(refs, list):
+        raise ValueError(f"get() takes an ObjectRef or a list of ObjectRefs, not {type(refs).__name__}.")
+    wanted: list[ObjectRef] = [refs] if isinstance(refs, ObjectRef) else refs
+    _check_refs("get", wanted)
+    seconds = _seconds(timeout)
+    if not wanted:
+        return []
+    ensure_started()
+    values = native.get(wanted, seconds, bool(copy))
+    return values[0] if single else values
+
+
+def _check_refs(what: str, refs: Sequence[object]) -> None:
+    for place, ref in enumerate(refs):
+        if not isinstance(ref, ObjectRef):
+            raise TypeError(f"{what}() takes ObjectRefs; item {place} of the list is {type(ref).__name__}.")
+
+
+def wait(
+    refs: list[ObjectRef], num_returns: int = 1, timeout: float | None = None
+) -> tuple[list[ObjectRef], list[ObjectRef]]:
+    """Waits until `num_returns` of the refs have a value or an error, or the time is over.
+
+    Returns:
+        The refs that are ready, at most `num_returns`, and the rest; each in the order of `refs`.
+
+    Raises:
+        TypeError: `refs` is not a list of refs.
+        ValueError: A ref occurs twice, or `num_returns` is not between 1 and the number of refs.
+    """
+    if not isinstance(refs, list):
+        raise TypeError(f"wait() takes a list of ObjectRefs, not {type(refs).__name__}.")
+    _check_refs("wait", refs)
+    count = _whole("num_returns", num_returns, 1, "refs")
+    seconds = _seconds(timeout)
+    if not refs:
+        return [], []
+    if len(set(refs)) < len(refs):
+        raise ValueError("wait() takes each ObjectRef once; the list has duplicates.")
+    if count > len(refs):
+        raise ValueError(f"num_returns must be at most the number of refs, {len(refs)}, not {count}.")
+    ensure_started()
+    return native.wait(refs, count, seconds)

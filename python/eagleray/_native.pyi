@@ -1,0 +1,117 @@
+"""The native module. Everything else reaches it through `eagleray._engine`."""
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, final
+
+@final
+class ObjectRef:
+    """Names an object of this session and keeps it alive. Pickles; equal refs hash alike."""
+
+    def hex(self) -> str: ...
+    def __hash__(self) -> int: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __reduce__(self) -> tuple[Any, ...]: ...
+
+@final
+class Graph:
+    """A submitted graph. Its tasks are numbered from 0; literals and aliases are no tasks."""
+
+    @property
+    def keys(self) -> list[Any]:
+        """The key of each task."""
+
+    @property
+    def stats(self) -> dict[str, int]:
+        """Counts of what ran where."""
+
+    def __len__(self) -> int: ...
+    def dependencies(self, index: int, /) -> list[int]:
+        """The tasks whose results task `index` reads."""
+
+    def node(self, index: int, /) -> object:
+        """The task as it stood in the submitted mapping."""
+
+    def steps(self) -> int:
+        """How many positions the order has."""
+
+    def at(self, position: int, /) -> int:
+        """The task at a position of the order."""
+
+    def admit(self, upto: int, /) -> None:
+        """All tasks at positions below `upto` may run."""
+
+    def supply(self, index: int, value: object, /) -> None:
+        """The task will not run: this is its result. Called before the task is admitted."""
+
+    def ref(self, index: int, /) -> ObjectRef:
+        """Holds the result of a task from now on."""
+
+    def refs(self) -> Any:
+        """`ObjectRef`s nested as the requested keys; a literal stands for itself."""
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Values nested as the requested keys. Raises what a task raised."""
+
+    def cancel(self) -> None:
+        """What has not started will not start. Returns at once; harmless when the graph has ended."""
+
+@final
+class GcGuard:
+    """Suspends cyclic garbage collection. Counted; never enables what was disabled before."""
+
+    def __new__(cls) -> GcGuard: ...
+    def __enter__(self) -> GcGuard: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        traceback: TracebackType | None = None,
+        /,
+    ) -> None: ...
+
+def start(
+    slots: int,
+    store_bytes: int,
+    session_dir: str,
+    template: list[str],
+    zero_worker: bool,
+    results: Literal["auto", "resident", "sealed"],
+) -> None:
+    """Starts the session. `template` is the command of the template process, whose standard input will be its control
+    socket."""
+
+def stop() -> None:
+    """Ends workers and template and waits until they are gone. Harmless when nothing runs."""
+
+def started() -> bool:
+    """Whether this process has a session: it started one, or it is a worker."""
+
+def in_worker() -> bool: ...
+def submit(
+    dsk: Mapping[Any, Any],
+    keys: Any,
+    *,
+    worker_hooks: bytes | None = None,
+    stepwise: bool = False,
+) -> Graph:
+    """Submits a graph. `keys` is a key or a list of keys and such lists. `worker_hooks` is the pickle of a list of pairs
+    `(pretask | None, posttask | None)`, called around each task in this order. Nothing of a `stepwise` graph runs before
+    `Graph.admit`."""
+
+def run_local(dsk: Mapping[Any, Any], keys: Any) -> Any:
+    """Runs a graph in this process and thread, one task at a time. Returns values nested as `keys`."""
+
+def put(value: object) -> ObjectRef: ...
+def get(refs: list[ObjectRef], timeout: float | None, copy: bool) -> list[Any]: ...
+def wait(refs: list[ObjectRef], num_returns: int, timeout: float | None) -> tuple[list[ObjectRef], list[ObjectRef]]: ...
+def counters() -> dict[str, int]: ...
+def workers() -> list[dict[str, Any]]:
+    """Of each worker: id, pid, tasks, runs, state."""
+
+def order(dependencies: Sequence[Sequence[int]]) -> list[int]:
+    """The position of each task."""
+
+def worker_main(fd: int, page_fd: int, worker: int) -> None:
+    """The life of a worker process. Returns when its socket is closed."""

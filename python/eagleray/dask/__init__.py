@@ -1,0 +1,20 @@
+"""Dask's side: schedulers to compute with, and hooks around every task.
+
+>>> from eagleray.dask import ray_dask_get
+>>> z.compute(scheduler=ray_dask_get)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from eagleray.dask.callbacks import RayDaskCallback, local_ray_callbacks, unpack_ray_callbacks
+from eagleray.dask.scheduler import disable_dask_on_ray, enable_dask_on_ray, ray_dask_get, ray_dask_get_sync
+
+__all__ = [
+    "RayDaskCallback",
+    "disable_dask_on_ray",
+    "enable_dask_on_ray",
+    "local_ray_callbacks",
+    "ray_dask_get",
+    "ray_dask_get_sync",
+    "unpack_ray_callbacks",
+]

@@ -1,0 +1,76 @@
+"""The options of a compute, checked."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from dask.callbacks import Callback, normalize_callback
+
+from eagleray.dask.callbacks import RayCallback, RayDaskCallback, normalize_ray_callback
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What `ray_dask_get` takes beside graph and keys. The names are those of its keyword arguments."""
+
+    ray_callbacks: Any = None
+    num_workers: Any = None
+    pool: Any = None
+    ray_persist: Any = False
+    callbacks: Any = None
+    cache: Any = None
+    rerun_exceptions_locally: Any = None
+    chunksize: Any = None
+    optimize_graph: Any = None
+
+    @classmethod
+    def of(cls, function: str, given: Mapping[str, Any]) -> Options:
+        """Checks what a scheduler was given.
+
+        Raises:
+            TypeError: An option is unknown, or not of its type.
+            ValueError: `num_workers` is less than 1.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in given:
+            if name not in known:
+                raise TypeError(f"{function}() does not know the option {name!r}. It knows {', '.join(known)}.")
+        options = cls(**given)
+        workers = options.num_workers
+        if workers is not None:
+            if isinstance(workers, bool) or not isinstance(workers, numbers.Integral):
+                raise TypeError(f"num_workers must be a whole number or None, not {type(workers).__name__}.")
+            if workers < 1:
+                raise ValueError(f"num_workers must be at least 1, not {workers}.")
+        if options.cache is not None and not isinstance(options.cache, Mapping):
+            raise TypeError(f"cache must be a mapping of keys to values, not {type(options.cache).__name__}.")
+        if not isinstance(options.ray_persist, bool):
+            raise TypeError(f"ray_persist must be True or False, not {type(options.ray_persist).__name__}.")
+        return options
+
+    def hooks(self) -> list[RayCallback] | None:
+        """The callbacks of this compute; None means those in force."""
+        given = self.ray_callbacks
+        if given is None:
+            return None
+        if isinstance(given, RayDaskCallback | RayCallback):
+            given = [given]
+        if not isinstance(given, Iterable):
+            raise TypeError(
+                "ray_callbacks must be a RayDaskCallback, a RayCallback, or an iterable of them, "
+                f"not {type(given).__name__}."
+            )
+        return [normalize_ray_callback(callback) for callback in given]
+
+    def dask_hooks(self) -> list[tuple[Any, ...]] | None:
+        """Dask's callbacks of this compute; None means those in force."""
+        given = self.callbacks
+        if given is None:
+            return None
+        one = isinstance(given, Callback) or (
+            isinstance(given, tuple) and not any(isinstance(item, tuple | Callback) for item in given)
+        )
+        return [normalize_callback(callback) for callback in ([given] if one and given else given)]

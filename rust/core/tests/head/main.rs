@@ -1,0 +1,4 @@
+//! Transitions of the head, one subject a module: the test plays the drivers, the node and its workers.
+
+mod basics;
+mod fake;

@@ -1,0 +1,70 @@
+//! A whole cluster in one thread with virtual time, from a seed: the real head; nodes, workers and drivers as models.
+//!
+//! After every event the head's tables are checked from scratch. What is expected besides: a value is what its task
+//! must return; nothing is let go that is held or still read; every question is answered; every graph ends; the pool
+//! stays bounded; and when all was released nothing is left anywhere.
+//!
+//! `SEED=n` replays one seed (`TRACE=1` prints its events), `SEEDS=n` sets how many are tried.
+
+mod plan;
+mod rng;
+mod user;
+mod work;
+mod worker;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Instant;
+
+use crate::world::World;
+
+/// Events after which a simulation has gone on for ever.
+const MOST_EVENTS: u32 = 2_000_000;
+
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|value| value.parse().ok())
+}
+
+fn simulate(seed: u64, trace: bool) {
+    let mut world = World::new(seed, trace);
+    let end = catch_unwind(AssertUnwindSafe(|| {
+        let mut events = 0u32;
+        while world.step() {
+            events += 1;
+            assert!(events < MOST_EVENTS, "it does not end: {}", world.user.open());
+        }
+        assert!(world.user.done(), "the user still waits: {}", world.user.open());
+        world.check_empty();
+    }));
+    if let Err(panic) = end {
+        report(seed, &world);
+        resume_unwind(panic);
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "the seed must be seen next to the panic's message")]
+fn report(seed: u64, world: &World) {
+    for line in world.trace.iter().flatten() {
+        eprintln!("{line}");
+    }
+    eprintln!(
+        "at {} ns; {:?}; replay: SEED={seed} cargo test -p eagleray-core --test simulation",
+        world.now, world.faults
+    );
+}
+
+#[test]
+#[allow(clippy::print_stdout, reason = "how much was tried is worth knowing")]
+fn every_seed_ends_well() {
+    if let Some(seed) = variable("SEED") {
+        simulate(seed, variable("TRACE").is_some());
+        return;
+    }
+    let seeds = variable("SEEDS").unwrap_or(300);
+    let start = Instant::now();
+    for seed in 0..seeds {
+        simulate(seed, false);
+    }
+    let minutes = start.elapsed().as_secs_f64() / 60.0;
+    println!("{seeds} seeds, {:.0} a minute", seeds as f64 / minutes);
+}

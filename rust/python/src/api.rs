@@ -1,0 +1,241 @@
+//! The functions of `eagleray._native`. What they take and return is documented in `_native.pyi`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use eagleray_core::graph::Csr;
+use eagleray_core::head::{HeadConfig, ResultsMode};
+use eagleray_core::ids::ObjectId;
+use eagleray_core::order;
+use eagleray_runtime::WorkerInfo;
+use eagleray_runtime::session::{Session, SessionConfig};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList};
+use rustc_hash::FxHashMap;
+
+use crate::graph::{self, Graph};
+use crate::pickles;
+use crate::refs::ObjectRef;
+use crate::role::{Kind, Role, raise};
+use crate::{failures, value, waiting};
+
+/// What workers forked later should have imported, if the driver has.
+const PRELOAD: [&str; 7] =
+    ["numpy", "pandas", "pyarrow", "dask", "dask.array", "dask.dataframe", "dask.bag"];
+
+#[pyfunction]
+pub(crate) fn start(
+    py: Python<'_>,
+    slots: u32,
+    store_bytes: u64,
+    session_dir: String,
+    template: Vec<String>,
+    zero_worker: bool,
+    results: &str,
+) -> PyResult<()> {
+    if slots == 0 {
+        return Err(PyValueError::new_err("slots must be at least 1"));
+    }
+    let mut head = HeadConfig::new(slots);
+    head.results = match results {
+        "auto" => ResultsMode::Auto,
+        "resident" => ResultsMode::Resident,
+        "sealed" => ResultsMode::Sealed,
+        other => {
+            return Err(PyValueError::new_err(format!("results must be auto, resident or sealed, not {other:?}")));
+        }
+    };
+    let modules = py.import("sys")?.getattr("modules")?;
+    let mut preload = Vec::new();
+    for name in PRELOAD {
+        if modules.contains(name)? {
+            preload.push(name.to_owned());
+        }
+    }
+    let zero_worker = if zero_worker {
+        Some(value::encode(py, py.None().bind(py))?.to_vec().into())
+    } else {
+        None
+    };
+    let config = SessionConfig {
+        head,
+        template: template.into_iter().map(Into::into).collect(),
+        preload,
+        store_bytes,
+        session_dir: PathBuf::from(&session_dir),
+        zero_worker,
+    };
+    let session = Session::start(config).map_err(|error| PyOSError::new_err(error.to_string()))?;
+    let session = Arc::new(session);
+    let client = session.client();
+    let role = Role::new(session_dir, client, Kind::Driver(Arc::clone(&session)));
+    Role::take_on(role).inspect_err(|_| session.stop())
+}
+
+#[pyfunction]
+pub(crate) fn stop(py: Python<'_>) {
+    if let Some(role) = Role::give_up() {
+        if let Some(session) = role.session() {
+            py.detach(|| session.stop());
+        }
+    }
+}
+
+#[pyfunction]
+pub(crate) fn started() -> bool {
+    Role::find().is_some()
+}
+
+#[pyfunction]
+pub(crate) fn in_worker() -> bool {
+    Role::find().is_some_and(|role| role.session().is_none())
+}
+
+#[pyfunction]
+#[pyo3(signature = (dsk, keys, *, worker_hooks=None, stepwise=false))]
+pub(crate) fn submit(
+    py: Python<'_>,
+    dsk: &Bound<'_, PyAny>,
+    keys: &Bound<'_, PyAny>,
+    worker_hooks: Option<&Bound<'_, PyBytes>>,
+    stepwise: bool,
+) -> PyResult<Graph> {
+    Graph::submit(py, dsk, keys, worker_hooks, stepwise)
+}
+
+#[pyfunction]
+pub(crate) fn put(value: &Bound<'_, PyAny>) -> PyResult<ObjectRef> {
+    let role = Role::current()?;
+    let value = pickles::store(&role.client, value)?;
+    let object = role.client.put(value).map_err(raise)?;
+    Ok(ObjectRef::counted(&role, object))
+}
+
+/// The objects of refs, each once, and for each ref the place of its object.
+fn objects(role: &Role, refs: &Bound<'_, PyList>) -> PyResult<(Vec<ObjectId>, Vec<usize>)> {
+    let mut place_of = FxHashMap::default();
+    let mut objects = Vec::new();
+    let mut places = Vec::with_capacity(refs.len());
+    for reference in refs {
+        let reference = reference.cast::<ObjectRef>().map_err(|_| PyTypeError::new_err("not an ObjectRef"))?;
+        let object = reference.get().object(role)?;
+        places.push(*place_of.entry(object).or_insert_with(|| {
+            objects.push(object);
+            objects.len() - 1
+        }));
+    }
+    Ok((objects, places))
+}
+
+#[pyfunction]
+pub(crate) fn get<'py>(
+    py: Python<'py>,
+    refs: &Bound<'py, PyList>,
+    timeout: Option<f64>,
+    copy: bool,
+) -> PyResult<Bound<'py, PyList>> {
+    let role = Role::current()?;
+    let (objects, places) = objects(&role, refs)?;
+    let ended = waiting::wait(py, &role, &objects, objects.len(), true, timeout)?;
+    let all = ended.len() == objects.len();
+    let mut values = Vec::with_capacity(ended.len());
+    for (_, outcome) in ended {
+        match outcome {
+            Ok(value) => values.push(value),
+            Err(failure) => return Err(failures::failure(py, &failure, py.None().bind(py))),
+        }
+    }
+    if !all {
+        return Err(failures::timeout(py, timeout.unwrap_or_default()));
+    }
+    let decoded: Vec<_> =
+        values.into_iter().map(|value| graph::decode(py, value, copy)).collect::<PyResult<_>>()?;
+    PyList::new(py, places.into_iter().map(|place| decoded[place].clone()))
+}
+
+#[pyfunction]
+pub(crate) fn wait<'py>(
+    py: Python<'py>,
+    refs: &Bound<'py, PyList>,
+    num_returns: usize,
+    timeout: Option<f64>,
+) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyList>)> {
+    let role = Role::current()?;
+    let (objects, places) = objects(&role, refs)?;
+    let ended = waiting::wait(py, &role, &objects, num_returns.min(objects.len()), false, timeout)?;
+    let ended: FxHashMap<ObjectId, ()> = ended.into_iter().map(|(object, _)| (object, ())).collect();
+    let (ready, rest) = (PyList::empty(py), PyList::empty(py));
+    for (reference, place) in refs.iter().zip(places) {
+        let is_ready = ended.contains_key(&objects[place]) && ready.len() < num_returns;
+        if is_ready { &ready } else { &rest }.append(reference)?;
+    }
+    Ok((ready, rest))
+}
+
+fn session() -> PyResult<Arc<Session>> {
+    let role = Role::current()?;
+    role.session().cloned().ok_or_else(|| PyRuntimeError::new_err("a worker does not know this; ask the driver"))
+}
+
+#[pyfunction]
+pub(crate) fn counters(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let counters = session()?.counters();
+    let dict = PyDict::new(py);
+    for (name, value) in [
+        ("frames", counters.frames),
+        ("wakeups", counters.wakeups),
+        ("runs", counters.runs),
+        ("tasks", counters.tasks),
+        ("inline", counters.inline),
+        ("sealed", counters.sealed),
+        ("pickles", counters.pickles),
+        ("recalls", counters.recalls),
+        ("moved", counters.moved),
+        ("reruns", counters.reruns),
+        ("objects", counters.objects),
+        ("sealed_bytes", counters.sealed_bytes),
+    ] {
+        dict.set_item(name, value)?;
+    }
+    Ok(dict)
+}
+
+fn state(info: &WorkerInfo) -> &'static str {
+    match (info.alive, info.up, info.busy) {
+        (false, _, _) => "ended",
+        (_, false, _) => "starting",
+        (_, _, true) => "busy",
+        _ => "idle",
+    }
+}
+
+#[pyfunction]
+pub(crate) fn workers(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
+    let list = PyList::empty(py);
+    for info in session()?.workers() {
+        let dict = PyDict::new(py);
+        dict.set_item("id", info.id)?;
+        dict.set_item("pid", info.pid)?;
+        dict.set_item("tasks", info.tasks)?;
+        dict.set_item("runs", info.runs)?;
+        dict.set_item("state", state(&info))?;
+        list.append(dict)?;
+    }
+    Ok(list)
+}
+
+#[pyfunction]
+#[pyo3(name = "order", signature = (dependencies, /))]
+pub(crate) fn py_order(py: Python<'_>, dependencies: Vec<Vec<u32>>) -> PyResult<Vec<u32>> {
+    let tasks = dependencies.len();
+    let mut deps = Csr::with_capacity(tasks, 0);
+    for row in dependencies {
+        if row.iter().any(|&task| task as usize >= tasks) {
+            return Err(PyValueError::new_err(format!("there are {tasks} tasks, but one depends on another number")));
+        }
+        deps.push_row(row);
+    }
+    py.detach(|| order::order(&deps))
+        .map_err(|cycle| PyRuntimeError::new_err(format!("the tasks {:?} form a cycle", cycle.nodes)))
+}

@@ -1,0 +1,177 @@
+//! What was learned before a run: functions, templates, batches of constants and hooks.
+//!
+//! Everything pickled is loaded at its first use. No lock is held while Python runs, nor while a Python object is dropped:
+//! both may come back here.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use eagleray_core::ids::GraphId;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyString, PyTuple};
+use rustc_hash::FxHashMap;
+
+use super::hooks::Hooks;
+use super::shape::{BadProgram, Op, Shape};
+use crate::value::{self, Payload};
+
+/// Locks; what a panicking thread left behind is a whole table, as no table is changed in more than one step.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The objects of a loaded pickle of a list.
+pub(super) type Objects = Arc<[Py<PyAny>]>;
+
+/// Something that is loaded at its first use.
+enum Lazy<T> {
+    Pickled(Payload),
+    Loaded(T),
+}
+
+impl<T: ?Sized> Lazy<Arc<T>> {
+    fn share(&self) -> Self {
+        match self {
+            Self::Pickled(payload) => Self::Pickled(payload.clone()),
+            Self::Loaded(objects) => Self::Loaded(objects.clone()),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Graph {
+    /// The blob of each function.
+    functions: FxHashMap<u32, u32>,
+    templates: FxHashMap<u32, Arc<Shape>>,
+    batches: FxHashMap<u32, Lazy<Objects>>,
+    hooks: Option<Lazy<Arc<Hooks>>>,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Library {
+    /// Pickled functions, by their number in the session: many graphs have them in common.
+    blobs: Mutex<FxHashMap<u32, Lazy<Arc<Py<PyAny>>>>>,
+    graphs: Mutex<FxHashMap<GraphId, Graph>>,
+}
+
+impl Library {
+    pub(super) fn add_blob(&self, blob: u32, bytes: Payload) {
+        lock(&self.blobs).entry(blob).or_insert(Lazy::Pickled(bytes));
+    }
+
+    pub(super) fn add_function(&self, graph: GraphId, id: u32, blob: u32) {
+        lock(&self.graphs).entry(graph).or_default().functions.insert(id, blob);
+    }
+
+    pub(super) fn add_template(&self, graph: GraphId, id: u32, shape: Shape) {
+        let old = lock(&self.graphs).entry(graph).or_default().templates.insert(id, Arc::new(shape));
+        drop(old);
+    }
+
+    pub(super) fn add_batch(&self, graph: GraphId, id: u32, bytes: Payload) {
+        let old = lock(&self.graphs).entry(graph).or_default().batches.insert(id, Lazy::Pickled(bytes));
+        drop(old);
+    }
+
+    pub(super) fn set_hooks(&self, graph: GraphId, bytes: Payload) {
+        let old = lock(&self.graphs).entry(graph).or_default().hooks.replace(Lazy::Pickled(bytes));
+        drop(old);
+    }
+
+    pub(super) fn forget(&self, graph: GraphId) {
+        let old = lock(&self.graphs).remove(&graph);
+        drop(old);
+    }
+
+    pub(super) fn template(&self, graph: GraphId, id: u32) -> Result<Arc<Shape>, BadProgram> {
+        let graphs = lock(&self.graphs);
+        let shape = graphs.get(&graph).and_then(|graph| graph.templates.get(&id));
+        shape.cloned().ok_or(BadProgram::UnknownTemplate(id))
+    }
+
+    /// The loaded function entries of a template. An error is that of an unpickler, or a `RuntimeError` for a function
+    /// that was not added.
+    pub(super) fn functions<'a>(&self, py: Python<'_>, graph: GraphId, shape: &'a Shape) -> PyResult<&'a [Py<PyAny>]> {
+        if let Some(loaded) = shape.loaded.get() {
+            return Ok(loaded);
+        }
+        let entries = shape.functions.iter().map(|&id| {
+            let blob = lock(&self.graphs).get(&graph).and_then(|graph| graph.functions.get(&id).copied());
+            self.blob(py, blob.ok_or_else(|| unknown("function", id))?)
+        });
+        let entries = entries.collect::<PyResult<Box<[_]>>>()?;
+        check_names(py, shape, &entries)?;
+        // Loading one of them may have led to a nested run that loaded them all: then its objects stay.
+        Ok(shape.loaded.get_or_init(|| entries))
+    }
+
+    fn blob(&self, py: Python<'_>, blob: u32) -> PyResult<Py<PyAny>> {
+        let known = lock(&self.blobs).get(&blob).map(Lazy::share);
+        let payload = match known.ok_or_else(|| unknown("function blob", blob))? {
+            Lazy::Loaded(object) => return Ok(object.clone_ref(py)),
+            Lazy::Pickled(payload) => payload,
+        };
+        let object = value::load(py, &payload)?.unbind();
+        let old = lock(&self.blobs).insert(blob, Lazy::Loaded(Arc::new(object.clone_ref(py))));
+        drop(old);
+        Ok(object)
+    }
+
+    /// The constants of a batch. An error is that of the unpickler, or a `RuntimeError` for a batch that was not added.
+    pub(super) fn batch(&self, py: Python<'_>, graph: GraphId, id: u32) -> PyResult<Objects> {
+        let known = lock(&self.graphs).get(&graph).and_then(|graph| graph.batches.get(&id)).map(Lazy::share);
+        let payload = match known.ok_or_else(|| unknown("batch", id))? {
+            Lazy::Loaded(objects) => return Ok(objects),
+            Lazy::Pickled(payload) => payload,
+        };
+        let list = value::load(py, &payload)?.cast_into::<PyList>()?;
+        let objects: Objects = list.iter().map(Bound::unbind).collect();
+        let mut graphs = lock(&self.graphs);
+        // Not put back if the graph was forgotten meanwhile.
+        let place = graphs.get_mut(&graph).and_then(|graph| graph.batches.get_mut(&id));
+        let old = place.map(|place| std::mem::replace(place, Lazy::Loaded(objects.clone())));
+        drop(graphs);
+        drop(old);
+        Ok(objects)
+    }
+
+    /// Whether tasks of a graph have hooks.
+    pub(super) fn has_hooks(&self, graph: GraphId) -> bool {
+        lock(&self.graphs).get(&graph).is_some_and(|graph| graph.hooks.is_some())
+    }
+
+    /// The hooks of a graph that has some. An error is that of the unpickler.
+    pub(super) fn hooks(&self, py: Python<'_>, graph: GraphId) -> PyResult<Arc<Hooks>> {
+        let known = lock(&self.graphs).get(&graph).and_then(|graph| graph.hooks.as_ref().map(Lazy::share));
+        let payload = match known.ok_or_else(|| PyRuntimeError::new_err("the hooks of this graph are gone"))? {
+            Lazy::Loaded(hooks) => return Ok(hooks),
+            Lazy::Pickled(payload) => payload,
+        };
+        let hooks = Arc::new(Hooks::load(py, &payload)?);
+        let mut graphs = lock(&self.graphs);
+        let place = graphs.get_mut(&graph).and_then(|graph| graph.hooks.as_mut());
+        let old = place.map(|place| std::mem::replace(place, Lazy::Loaded(hooks.clone())));
+        drop(graphs);
+        drop(old);
+        Ok(hooks)
+    }
+}
+
+fn unknown(what: &str, id: u32) -> PyErr {
+    PyRuntimeError::new_err(format!("{what} {id} was not sent to this process"))
+}
+
+/// Every entry that names keyword arguments must be a tuple of so many strings: the call relies on it.
+fn check_names(py: Python<'_>, shape: &Shape, entries: &[Py<PyAny>]) -> PyResult<()> {
+    for op in &shape.ops {
+        let &Op::CallNamed { named, names, .. } = op else { continue };
+        let fits = entries[names as usize].bind(py).cast_exact::<PyTuple>().is_ok_and(|names| {
+            names.len() == named as usize && names.iter().all(|name| name.is_exact_instance_of::<PyString>())
+        });
+        if !fits {
+            return Err(PyTypeError::new_err("keyword names are not a tuple of that many strings"));
+        }
+    }
+    Ok(())
+}

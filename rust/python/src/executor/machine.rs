@@ -1,0 +1,133 @@
+//! Evaluates a compiled template: a stack, and the values of the steps.
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PySet, PyTuple};
+
+use super::shape::{Op, Shape};
+
+unsafe extern "C" {
+    /// Part of the stable ABI from 3.12 on only, which is why `pyo3` does not declare it for us, but 3.11 exports the same
+    /// function. It spares a tuple for each call.
+    fn PyObject_Vectorcall(
+        callable: *mut ffi::PyObject,
+        args: *const *mut ffi::PyObject,
+        nargsf: usize,
+        kwnames: *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject;
+}
+
+/// The callee may change `args[-1]` for the time of the call, so that a bound method needs no copy of its arguments.
+const ARGUMENTS_OFFSET: usize = 1 << (usize::BITS - 1);
+
+/// What one task is evaluated with.
+#[derive(Clone, Copy)]
+pub(super) struct Operands<'a> {
+    /// The loaded function entries.
+    pub(super) functions: &'a [Py<PyAny>],
+    /// The row behind its header.
+    pub(super) parameters: &'a [u32],
+    /// The batch.
+    pub(super) constants: &'a [Py<PyAny>],
+    /// The values of [`Shape::inputs`].
+    pub(super) inputs: &'a [Py<PyAny>],
+}
+
+/// Memory for the evaluation of tasks, one at a time. Each run has its own: a task may start a run.
+#[derive(Default)]
+pub(super) struct Machine {
+    stack: Vec<Py<PyAny>>,
+    steps: Vec<Option<Py<PyAny>>>,
+}
+
+impl Machine {
+    /// The result of a task. The operands fit the shape, as far as [`super::plan`] checks it.
+    pub(super) fn evaluate(&mut self, py: Python<'_>, shape: &Shape, operands: Operands<'_>) -> PyResult<Py<PyAny>> {
+        if self.steps.len() < shape.steps {
+            self.steps.resize_with(shape.steps, || None);
+        }
+        let result = self.perform(py, shape, operands);
+        if result.is_err() {
+            self.steps.fill_with(|| None);
+        }
+        self.stack.clear();
+        result
+    }
+
+    fn perform(&mut self, py: Python<'_>, shape: &Shape, operands: Operands<'_>) -> PyResult<Py<PyAny>> {
+        for op in &shape.ops {
+            let value = match *op {
+                Op::Input(input) => operands.inputs[input as usize].clone_ref(py),
+                Op::Const(parameter) => constant(operands, operands.parameters[parameter as usize])?.clone_ref(py),
+                Op::Func(entry) => operands.functions[entry as usize].clone_ref(py),
+                Op::Local(step) => self.steps[step as usize].as_ref().ok_or_else(unbalanced)?.clone_ref(py),
+                Op::Take(step) => self.steps[step as usize].take().ok_or_else(unbalanced)?,
+                Op::Call(positional) => self.call(py, positional as usize, 0, None)?,
+                Op::CallNamed { positional, named, names } => {
+                    self.call(py, positional as usize, named as usize, Some(&operands.functions[names as usize]))?
+                }
+                Op::List(count) => PyList::new(py, self.operands(count as usize))?.into_any().unbind(),
+                Op::Tuple(count) => PyTuple::new(py, self.operands(count as usize))?.into_any().unbind(),
+                Op::Set(count) => PySet::new(py, self.operands(count as usize))?.into_any().unbind(),
+                Op::Dict(count) => {
+                    let dict = PyDict::new(py);
+                    let mut operands = self.operands(2 * count as usize);
+                    while let (Some(key), Some(value)) = (operands.next(), operands.next()) {
+                        dict.set_item(key, value)?;
+                    }
+                    dict.into_any().unbind()
+                }
+                Op::Store(step) => {
+                    self.steps[step as usize] = self.stack.pop();
+                    continue;
+                }
+                Op::Discard => {
+                    self.stack.pop();
+                    continue;
+                }
+            };
+            self.stack.push(value);
+        }
+        self.stack.pop().ok_or_else(unbalanced)
+    }
+
+    /// Takes the topmost `count` values off the stack.
+    fn operands(&mut self, count: usize) -> std::vec::Drain<'_, Py<PyAny>> {
+        self.stack.drain(self.stack.len() - count..)
+    }
+
+    /// Calls what lies on the stack under its arguments, and takes all of it off.
+    fn call(
+        &mut self,
+        py: Python<'_>,
+        positional: usize,
+        named: usize,
+        names: Option<&Py<PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let callable = self.stack.len() - positional - named - 1;
+        let frame: &mut [Py<PyAny>] = &mut self.stack[callable..];
+        // A `Py` is a pointer to its object and nothing else.
+        let frame: *mut *mut ffi::PyObject = frame.as_mut_ptr().cast();
+        // SAFETY: the frame holds the callable and then all arguments; it is not touched until the call returns, as only
+        // this function has access to it, and the callee restores what it changes. There is a name for each named
+        // argument: `library` has looked at the tuple. The result is ours, or null with an exception set.
+        let result = unsafe {
+            let names = names.map_or(std::ptr::null_mut(), Py::as_ptr);
+            let result = PyObject_Vectorcall(*frame, frame.add(1), positional | ARGUMENTS_OFFSET, names);
+            Bound::from_owned_ptr_or_err(py, result)?
+        };
+        self.stack.truncate(callable);
+        Ok(result.unbind())
+    }
+}
+
+fn constant(operands: Operands<'_>, place: u32) -> PyResult<&Py<PyAny>> {
+    let constant = operands.constants.get(place as usize);
+    constant.ok_or_else(|| PyRuntimeError::new_err(format!("the task's batch has no constant {place}")))
+}
+
+/// Compiled code leaves each step's value exactly where its uses find it.
+fn unbalanced() -> PyErr {
+    PyRuntimeError::new_err("compiled template is inconsistent")
+}

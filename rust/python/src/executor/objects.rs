@@ -1,0 +1,75 @@
+//! Values that live longer than one task of one run: kept results and published inputs.
+
+use std::sync::Mutex;
+
+use eagleray_core::ids::ObjectId;
+use pyo3::prelude::*;
+use rustc_hash::FxHashMap;
+
+use super::library::lock;
+use crate::value::{self, Payload};
+
+struct Input {
+    payload: Payload,
+    /// Once a task has read it: views of the payload.
+    decoded: Option<Py<PyAny>>,
+    /// How many runs that name it have not ended.
+    runs: u32,
+}
+
+/// See the module. No lock is held while Python runs, nor while a Python object is dropped.
+#[derive(Default)]
+pub(super) struct Objects {
+    kept: Mutex<FxHashMap<ObjectId, Py<PyAny>>>,
+    inputs: Mutex<FxHashMap<ObjectId, Input>>,
+}
+
+impl Objects {
+    pub(super) fn keep(&self, object: ObjectId, value: Py<PyAny>) {
+        let old = lock(&self.kept).insert(object, value);
+        drop(old);
+    }
+
+    pub(super) fn kept(&self, py: Python<'_>, object: ObjectId) -> Option<Py<PyAny>> {
+        lock(&self.kept).get(&object).map(|value| value.clone_ref(py))
+    }
+
+    pub(super) fn drop_kept(&self, object: ObjectId) {
+        let old = lock(&self.kept).remove(&object);
+        drop(old);
+    }
+
+    /// Each call is for one run, and undone by one [`Objects::end_input`].
+    pub(super) fn add_input(&self, object: ObjectId, payload: Payload) {
+        lock(&self.inputs).entry(object).or_insert(Input { payload, decoded: None, runs: 0 }).runs += 1;
+    }
+
+    pub(super) fn end_input(&self, object: ObjectId) {
+        let mut inputs = lock(&self.inputs);
+        let Some(input) = inputs.get_mut(&object) else { return };
+        input.runs -= 1;
+        let old = if input.runs == 0 { inputs.remove(&object) } else { None };
+        drop(inputs);
+        drop(old);
+    }
+
+    /// A kept value, or an input, decoded; `None` if it is neither. An error is that of the unpickler.
+    pub(super) fn find(&self, py: Python<'_>, object: ObjectId) -> PyResult<Option<Py<PyAny>>> {
+        if let Some(value) = self.kept(py, object) {
+            return Ok(Some(value));
+        }
+        let known = lock(&self.inputs)
+            .get(&object)
+            .map(|input| (input.payload.clone(), input.decoded.as_ref().map(|value| value.clone_ref(py))));
+        let Some((payload, decoded)) = known else { return Ok(None) };
+        if decoded.is_some() {
+            return Ok(decoded);
+        }
+        let value = value::decode(py, &payload, false)?.unbind();
+        let mut inputs = lock(&self.inputs);
+        let old = inputs.get_mut(&object).and_then(|input| input.decoded.replace(value.clone_ref(py)));
+        drop(inputs);
+        drop(old);
+        Ok(Some(value))
+    }
+}

@@ -1,0 +1,291 @@
+//! A run: task after task, straight through.
+
+use std::sync::{Arc, Mutex};
+
+use eagleray_core::graph::Csr;
+use eagleray_core::ids::ObjectId;
+use eagleray_core::message::{Run, output};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyTuple;
+
+use super::Executor;
+use super::failure::{Failure, is_read_only};
+use super::hooks::Hooks;
+use super::io::RunIo;
+use super::library::{Objects, lock};
+use super::machine::{Machine, Operands};
+use super::plan::{Plan, Slot};
+use super::shape::Shape;
+use super::size;
+use crate::template::{HEADER, NO_BATCH, NO_KEY};
+use crate::value;
+
+/// The values of a run that is being executed. Others may look for one of them, between tasks or from inside one.
+pub(super) struct Values {
+    run: Run,
+    slots: Mutex<Vec<Slot>>,
+}
+
+impl Values {
+    pub(super) fn new(run: Run, slots: Vec<Slot>) -> Self {
+        Self { run, slots: Mutex::new(slots) }
+    }
+
+    /// The result of a task of the run, if it is still there.
+    pub(super) fn get(&self, py: Python<'_>, object: ObjectId) -> Option<Py<PyAny>> {
+        if object.graph != self.run.graph {
+            return None;
+        }
+        let place = self.run.tasks.iter().position(|task| *task == object.index)?;
+        lock(&self.slots)[place].value.as_ref().map(|value| value.clone_ref(py))
+    }
+
+    /// Takes out what was made for tasks that were recalled.
+    pub(super) fn take_unread(&self) -> Vec<(ObjectId, Py<PyAny>)> {
+        let mut slots = lock(&self.slots);
+        let made = self.run.tasks.iter().zip(&mut *slots).filter(|(_, slot)| slot.readers > 0);
+        let object = |index| ObjectId { graph: self.run.graph, index };
+        made.filter_map(|(task, slot)| Some((object(*task), slot.value.take()?))).collect()
+    }
+}
+
+/// A run in progress.
+pub(super) struct Runner<'a, 'py> {
+    py: Python<'py>,
+    executor: &'a Executor,
+    run: &'a Run,
+    code: &'a Csr,
+    io: &'a dyn RunIo,
+    plan: Plan,
+    values: &'a Values,
+    has_hooks: bool,
+    machine: Machine,
+    /// Of the present task, as its shape lists them.
+    inputs: Vec<Py<PyAny>>,
+    /// The batch used last: neighbours mostly share it.
+    batch: Option<(u32, Objects)>,
+    /// Values after their last read, until no lock is held.
+    garbage: Vec<Py<PyAny>>,
+}
+
+impl<'a, 'py> Runner<'a, 'py> {
+    pub(super) fn new(
+        py: Python<'py>,
+        executor: &'a Executor,
+        run: &'a Run,
+        code: &'a Csr,
+        io: &'a dyn RunIo,
+        plan: Plan,
+        values: &'a Values,
+    ) -> Self {
+        let has_hooks = executor.library.has_hooks(run.graph);
+        Self {
+            py,
+            executor,
+            run,
+            code,
+            io,
+            plan,
+            values,
+            has_hooks,
+            machine: Machine::default(),
+            inputs: Vec::new(),
+            batch: None,
+            garbage: Vec::new(),
+        }
+    }
+
+    /// Executes what can be claimed.
+    pub(super) fn execute(mut self) -> PyResult<()> {
+        while let Some(place) = self.io.claim() {
+            if place as usize >= self.run.tasks.len() {
+                return Err(PyRuntimeError::new_err(format!("claimed task {place}, which the run does not have")));
+            }
+            let begin = self.io.now_ns();
+            let ended = self.task(place, begin);
+            let ns = self.io.now_ns().saturating_sub(begin);
+            self.inputs.clear();
+            let (bytes, trouble) = match ended {
+                Ok(bytes) => (bytes, None),
+                Err(failure) => (0, Some(failure.into_trouble(self.py)?)),
+            };
+            self.release(place, trouble.is_some());
+            self.io.ended(place, self.code.row(place)[0], ns, bytes, trouble);
+            self.io.between(self.py)?;
+        }
+        Ok(())
+    }
+
+    /// Runs a task and gives its result to whom it may concern. Returns its size.
+    fn task(&mut self, place: u32, begin: u64) -> Result<u64, Failure> {
+        if self.take_inputs(place) {
+            return Err(Failure::Skipped);
+        }
+        // What follows may end the process.
+        self.io.start(place, begin);
+        self.find_inputs(place)?;
+        let result = self.evaluate(place)?;
+        self.deliver(place, result)
+    }
+
+    /// Collects what the task reads, as far as it is at hand; the rest is `None` for now. Tells whether one has failed.
+    fn take_inputs(&mut self, place: u32) -> bool {
+        let sources = self.plan.sources(place);
+        if sources.is_empty() {
+            return false;
+        }
+        let slots = lock(&self.values.slots);
+        for &source in sources {
+            match &slots[source as usize] {
+                Slot { failed: true, .. } => return true,
+                Slot { value: Some(value), .. } => self.inputs.push(value.clone_ref(self.py)),
+                _ => break,
+            }
+        }
+        sources.iter().any(|source| slots[*source as usize].failed)
+    }
+
+    /// Collects the rest: from outside, at the first read in this run.
+    fn find_inputs(&mut self, place: u32) -> Result<(), Failure> {
+        let sources = self.plan.sources(place);
+        if self.inputs.len() == sources.len() {
+            return Ok(());
+        }
+        let mut missing = Vec::new();
+        for &source in &sources[self.inputs.len()..] {
+            let known = lock(&self.values.slots)[source as usize].value.as_ref().map(|value| value.clone_ref(self.py));
+            if let Some(value) = known {
+                self.inputs.push(value);
+                continue;
+            }
+            let object = self.plan.outside(source);
+            // A task that was not started for want of an input has no value, and has not failed.
+            let object =
+                object.unwrap_or_else(|| ObjectId { graph: self.run.graph, index: self.run.tasks[source as usize] });
+            match self.executor.objects.find(self.py, object)? {
+                Some(value) => {
+                    let old = lock(&self.values.slots)[source as usize].value.replace(value.clone_ref(self.py));
+                    drop(old);
+                    self.inputs.push(value);
+                }
+                None => missing.push(object),
+            }
+        }
+        if missing.is_empty() { Ok(()) } else { Err(Failure::InputNotHere(missing)) }
+    }
+
+    /// The result of the task, whose inputs are collected, with its hooks called.
+    fn evaluate(&mut self, place: u32) -> PyResult<Py<PyAny>> {
+        let py = self.py;
+        let row = self.code.row(place);
+        let shape = self.plan.shape(place).clone();
+        let constants = if shape.has_constants || self.has_hooks { Some(self.batch(row[1])?) } else { None };
+        let operands = Operands {
+            functions: self.executor.library.functions(py, self.run.graph, &shape)?,
+            parameters: &row[HEADER..],
+            constants: constants.as_deref().unwrap_or(&[]),
+            inputs: &[],
+        };
+        if !self.has_hooks {
+            return self.call(&shape, operands);
+        }
+        let hooks: Arc<Hooks> = self.executor.library.hooks(py, self.run.graph)?;
+        let key = operands.constants.get(row[3] as usize).filter(|_| row[3] != NO_KEY);
+        let key = key.ok_or_else(|| PyRuntimeError::new_err("a task with hooks came without its key"))?.bind(py);
+        let states = hooks.before(py, key, &self.distinct_inputs(place)?)?;
+        let result = self.call(&shape, operands)?;
+        hooks.after(py, key, result.bind(py), states)?;
+        Ok(result)
+    }
+
+    fn batch(&mut self, id: u32) -> PyResult<Objects> {
+        if let Some((last, objects)) = &self.batch {
+            if *last == id {
+                return Ok(objects.clone());
+            }
+        }
+        if id == NO_BATCH {
+            return Err(PyRuntimeError::new_err("a task that names constants came without a batch"));
+        }
+        let objects = self.executor.library.batch(self.py, self.run.graph, id)?;
+        self.batch = Some((id, objects.clone()));
+        Ok(objects)
+    }
+
+    /// The collected inputs, each object once, though two parameters may name it.
+    fn distinct_inputs(&self, place: u32) -> PyResult<Bound<'py, PyTuple>> {
+        let sources = self.plan.sources(place);
+        let first = |(number, _): &(usize, _)| !sources[..*number].contains(&sources[*number]);
+        let distinct: Vec<_> = self.inputs.iter().enumerate().filter(first).map(|(_, input)| input).collect();
+        PyTuple::new(self.py, distinct)
+    }
+
+    /// Evaluates the task on its inputs; once more on copies if it failed by writing to one.
+    fn call(&mut self, shape: &Shape, operands: Operands<'_>) -> PyResult<Py<PyAny>> {
+        let py = self.py;
+        if !shape.copies_inputs() {
+            match self.machine.evaluate(py, shape, Operands { inputs: &self.inputs, ..operands }) {
+                Err(error) if !self.inputs.is_empty() && is_read_only(py, &error) => {}
+                result => return result,
+            }
+        }
+        let copies = self.copies()?;
+        let result = self.machine.evaluate(py, shape, Operands { inputs: &copies, ..operands })?;
+        shape.set_copies_inputs();
+        Ok(result)
+    }
+
+    fn copies(&self) -> PyResult<Vec<Py<PyAny>>> {
+        static DEEPCOPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let deepcopy = DEEPCOPY.import(self.py, "copy", "deepcopy")?;
+        self.inputs.iter().map(|input| deepcopy.call1((input,)).map(Bound::unbind)).collect()
+    }
+
+    /// Publishes, keeps, or puts by the result for those that read it. Returns its size.
+    fn deliver(&mut self, place: u32, result: Py<PyAny>) -> Result<u64, Failure> {
+        let py = self.py;
+        let flags = self.run.outputs[place as usize];
+        let mut bytes = None;
+        if flags & output::PUBLISH != 0 {
+            let encoded = value::encode(py, result.bind(py))?;
+            bytes = Some(encoded.len() as u64);
+            self.io.publish(py, place, encoded, flags & output::SEAL != 0)?;
+        }
+        let bytes = bytes.unwrap_or_else(|| size::guess(result.bind(py)));
+        let read_later = lock(&self.values.slots)[place as usize].readers > 0;
+        let keep = flags & output::KEEP != 0;
+        if read_later || keep {
+            value::freeze(result.bind(py))?;
+        }
+        if keep {
+            let object = ObjectId { graph: self.run.graph, index: self.run.tasks[place as usize] };
+            self.executor.objects.keep(object, result.clone_ref(py));
+        }
+        if read_later {
+            let old = lock(&self.values.slots)[place as usize].value.replace(result);
+            drop(old);
+        }
+        Ok(bytes)
+    }
+
+    /// Notes how a task ended, and drops what it was the last to read.
+    fn release(&mut self, place: u32, failed: bool) {
+        let sources = self.plan.sources(place);
+        if sources.is_empty() && !failed {
+            return;
+        }
+        let mut slots = lock(&self.values.slots);
+        slots[place as usize].failed = failed;
+        for &source in sources {
+            let slot = &mut slots[source as usize];
+            slot.readers -= 1;
+            if slot.readers == 0 {
+                self.garbage.extend(slot.value.take());
+            }
+        }
+        drop(slots);
+        self.garbage.clear();
+    }
+}

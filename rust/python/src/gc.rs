@@ -1,0 +1,85 @@
+//! Suspending cyclic garbage collection while many objects are made that form no cycles.
+
+use std::sync::{Mutex, PoisonError};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyModule;
+
+struct State {
+    guards: usize,
+    was_enabled: bool,
+}
+
+static STATE: Mutex<State> = Mutex::new(State { guards: 0, was_enabled: false });
+
+fn gc(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+    py.import(intern!(py, "gc"))
+}
+
+fn suspend(py: Python<'_>) -> PyResult<()> {
+    let gc = gc(py)?;
+    let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
+    if state.guards == 0 {
+        state.was_enabled = gc.call_method0(intern!(py, "isenabled"))?.extract()?;
+        gc.call_method0(intern!(py, "disable"))?;
+    }
+    state.guards += 1;
+    Ok(())
+}
+
+fn resume(py: Python<'_>) -> PyResult<()> {
+    let gc = gc(py)?;
+    let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
+    state.guards = state.guards.saturating_sub(1);
+    if state.guards == 0 && std::mem::take(&mut state.was_enabled) {
+        gc.call_method0(intern!(py, "enable"))?;
+    }
+    Ok(())
+}
+
+/// Suspends collection as long as it lives.
+pub(crate) struct Suspended<'py>(Python<'py>);
+
+impl<'py> Suspended<'py> {
+    pub(crate) fn new(py: Python<'py>) -> PyResult<Self> {
+        suspend(py)?;
+        Ok(Self(py))
+    }
+}
+
+impl Drop for Suspended<'_> {
+    fn drop(&mut self) {
+        // `gc.enable` does not fail; if the module is gone, the interpreter is too.
+        let _ = resume(self.0);
+    }
+}
+
+/// Suspends cyclic garbage collection. Counted; never enables what was disabled before.
+#[pyclass(frozen, module = "eagleray._native")]
+pub(crate) struct GcGuard;
+
+#[pymethods]
+impl GcGuard {
+    #[new]
+    fn new() -> Self {
+        Self
+    }
+
+    fn __enter__(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Self>> {
+        suspend(py)?;
+        Ok(slf)
+    }
+
+    #[pyo3(signature = (kind=None, error=None, traceback=None, /))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        kind: Option<&Bound<'_, PyAny>>,
+        error: Option<&Bound<'_, PyAny>>,
+        traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let _ = (kind, error, traceback);
+        resume(py)
+    }
+}

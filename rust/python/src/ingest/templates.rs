@@ -1,0 +1,197 @@
+//! Shapes of tasks, each once, with their functions and classes.
+
+use std::hash::Hasher;
+
+use eagleray_core::message::ClassSpec;
+use hashbrown::HashTable;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple};
+use rustc_hash::{FxHashMap, FxHasher};
+
+use super::kinds::Spec;
+use super::prefix;
+
+/// How often a task is run again when its worker died.
+const MAX_RETRIES: u8 = 3;
+
+/// From so many functions on, further ones are constants: they seem to be made for each task.
+const MANY_FUNCTIONS: usize = 1024;
+
+/// The shapes of a graph.
+pub(super) struct Templates<'py> {
+    spec: &'py Spec,
+    /// Code and functions (numbers in `functions`) of each.
+    pub(super) list: Vec<(Vec<u32>, Vec<u32>)>,
+    by_code: HashTable<u32>,
+    hashes: Vec<u64>,
+    fingerprints: Vec<u64>,
+    last: u32,
+    /// Every object that belongs to a shape, once.
+    pub(super) functions: Vec<Bound<'py, PyAny>>,
+    function_of: FxHashMap<usize, u32>,
+    /// Of each function what it is called; zero if it is not callable.
+    names: Vec<u64>,
+    pub(super) classes: Vec<ClassSpec>,
+    class_of: FxHashMap<u64, u32>,
+    /// The string whose prefix was hashed last, and the hash.
+    prefix: Option<(Bound<'py, PyAny>, u64)>,
+    keyword_names: FxHashMap<Box<[usize]>, Bound<'py, PyAny>>,
+    distinct_names: Bound<'py, PyDict>,
+}
+
+impl<'py> Templates<'py> {
+    pub(super) fn new(py: Python<'py>, spec: &'py Spec) -> Self {
+        Self {
+            spec,
+            list: Vec::new(),
+            by_code: HashTable::new(),
+            hashes: Vec::new(),
+            fingerprints: Vec::new(),
+            last: 0,
+            functions: Vec::new(),
+            function_of: FxHashMap::default(),
+            names: Vec::new(),
+            classes: Vec::new(),
+            class_of: FxHashMap::default(),
+            prefix: None,
+            keyword_names: FxHashMap::default(),
+            distinct_names: PyDict::new(py),
+        }
+    }
+
+    /// Whether this object, which is called but neither a function nor a class, should be a constant.
+    pub(super) fn is_one_too_many(&self, function: &Bound<'py, PyAny>) -> bool {
+        self.functions.len() >= MANY_FUNCTIONS && !self.function_of.contains_key(&(function.as_ptr() as usize))
+    }
+
+    /// The number of the template with this code and these functions.
+    pub(super) fn intern(&mut self, code: &[u32], functions: &[Bound<'py, PyAny>]) -> PyResult<u32> {
+        if !self.list.is_empty() && self.is(self.last, code, functions) {
+            return Ok(self.last);
+        }
+        let mut hasher = FxHasher::default();
+        for &word in code {
+            hasher.write_u32(word);
+        }
+        for function in functions {
+            hasher.write_usize(function.as_ptr() as usize);
+        }
+        let hash = hasher.finish();
+        let found = self.by_code.find(hash, |&known| {
+            self.hashes[known as usize] == hash && self.is(known, code, functions)
+        });
+        self.last = match found {
+            Some(&known) => known,
+            None => self.insert(hash, code, functions)?,
+        };
+        Ok(self.last)
+    }
+
+    fn is(&self, template: u32, code: &[u32], functions: &[Bound<'py, PyAny>]) -> bool {
+        let (known, numbers) = &self.list[template as usize];
+        let same = |(&number, function): (&u32, &Bound<'py, PyAny>)| self.functions[number as usize].is(function);
+        known == code && numbers.len() == functions.len() && numbers.iter().zip(functions).all(same)
+    }
+
+    fn insert(&mut self, hash: u64, code: &[u32], functions: &[Bound<'py, PyAny>]) -> PyResult<u32> {
+        let mut hasher = FxHasher::default();
+        let mut numbers = Vec::with_capacity(functions.len());
+        for function in functions {
+            let number = self.function(function)?;
+            numbers.push(number);
+            if self.names[number as usize] != 0 {
+                hasher.write_u64(self.names[number as usize]);
+            }
+        }
+        let template = self.list.len() as u32;
+        self.list.push((code.to_vec(), numbers));
+        self.fingerprints.push(hasher.finish());
+        self.hashes.push(hash);
+        self.by_code.insert_unique(hash, template, |&known| self.hashes[known as usize]);
+        Ok(template)
+    }
+
+    fn function(&mut self, function: &Bound<'py, PyAny>) -> PyResult<u32> {
+        if let Some(&number) = self.function_of.get(&(function.as_ptr() as usize)) {
+            return Ok(number);
+        }
+        let description = self.spec.describe.bind(function.py()).call1((function,))?;
+        let name = match description.cast::<PyString>() {
+            Ok(text) => hash_of(text.to_string_lossy().as_bytes()).max(1),
+            Err(_) => 0,
+        };
+        let number = self.functions.len() as u32;
+        self.functions.push(function.clone());
+        self.names.push(name);
+        self.function_of.insert(function.as_ptr() as usize, number);
+        Ok(number)
+    }
+
+    /// The class of a task with this key and template.
+    pub(super) fn class(&mut self, key: &Bound<'py, PyAny>, template: u32) -> PyResult<u32> {
+        let mut hasher = FxHasher::default();
+        hasher.write_u64(self.prefix_hash(key)?);
+        hasher.write_u64(self.fingerprints[template as usize]);
+        let fingerprint = hasher.finish();
+        Ok(*self.class_of.entry(fingerprint).or_insert_with(|| {
+            self.classes.push(ClassSpec { fingerprint, max_retries: MAX_RETRIES });
+            self.classes.len() as u32 - 1
+        }))
+    }
+
+    fn prefix_hash(&mut self, key: &Bound<'py, PyAny>) -> PyResult<u64> {
+        let first;
+        let mut text = key;
+        if let Ok(tuple) = key.cast_exact::<PyTuple>() {
+            if !tuple.is_empty() {
+                first = tuple.get_item(0)?;
+                text = &first;
+            }
+        }
+        if let Some((last, hash)) = &self.prefix {
+            if last.is(text) {
+                return Ok(*hash);
+            }
+        }
+        let hash = match text.cast_exact::<PyString>() {
+            Ok(string) => match prefix::of_text(&string.to_string_lossy()) {
+                Some(prefix) => hash_of(prefix.as_bytes()),
+                None => self.prefix_by_dask(text)?,
+            },
+            Err(_) => self.prefix_by_dask(text)?,
+        };
+        self.prefix = Some((text.clone(), hash));
+        Ok(hash)
+    }
+
+    fn prefix_by_dask(&self, key: &Bound<'py, PyAny>) -> PyResult<u64> {
+        let prefix = self.spec.key_prefix.bind(key.py()).call1((key,))?;
+        Ok(hash_of(prefix.cast::<PyString>()?.to_string_lossy().as_bytes()))
+    }
+
+    /// The tuple of these keyword names: the same one for the same names.
+    pub(super) fn keyword_names(&mut self, names: &[Bound<'py, PyAny>]) -> PyResult<Bound<'py, PyAny>> {
+        // Names are interned strings nearly always, so their addresses mostly tell.
+        let addresses: Box<[usize]> = names.iter().map(|name| name.as_ptr() as usize).collect();
+        if let Some(known) = self.keyword_names.get(&addresses) {
+            return Ok(known.clone());
+        }
+        let tuple = PyTuple::new(self.distinct_names.py(), names)?;
+        let known = match self.distinct_names.get_item(&tuple)? {
+            Some(known) => known,
+            None => {
+                self.distinct_names.set_item(&tuple, &tuple)?;
+                // These very names stay alive with the tuple, so their addresses stay theirs.
+                self.keyword_names.insert(addresses, tuple.clone().into_any());
+                tuple.into_any()
+            }
+        };
+        Ok(known)
+    }
+}
+
+fn hash_of(bytes: &[u8]) -> u64 {
+    let mut hasher = FxHasher::default();
+    hasher.write(bytes);
+    hasher.finish()
+}

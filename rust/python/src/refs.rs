@@ -1,0 +1,97 @@
+//! `ObjectRef`: a reference to an object, counted.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use eagleray_core::ids::{GraphId, ObjectId};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use crate::role::{Role, raise};
+
+/// A reference to an object of the session. As long as it lives, the object does.
+#[pyclass(frozen, module = "eagleray", name = "ObjectRef")]
+pub(crate) struct ObjectRef {
+    role: Arc<Role>,
+    object: ObjectId,
+}
+
+impl ObjectRef {
+    /// A reference that is one use more.
+    pub(crate) fn holding(role: &Arc<Role>, object: ObjectId) -> PyResult<Self> {
+        role.client.hold(object).map_err(raise)?;
+        Ok(Self::counted(role, object))
+    }
+
+    /// A reference that is counted already.
+    pub(crate) fn counted(role: &Arc<Role>, object: ObjectId) -> Self {
+        Self { role: Arc::clone(role), object }
+    }
+
+    /// Its object. Raises `RuntimeError` if it is of another session than `role`.
+    pub(crate) fn object(&self, role: &Role) -> PyResult<ObjectId> {
+        if self.role.session != role.session {
+            return Err(PyRuntimeError::new_err(format!("{} is of a session that has ended", self.__repr__())));
+        }
+        Ok(self.object)
+    }
+}
+
+impl Drop for ObjectRef {
+    fn drop(&mut self) {
+        if self.role.is_mine() {
+            // When the session has ended there is nothing to release.
+            let _ = self.role.client.release(&[self.object]);
+        }
+    }
+}
+
+#[pymethods]
+impl ObjectRef {
+    /// The id as hexadecimal digits, unique in the session.
+    fn hex(&self) -> String {
+        format!("{:016x}{:08x}", self.object.graph.to_u64(), self.object.index)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("ObjectRef({})", self.hex())
+    }
+
+    fn __hash__(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.object.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
+        other.cast::<Self>().is_ok_and(|other| {
+            let other = other.get();
+            self.object == other.object && self.role.session == other.role.session
+        })
+    }
+
+    /// A ref that was pickled may come back at any time, so it is held to the end of the session.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (String, u64, u32))> {
+        if self.role.is_mine() {
+            self.role.client.hold(self.object).map_err(raise)?;
+        }
+        let rebuild = py.import("eagleray._native")?.getattr("_rebuild_ref")?;
+        Ok((rebuild, (self.role.session.clone(), self.object.graph.to_u64(), self.object.index)))
+    }
+
+    /// Dask asks for this. The same ref is the same token.
+    fn __dask_tokenize__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, ["eagleray.ObjectRef", &self.role.session, &self.hex()])
+    }
+}
+
+/// A ref from its pickle.
+#[pyfunction]
+pub(crate) fn _rebuild_ref(session: &str, graph: u64, index: u32) -> PyResult<ObjectRef> {
+    let role = Role::current()?;
+    if role.session != session {
+        return Err(PyRuntimeError::new_err("an ObjectRef of a session that has ended, or of another one"));
+    }
+    ObjectRef::holding(&role, ObjectId { graph: GraphId::from_u64(graph), index })
+}

@@ -1,0 +1,331 @@
+//! The worker process: reads runs, executes them, answers requests, and plays the driver role for tasks that compute.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use eagleray_core::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
+use eagleray_core::message::{Report, Timing, Trouble};
+use eagleray_runtime::client::{Client, ClientError, Port};
+use eagleray_runtime::command::{Command, Ended};
+use eagleray_runtime::link::{Link, LinkConfig, LinkError};
+use eagleray_runtime::program::{Intro, RunProgram, Value};
+use eagleray_runtime::session::{SESSION_DIR, STORE_BYTES, now_ns};
+use eagleray_runtime::{FromWorker, SessionError, ToWorker};
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::prelude::*;
+use rustc_hash::FxHashMap;
+
+use crate::executor::{Executor, RunIo};
+use crate::pickles::payload;
+use crate::role::{Kind, Role};
+use crate::value::{self, Encoded};
+
+/// A published result waits at most this long for the report of its run, in ns.
+const REPORT_NS: u64 = 1_000_000;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What of a run is done and not reported.
+#[derive(Debug, Default)]
+struct Unreported {
+    upto: u32,
+    troubles: Vec<(u32, Trouble)>,
+    values: Vec<(u32, Value)>,
+    timings: Vec<Timing>,
+    /// When the oldest of the values was published.
+    since_ns: u64,
+}
+
+/// A graph as far as this worker needs it.
+#[derive(Debug, Default)]
+struct GraphNote {
+    len: u32,
+    externals: Vec<ObjectId>,
+}
+
+/// See the module.
+pub(crate) struct Worker {
+    link: Link,
+    executor: Executor,
+    graphs: Mutex<FxHashMap<GraphId, GraphNote>>,
+    /// Runs that came while a task was running.
+    runs: Mutex<VecDeque<RunProgram>>,
+    /// Runs being executed, the innermost last: a task that computes never starts another, so there is at most one; its
+    /// report may be sent from inside the task.
+    unreported: Mutex<Option<(RunId, Unreported)>>,
+    answers: Mutex<FxHashMap<u64, Ended>>,
+    stop: Mutex<bool>,
+}
+
+fn os(error: LinkError) -> PyErr {
+    PyOSError::new_err(error.to_string())
+}
+
+impl Worker {
+    /// Takes in a message that can be dealt with at any time; a run is put aside.
+    fn take(&self, py: Python<'_>, message: ToWorker) -> PyResult<()> {
+        match message {
+            ToWorker::Run(program) => lock(&self.runs).push_back(program),
+            ToWorker::Publish { objects, seal } => {
+                for object in objects {
+                    self.publish_kept(py, object, seal)?;
+                }
+                self.link.flush().map_err(os)?;
+            }
+            ToWorker::Drop(objects) => objects.into_iter().for_each(|object| self.executor.drop_kept(object)),
+            ToWorker::Forget(graph) => {
+                self.executor.forget(graph);
+                lock(&self.graphs).remove(&graph);
+            }
+            ToWorker::Awaited(answer) => {
+                lock(&self.answers).insert(answer.token, answer.ended);
+            }
+            ToWorker::Stop => *lock(&self.stop) = true,
+            ToWorker::Refused(why) => return Err(PyRuntimeError::new_err(format!("the node refused: {why}"))),
+            // The link's own.
+            ToWorker::Recycle(_) | ToWorker::Segment { .. } | ToWorker::SegmentGone(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Publishes a result that is kept. One that cannot be encoded is as good as lost.
+    fn publish_kept(&self, py: Python<'_>, object: ObjectId, seal: bool) -> PyResult<()> {
+        let value = match self.executor.kept(py, object).map(|value| value::encode(py, value.bind(py))) {
+            Some(Ok(encoded)) => {
+                Some(self.link.store(encoded.len(), seal, |target| encoded.write_to(target)).map_err(os)?)
+            }
+            Some(Err(error)) => {
+                tracing::warn!(%error, "a result cannot be pickled");
+                None
+            }
+            None => None,
+        };
+        self.link.send(&FromWorker::Published(object, value));
+        Ok(())
+    }
+
+    fn introduce(&self, program: &mut RunProgram) -> PyResult<()> {
+        let graph = program.run.graph;
+        for intro in program.intros.drain(..) {
+            match intro {
+                Intro::Graph { len, externals } => {
+                    lock(&self.graphs).insert(graph, GraphNote { len, externals });
+                }
+                Intro::Function { id, blob, bytes } => {
+                    if let Some(bytes) = bytes {
+                        self.executor.add_blob(blob, Arc::new(bytes));
+                    }
+                    self.executor.add_function(graph, id, blob);
+                }
+                Intro::Template { id, template } => self
+                    .executor
+                    .add_template(graph, id, &template.code, template.functions)
+                    .map_err(|error| PyRuntimeError::new_err(error.to_string()))?,
+                Intro::Batch { id, bytes } => self.executor.add_batch(graph, id, Arc::new(bytes)),
+                Intro::Hooks(bytes) => self.executor.set_hooks(graph, Arc::new(bytes)),
+            }
+        }
+        for (object, value) in program.inputs.drain(..) {
+            self.executor.add_input(object, payload(value));
+        }
+        Ok(())
+    }
+
+    fn execute(&self, py: Python<'_>, mut program: RunProgram) -> PyResult<()> {
+        self.introduce(&mut program)?;
+        let run = program.run;
+        let (len, externals) = match lock(&self.graphs).get(&run.graph) {
+            Some(note) => (note.len, note.externals.clone()),
+            None => return Err(PyRuntimeError::new_err("a run of a graph that was not introduced")),
+        };
+        *lock(&self.unreported) = Some((run.id, Unreported::default()));
+        let io = WorkerIo { worker: self, seq: run.id.seq, now: Cell::new(0) };
+        let externals = |k: u32| externals.get(k as usize).copied();
+        self.executor.execute(py, &run, &program.code, len, &externals, &io)?;
+        self.link.page().rest();
+        self.report(true)
+    }
+
+    /// Sends what is not reported.
+    fn report(&self, ended: bool) -> PyResult<()> {
+        let mut unreported = lock(&self.unreported);
+        let Some((run, state)) = unreported.as_mut() else { return Ok(()) };
+        let run = *run;
+        let Unreported { upto, troubles, values, timings, .. } = std::mem::take(state);
+        state.upto = upto;
+        if ended {
+            *unreported = None;
+        }
+        drop(unreported);
+        let report = Report { run, upto, ended, troubles, published: Vec::new(), timings };
+        let wakeups = self.link.take_wakeups();
+        self.link.send(&FromWorker::Report { report, values, wakeups });
+        self.link.flush().map_err(os)
+    }
+
+    /// Reads and executes until the node says stop, or is gone.
+    fn serve(&self, py: Python<'_>) -> PyResult<()> {
+        self.link.send(&FromWorker::Hello { pid: std::process::id() });
+        self.link.flush().map_err(os)?;
+        while !*lock(&self.stop) {
+            let next = lock(&self.runs).pop_front();
+            if let Some(program) = next {
+                self.execute(py, program)?;
+                continue;
+            }
+            let message = match py.detach(|| self.link.next(None)) {
+                Ok(Some(message)) => message,
+                Ok(None) => continue,
+                Err(LinkError::Socket(eagleray_runtime::SocketError::Gone)) => return Ok(()),
+                Err(error) => return Err(os(error)),
+            };
+            self.take(py, message)?;
+            // Unpins and the like must not wait for the next report.
+            self.link.flush().map_err(os)?;
+        }
+        Ok(())
+    }
+}
+
+/// The surroundings of a run in a worker.
+struct WorkerIo<'a> {
+    worker: &'a Worker,
+    seq: u32,
+    /// The clock as it was last read.
+    now: Cell<u64>,
+}
+
+impl RunIo for WorkerIo<'_> {
+    fn claim(&self) -> Option<u32> {
+        self.worker.link.page().claim(self.seq)
+    }
+
+    fn start(&self, index: u32, now_ns: u64) {
+        self.now.set(now_ns);
+        self.worker.link.page().start(self.seq, index, now_ns);
+    }
+
+    fn now_ns(&self) -> u64 {
+        let now = now_ns();
+        self.now.set(now);
+        now
+    }
+
+    fn publish(&self, _py: Python<'_>, index: u32, value: Encoded, seal: bool) -> PyResult<()> {
+        let value = self.worker.link.store(value.len(), seal, |target| value.write_to(target)).map_err(os)?;
+        if let Some((_, state)) = lock(&self.worker.unreported).as_mut() {
+            if state.values.is_empty() {
+                state.since_ns = self.now.get();
+            }
+            state.values.push((index, value));
+        }
+        Ok(())
+    }
+
+    fn ended(&self, index: u32, class: u32, ns: u64, bytes: u64, trouble: Option<Trouble>) {
+        let mut unreported = lock(&self.worker.unreported);
+        let Some((_, state)) = unreported.as_mut() else { return };
+        state.upto = index + 1;
+        if let Some(trouble) = trouble {
+            // Of a task that has failed nothing is published, though its hook may have raised after that.
+            state.values.retain(|(published, _)| *published != index);
+            state.troubles.push((index, trouble));
+            return;
+        }
+        let timing = match state.timings.iter_mut().rev().find(|timing| timing.class == class) {
+            Some(timing) => timing,
+            None => {
+                state.timings.push(Timing { class, count: 0, total_ns: 0, max_ns: 0, total_bytes: 0 });
+                state.timings.last_mut().expect("pushed just now")
+            }
+        };
+        timing.count += 1;
+        timing.total_ns += ns;
+        timing.max_ns = timing.max_ns.max(ns);
+        timing.total_bytes += bytes;
+    }
+
+    fn between(&self, py: Python<'_>) -> PyResult<()> {
+        let due = lock(&self.worker.unreported)
+            .as_ref()
+            .is_some_and(|(_, state)| !state.values.is_empty() && self.now.get() >= state.since_ns + REPORT_NS);
+        if due {
+            self.worker.report(false)?;
+        }
+        if self.worker.link.requested() {
+            while let Some(message) = self.worker.link.try_next().map_err(os)? {
+                self.worker.take(py, message)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How a task that computes reaches the node: through its worker's socket.
+struct WorkerPort(Arc<Worker>);
+
+impl Port for WorkerPort {
+    fn send(&self, commands: Vec<Command>) -> Result<(), ClientError> {
+        for command in commands {
+            self.0.link.send(&FromWorker::Driver(command));
+        }
+        Ok(())
+    }
+
+    fn store(&self, len: usize, write: &mut dyn FnMut(&mut [u8])) -> Result<Value, ClientError> {
+        Ok(self.0.link.store(len, false, write)?)
+    }
+
+    fn wait(&self, token: u64, limit: Duration) -> Result<Option<Ended>, ClientError> {
+        let failed = |error: PyErr| ClientError::Session(SessionError::Refused(error.to_string().into()));
+        let deadline = Instant::now() + limit;
+        // What is done counts now: others may need it while this task waits. It also carries the question.
+        self.0.report(false).map_err(failed)?;
+        self.0.link.flush()?;
+        loop {
+            if let Some(ended) = lock(&self.0.answers).remove(&token) {
+                return Ok(Some(ended));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            if let Some(message) = self.0.link.next(Some(left))? {
+                Python::attach(|py| self.0.take(py, message)).map_err(failed)?;
+            }
+        }
+    }
+}
+
+/// A worker's whole life. `socket` and `page` are its descriptors, which it owns from now on.
+///
+/// Raises `OSError` when its node's socket or the shared memory does not work.
+#[pyfunction]
+pub(crate) fn worker_main(py: Python<'_>, socket: RawFd, page: RawFd, worker: u32) -> PyResult<()> {
+    // SAFETY: the template received both for this worker alone and gives them up.
+    let [socket, page] = [socket, page].map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+    let variable = |name| std::env::var_os(name).ok_or_else(|| PyRuntimeError::new_err(format!("{name} is not set")));
+    let escape_dir = PathBuf::from(variable(SESSION_DIR)?);
+    let store_bytes = variable(STORE_BYTES)?.to_str().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let session = escape_dir.to_string_lossy().into_owned();
+    let id = WorkerId(worker);
+    let link = Link::open(LinkConfig { worker: id, socket, page, store_bytes, escape_dir }).map_err(os)?;
+    let worker = Arc::new(Worker {
+        link,
+        executor: Executor::new(),
+        graphs: Mutex::default(),
+        runs: Mutex::default(),
+        unreported: Mutex::default(),
+        answers: Mutex::default(),
+        stop: Mutex::default(),
+    });
+    let client = Client::new(PeerId::of_worker(id), Box::new(WorkerPort(Arc::clone(&worker))));
+    Role::take_on(Role::new(session, client, Kind::Worker))?;
+    worker.serve(py)
+}

@@ -1,0 +1,223 @@
+"""Processes: workers that die, Ctrl-C, and what is left when a session ends in whichever way."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import eagleray
+from eagleray import _engine
+from eagleray.dask import ray_dask_get
+from tests import tasks
+from tests.conftest import alive, children, until
+from tests.tasks import inc, pid, pid_after
+
+
+@pytest.mark.usefixtures("session")
+class TestWorkers:
+    def test_tasks_run_in_other_processes_and_in_several(self) -> None:
+        graph = {("pid", i): (pid_after, 0.02, i) for i in range(40)}
+        pids = set(ray_dask_get(graph, list(graph)))
+        assert os.getpid() not in pids
+        assert len(pids) == 2
+
+    def test_worker_killed_in_a_task_is_replaced(self, tmp_path: Path) -> None:
+        path = str(tmp_path / "died")
+        graph = {"x": (inc, 1), "a": (tasks.die_once, path), "b": (lambda a, x: (a, x), "a", "x")}
+        assert ray_dask_get(graph, "b") == ("survived", 2)
+
+    def test_worker_killed_from_outside(self, tmp_path: Path) -> None:
+        path = tmp_path / "runs"
+        graph = {("slow", i): (tasks.touch_and_sleep, str(path), 0.05) for i in range(40)}
+        refs = ray_dask_get(graph, list(graph), ray_persist=True)
+        until(lambda: path.exists() and len(path.read_text().split()) >= 4)
+        victim = int(path.read_text().split()[-1])
+        os.kill(victim, signal.SIGKILL)
+        assert len(eagleray.get(list(refs))) == 40
+        pids = [int(line) for line in path.read_text().split()]
+        assert len(pids) >= 40
+        assert len(set(pids)) >= 3
+
+    def test_idle_workers_killed(self) -> None:
+        ray_dask_get({"a": (pid,)}, "a")
+        for worker in _engine.native.workers():
+            if worker["pid"] and worker["state"] != "ended":
+                os.kill(worker["pid"], signal.SIGKILL)
+        assert ray_dask_get({"a": (inc, 1)}, "a") == 2
+
+    def test_results_of_a_killed_worker_are_made_again(self) -> None:
+        graph = {("a", i): (pid_after, 0.01, i) for i in range(20)}
+        refs = ray_dask_get(graph, list(graph), ray_persist=True)
+        pids = set(eagleray.get(list(refs)))
+        for one in pids:
+            os.kill(one, signal.SIGKILL)
+        assert set(eagleray.get(list(refs))) == pids, "what is held was published, and outlives its worker"
+
+    def test_children_of_a_task_may_be_forked(self) -> None:
+        assert ray_dask_get({"a": (_fork,)}, "a") == 7
+
+
+def _fork() -> int:
+    child = os.fork()
+    if child == 0:
+        os._exit(7)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+DRIVER = """
+import os, signal, sys, threading, time
+import eagleray
+from eagleray import _engine
+from eagleray.dask import ray_dask_get
+from tests import tasks
+
+def say(*words):
+    print(*words, flush=True)
+
+eagleray.init(num_cpus=2)
+ray_dask_get({"a": (tasks.inc, 1)}, "a")
+say(_engine._session_dir, *[worker["pid"] for worker in _engine.native.workers() if worker["state"] != "ended"])
+"""
+
+
+class Driver:
+    """A process with a session of its own."""
+
+    def __init__(self, program: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", DRIVER + textwrap.dedent(program)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parent.parent,
+        )
+        assert self.process.stdout is not None
+        self.directory, *pids = self.process.stdout.readline().split()
+        self.workers = [int(word) for word in pids]
+        assert self.workers
+        (self.template,) = _children_of(self.process.pid)
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def assert_nothing_left(self) -> None:
+        until(lambda: not any(map(alive, [self.template, *self.workers])))
+        until(lambda: not os.path.exists(self.directory))
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def _children_of(process: int) -> list[int]:
+    return [
+        int(child)
+        for task in Path(f"/proc/{process}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
+
+
+@pytest.fixture
+def drivers() -> Iterator[list[Driver]]:
+    started: list[Driver] = []
+    yield started
+    for driver in started:
+        driver.close()
+
+
+class TestNothingIsLeft:
+    @pytest.mark.parametrize(
+        "ending",
+        [
+            "eagleray.shutdown()",
+            "",
+            "raise RuntimeError",
+            "sys.exit(3)",
+            "os._exit(3)",
+            "os.kill(os.getpid(), signal.SIGKILL)",
+            "os.kill(os.getpid(), signal.SIGTERM)",
+            "refs = ray_dask_get({'a': (tasks.sleep, 600)}, ['a'], ray_persist=True)",
+            "ref = eagleray.put(b'x' * 1_000_000); view = eagleray.get(ref)",
+        ],
+    )
+    def test_after(self, drivers: list[Driver], ending: str) -> None:
+        driver = Driver(ending)
+        drivers.append(driver)
+        driver.process.wait()
+        driver.assert_nothing_left()
+
+    def test_after_kill_in_the_middle_of_a_compute(self, drivers: list[Driver], tmp_path: Path) -> None:
+        path = tmp_path / "started"
+        driver = Driver(f"ray_dask_get({{'a': (tasks.touch_and_sleep, {str(path)!r}, 600)}}, 'a')")
+        drivers.append(driver)
+        until(path.exists)
+        driver.process.kill()
+        driver.process.wait()
+        driver.assert_nothing_left()
+
+    def test_session_survives_its_template(self, drivers: list[Driver]) -> None:
+        driver = Driver(
+            """
+            sys.stdin.readline()
+            say(ray_dask_get({("a", i): (tasks.inc, i) for i in range(100)}, [("a", 99)]))
+            """
+        )
+        drivers.append(driver)
+        os.kill(driver.template, signal.SIGKILL)
+        assert driver.process.stdin is not None
+        driver.process.stdin.write("go\\n")
+        driver.process.stdin.flush()
+        assert driver.line() == "[100]"
+        driver.process.wait()
+        driver.assert_nothing_left()
+
+
+class TestInterrupt:
+    def test_ctrl_c_returns_and_the_session_goes_on(self, drivers: list[Driver], tmp_path: Path) -> None:
+        path = tmp_path / "started"
+        driver = Driver(
+            f"""
+            graph = {{("a", i): (tasks.touch_and_sleep, {str(path)!r}, 0.3) for i in range(100)}}
+            try:
+                ray_dask_get(graph, list(graph))
+            except KeyboardInterrupt:
+                say("interrupted")
+            say(ray_dask_get({{"b": (tasks.inc, 1)}}, "b"))
+            """
+        )
+        drivers.append(driver)
+        until(path.exists)
+        driver.process.send_signal(signal.SIGINT)
+        assert driver.line() == "interrupted"
+        assert driver.line() == "2"
+        driver.process.wait()
+        assert driver.process.returncode == 0
+        assert len(path.read_text().split()) < 50, "the rest was cancelled"
+        driver.assert_nothing_left()
+
+    def test_ctrl_c_of_a_terminal_does_not_reach_workers(self, drivers: list[Driver]) -> None:
+        driver = Driver("sys.stdin.readline()")
+        drivers.append(driver)
+        for process in (driver.template, *driver.workers):
+            assert os.getsid(process) == driver.template
+
+    def test_ctrl_c_while_hooks_are_called(self) -> None:
+        before = children()
+        from eagleray.dask import RayDaskCallback
+
+        def hook(*args: object) -> None:
+            raise KeyboardInterrupt
+
+        with RayDaskCallback(ray_postsubmit=hook):
+            with pytest.raises(KeyboardInterrupt):
+                ray_dask_get({"a": (inc, 1)}, "a", num_workers=1)
+        assert ray_dask_get({"a": (inc, 1)}, "a") == 2
+        eagleray.shutdown()
+        assert children() <= before
