@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from order_oracle import Deps, peak, random_graph
 
-GRAPHS = int(os.environ.get("EAGLERAY_ORDER_GRAPHS", "1000"))
-"""How many random graphs are compared; all 5,000 take about two minutes."""
+GRAPHS = int(os.environ.get("EAGLERAY_ORDER_GRAPHS", "500"))
+"""How many random graphs are compared; 5,000 take about two minutes."""
 
 HASH_SEEDS = range(5)
 
@@ -76,5 +76,5 @@ def test_externals_are_ignored() -> None:
 
 
 def test_a_cycle_is_an_error() -> None:
-    with pytest.raises(Exception, match="cycle"):
+    with pytest.raises(Exception, match=r"(?i)cycle"):
         order([[1], [0]])

@@ -172,7 +172,7 @@ class TestNothingIsLeft:
         drivers.append(driver)
         os.kill(driver.template, signal.SIGKILL)
         assert driver.process.stdin is not None
-        driver.process.stdin.write("go\\n")
+        driver.process.stdin.write("go\n")
         driver.process.stdin.flush()
         assert driver.line() == "[100]"
         driver.process.wait()

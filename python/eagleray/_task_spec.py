@@ -49,7 +49,7 @@ dict_constructor: Callable[..., Any] = getattr(Dict, "constructor", _absent)
 def _dict_has_pairs() -> bool:
     """Whether the arguments of a `Dict` are `Tuple`s of key and value, as they were before 2025.1."""
     try:
-        return len(Dict({"key": "value"}).args) == 1  # type: ignore[call-arg, attr-defined]
+        return len(Dict({"key": "value"}).args) == 1
     except Exception:  # an unknown `Dict` is no reason not to start
         return False
 
@@ -75,7 +75,7 @@ def call_node(node: Any, keys: Iterable[Any], *values: Any) -> Any:
 
 def key_prefix(key: Any) -> str:
     """The part of a key that tasks of the same layer have in common."""
-    return key_split(key)
+    return str(key_split(key))
 
 
 def describe(function: Any) -> str | None:

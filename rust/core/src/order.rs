@@ -1,18 +1,19 @@
 //! The order in which the tasks of a graph should run, so that few results are alive at a time.
 //!
-//! The rule is the one of `dask.order` (`dask/order.py` of dask 2026.8.0), on dense ids and flat vectors: the [`walk`].
+//! The rule is the one of `dask.order` (`dask/order.py` of dask 2026.8.0), on dense ids and flat vectors: the `walk`.
 //! It takes one requested output after the other as *target*, goes back from it to what it needs, and on the way runs
-//! what frees memory or is free to run. What decides between tasks is their [`rank`]; what decides between targets is
-//! how many tasks without dependencies they still need, kept by [`targets`].
+//! what frees memory or is free to run. What decides between tasks is their `rank`; what decides between targets is
+//! how many tasks without dependencies they still need, kept by `targets`.
 //!
-//! Three things differ from Dask. None affects the validity of an order, only its quality.
+//! Four things differ from Dask. None affects the validity of an order, only its quality.
 //!
 //! * Ties are broken by id, that is by the order of ingestion, where Dask falls back on the text of the key and on the
 //!   iteration order of its sets: here the same graph always gets the same order.
-//! * Which tasks reach which is kept as [`spans`] of neighbouring numbers with a bound on their count, where Dask keeps
+//! * Which tasks reach which is kept as `spans` of neighbouring numbers with a bound on their count, where Dask keeps
 //!   full sets: that makes the whole linear in practice, at the price of estimates in very tangled, very large graphs.
+//! * Outputs have no rule of their own (`walk::Outputs` says why).
 //! * No single rule is good for every graph, and ties alone can double the peak. So of a graph of at most
-//!   [`COMPARED_UP_TO`] tasks several orders are made, each is [refined](refine), and the best one is kept. That takes
+//!   `COMPARED_UP_TO` tasks several orders are made, each is refined, and the best one is kept. That takes
 //!   several times as long per task, which at such sizes is at most a few milliseconds in all; larger graphs get the
 //!   walk as it is, at about half a microsecond a task.
 
@@ -31,6 +32,7 @@ mod targets;
 mod walk;
 
 use refine::{Refiner, Sequence, positions};
+use walk::{Outputs, Walk};
 
 /// The largest graph of which several orders are compared.
 const COMPARED_UP_TO: usize = 2000;
@@ -59,7 +61,7 @@ pub fn order(inputs: &Csr) -> Result<Vec<u32>, Cycle> {
     }
     let topological = depth_first::topological(inputs)?;
     let dependents = inputs.transposed();
-    let first = walked(inputs, &dependents, &topological, &vec![0; inputs.len()]);
+    let first = walked(inputs, &dependents, &topological, &vec![0; inputs.len()], Outputs::WhenFree);
     let run_order =
         if inputs.len() <= COMPARED_UP_TO { best_of_several(inputs, &dependents, topological, first) } else { first };
     debug_assert_eq!(run_order.len(), inputs.len());
@@ -76,10 +78,10 @@ fn without_externals(inputs: &Csr) -> Csr {
     inner
 }
 
-/// The order of the walk. Of tasks of the same rank, the one with the higher tie ranks higher.
-fn walked(inputs: &Csr, dependents: &Csr, topological: &[u32], ties: &[u32]) -> Vec<u32> {
+/// The order of the walk. Of tasks that are equal in all else, the one with the higher tie ranks higher.
+fn walked(inputs: &Csr, dependents: &Csr, topological: &[u32], ties: &[u32], outputs: Outputs) -> Vec<u32> {
     let ranked = rank::Ranked::new(inputs, dependents, topological, ties);
-    let mut run_order = walk::Walk::new(&ranked).run();
+    let mut run_order = Walk::new(&ranked, outputs).run();
     for task in &mut run_order {
         *task = ranked.task_of[*task as usize];
     }
@@ -87,7 +89,7 @@ fn walked(inputs: &Csr, dependents: &Csr, topological: &[u32], ties: &[u32]) -> 
 }
 
 /// The one with the lowest peak of: `first`, which is the order of the walk, the walk with ties by neighbourhood, depth
-/// first, and by neighbourhood; the first of equals.
+/// first, and by neighbourhood from either end; the first of equals.
 fn best_of_several(inputs: &Csr, dependents: &Csr, topological: Vec<u32>, first: Vec<u32>) -> Vec<u32> {
     let refiner = Refiner::new(inputs, dependents);
     let mut best = refiner.refined(first);
@@ -100,8 +102,11 @@ fn best_of_several(inputs: &Csr, dependents: &Csr, topological: Vec<u32>, first:
         }
     };
     let swept = sweep::numbers(inputs, dependents);
-    compare(&|| refiner.refined(walked(inputs, dependents, &topological, &swept)));
+    compare(&|| refiner.refined(walked(inputs, dependents, &topological, &swept, Outputs::AtOnce)));
     compare(&|| refiner.refined(topological.clone()));
-    compare(&|| refiner.refined(refiner.made_valid(&positions(&swept))));
+    let mut neighbours = positions(&swept);
+    compare(&|| refiner.refined(refiner.made_valid(&neighbours)));
+    neighbours.reverse();
+    compare(&|| refiner.refined(refiner.made_valid(&neighbours)));
     best.tasks
 }

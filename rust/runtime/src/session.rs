@@ -107,6 +107,7 @@ impl Session {
             armed: None,
             zero,
             recycled: Recycled::default(),
+            answers: Vec::new(),
             stopping: false,
         };
         let thread = std::thread::Builder::new()
@@ -171,6 +172,8 @@ struct Loop {
     armed: Option<u64>,
     zero: Option<Value>,
     recycled: Recycled,
+    /// For the driver, at the end of the turn.
+    answers: Vec<(u64, Ended)>,
     stopping: bool,
 }
 
@@ -253,6 +256,10 @@ impl Loop {
         let frames = self.pool.flush();
         self.arm();
         self.publish_counters(frames);
+        // Last: who was answered may look at the counters.
+        for (token, ended) in self.answers.drain(..) {
+            self.shared.answer(token, ended);
+        }
     }
 
     fn read_workers(&mut self, now: u64) {
@@ -563,7 +570,7 @@ impl Loop {
                         (object, value)
                     })
                     .collect();
-                self.shared.answer(token, ended);
+                self.answers.push((token, ended));
             }
             Some(id) => {
                 let Some(worker) = self.pool.workers.get_mut(&id) else { return };

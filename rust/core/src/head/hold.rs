@@ -241,9 +241,14 @@ impl Head {
         Ok(())
     }
 
+    /// A peer holds an object. One that is gone already is not held, and lost to who awaits it: a task can come by a
+    /// reference whose owner lets go at that moment.
     pub(super) fn hold(&mut self, peer: PeerId, object: ObjectId) -> Result<(), Refusal> {
-        if !self.add_holder(object) {
+        if self.graphs.get(&object.graph).is_some_and(|graph| object.index >= graph.len()) {
             return Err(unknown("object"));
+        }
+        if !self.add_holder(object) {
+            return Ok(());
         }
         *self.peers.entry(peer).or_default().holds.entry(object).or_insert(0) += 1;
         Ok(())

@@ -49,6 +49,9 @@ impl Head {
             if trouble.is_some() {
                 flight.troubled.push(index);
             }
+            if matches!(trouble, Some(Trouble::InputNotHere(_))) {
+                keep_inputs(graph, flight, task);
+            }
             match trouble {
                 // What a graph still makes after its end is dropped.
                 _ if !graph.running() => graph.finish(task, TaskState::Failed),
@@ -71,7 +74,6 @@ impl Head {
                 }
                 Some(Trouble::InputNotHere(objects)) => {
                     graph.tasks[task as usize].state = TaskState::Waiting;
-                    keep_inputs(graph, flight, task);
                     let read = |o: &ObjectId| graph.inputs.row(task).iter().any(|&i| graph.object_id(id, i) == *o);
                     lost.extend(objects.into_iter().filter(read).map(|object| (task, object)));
                     done.returned.push(task);

@@ -28,8 +28,20 @@ pub(super) struct Walk<'a> {
     left: core::ops::Range<usize>,
     /// Whether outputs of high rank are taken first.
     longest_first: bool,
+    outputs: Outputs,
     paths: Paths,
     scratch: Scratch,
+}
+
+/// What to do when the way forward leads to an output.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outputs {
+    /// The rule of Dask: an output runs once one more dependency, at the end of this way, makes it runnable. Until then
+    /// ways to it are forgotten.
+    AtOnce,
+    /// The rule for all other tasks holds for outputs, too: the ways are remembered, and run together. Where outputs need
+    /// overlapping or regrouped inputs, this lets far fewer results live.
+    WhenFree,
 }
 
 /// What is known of a task.
@@ -57,7 +69,7 @@ struct Scratch {
 
 impl<'a> Walk<'a> {
     /// Before the first step.
-    pub(super) fn new(graph: &'a Ranked) -> Self {
+    pub(super) fn new(graph: &'a Ranked, outputs: Outputs) -> Self {
         let tasks = graph.task_of.len();
         let roots = (0..tasks as u32).filter(|&task| graph.deps.row(task).is_empty());
         let inner_roots = roots.clone().filter(|&task| !graph.dependents.row(task).is_empty());
@@ -73,6 +85,7 @@ impl<'a> Walk<'a> {
             targets,
             left: 0..graph.outputs.len(),
             longest_first: longest_first(graph, roots),
+            outputs,
             paths: Paths::new(tasks),
             scratch: Scratch::default(),
         }
@@ -165,8 +178,8 @@ impl<'a> Walk<'a> {
 
     /// Looks at what became runnable, and puts in order what frees memory.
     ///
-    /// From each runnable task the way forward leads to a task that needs more than one dependency. If that is an output,
-    /// or the known ways to it make it runnable, the ways are run. Otherwise they are only remembered: to run them early
+    /// From each runnable task the way forward leads to a task that needs more than one dependency, or to an output. If
+    /// the known ways to it make it runnable, they are run. Otherwise they are only remembered: to run them early
     /// would make results that wait, to run them late would keep what they replace. Where a way splits, every branch
     /// that needs nothing else is a way.
     fn follow_runnable(&mut self) {
@@ -221,14 +234,14 @@ impl<'a> Walk<'a> {
             }
             break;
         }
-        let is_output = false;
+        let run_at_once = self.outputs == Outputs::AtOnce && graph.dependents.row(task).is_empty();
         let missing = self.missing[task as usize] as usize;
-        if missing <= 1 && (is_output || !self.paths.lead_to(task)) {
+        if missing <= 1 && (run_at_once || !self.paths.lead_to(task)) {
             self.put_path(path);
             return;
         }
         self.marks[task as usize].on_path = false;
-        if is_output {
+        if run_at_once {
             return;
         }
         let ways = self.paths.remember(path).len();

@@ -149,8 +149,7 @@ impl World {
             }
             Kind::Waits(object, _) => {
                 let peer = PeerId::of_worker(id);
-                // What it waits for moves below it.
-                self.deepest += 1;
+                self.deepened += 1;
                 self.worker_says(id, FromWorker::Driver(peer, ToHead::Hold(vec![object])));
                 self.block(id, index, started, vec![object]);
             }

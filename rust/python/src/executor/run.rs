@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use eagleray_core::graph::Csr;
 use eagleray_core::ids::ObjectId;
-use eagleray_core::message::{Run, output};
+use eagleray_core::message::{Run, Trouble, output};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -42,7 +42,7 @@ impl Values {
         lock(&self.slots)[place].value.as_ref().map(|value| value.clone_ref(py))
     }
 
-    /// Takes out what was made for tasks that were recalled.
+    /// Takes out what was made for tasks that were recalled, or will come back because another input was missing.
     pub(super) fn take_unread(&self) -> Vec<(ObjectId, Py<PyAny>)> {
         let mut slots = lock(&self.slots);
         let made = self.run.tasks.iter().zip(&mut *slots).filter(|(_, slot)| slot.readers > 0);
@@ -111,7 +111,7 @@ impl<'a, 'py> Runner<'a, 'py> {
                 Ok(bytes) => (bytes, None),
                 Err(failure) => (0, Some(failure.into_trouble(self.py)?)),
             };
-            self.release(place, trouble.is_some());
+            self.release(place, trouble.as_ref());
             self.io.ended(place, self.code.row(place)[0], ns, bytes, trouble);
             self.io.between(self.py)?;
         }
@@ -130,7 +130,7 @@ impl<'a, 'py> Runner<'a, 'py> {
         self.deliver(place, result)
     }
 
-    /// Collects what the task reads, as far as it is at hand; the rest is `None` for now. Tells whether one has failed.
+    /// Collects what the task reads, up to the first value that is not at hand yet. Tells whether one has failed.
     fn take_inputs(&mut self, place: u32) -> bool {
         let sources = self.plan.sources(place);
         if sources.is_empty() {
@@ -160,10 +160,8 @@ impl<'a, 'py> Runner<'a, 'py> {
                 self.inputs.push(value);
                 continue;
             }
-            let object = self.plan.outside(source);
-            // A task that was not started for want of an input has no value, and has not failed.
-            let object =
-                object.unwrap_or_else(|| ObjectId { graph: self.run.graph, index: self.run.tasks[source as usize] });
+            // A result of the run that is not there has failed.
+            let object = self.plan.outside(source).ok_or(Failure::Skipped)?;
             match self.executor.objects.find(self.py, object)? {
                 Some(value) => {
                     let old = lock(&self.values.slots)[source as usize].value.replace(value.clone_ref(self.py));
@@ -271,13 +269,17 @@ impl<'a, 'py> Runner<'a, 'py> {
     }
 
     /// Notes how a task ended, and drops what it was the last to read.
-    fn release(&mut self, place: u32, failed: bool) {
+    fn release(&mut self, place: u32, trouble: Option<&Trouble>) {
         let sources = self.plan.sources(place);
-        if sources.is_empty() && !failed {
+        if sources.is_empty() && trouble.is_none() {
             return;
         }
         let mut slots = lock(&self.values.slots);
-        slots[place as usize].failed = failed;
+        slots[place as usize].failed = trouble.is_some();
+        // A task that found an input missing comes back some day, like one that was recalled: what it reads is kept.
+        if matches!(trouble, Some(Trouble::InputNotHere(_))) {
+            return;
+        }
         for &source in sources {
             let slot = &mut slots[source as usize];
             slot.readers -= 1;

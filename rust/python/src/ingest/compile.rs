@@ -8,6 +8,7 @@ use pyo3::exceptions::{PyKeyError, PyRecursionError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFrozenSet, PyList, PySet, PyTuple};
+use rustc_hash::FxHashMap;
 
 use super::draft::{Draft, LIMIT, tag};
 use super::externals::Externals;
@@ -66,6 +67,8 @@ pub(super) struct Compiler<'py> {
     /// The innermost that counts: its place in `scopes` plus one; zero is the graph.
     pub(super) scope: usize,
     pub(super) next_scope_id: u32,
+    /// Whether the value of a key is large. It may have many readers, and asking some objects for their size is slow.
+    big_literals: FxHashMap<u32, bool>,
     depth: u32,
     code: Vec<u32>,
 }
@@ -83,6 +86,7 @@ impl<'py> Compiler<'py> {
             scopes: Vec::new(),
             scope: 0,
             next_scope_id: 0,
+            big_literals: FxHashMap::default(),
             depth: 0,
             code: Vec::new(),
         }
@@ -123,10 +127,7 @@ impl<'py> Compiler<'py> {
     }
 
     /// Runs `write` one level deeper.
-    pub(super) fn nested(
-        &mut self,
-        write: impl FnOnce(&mut Self) -> Result<bool, Stop>,
-    ) -> Result<bool, Stop> {
+    pub(super) fn nested(&mut self, write: impl FnOnce(&mut Self) -> Result<bool, Stop>) -> Result<bool, Stop> {
         if self.depth == MAX_DEPTH {
             let message = format!("a task nests calls or containers more than {MAX_DEPTH} deep");
             return Err(Stop::Raised(PyRecursionError::new_err(message)));
@@ -175,11 +176,8 @@ impl<'py> Compiler<'py> {
     /// The container that `function`, a cast of its arguments, makes.
     fn container_made(&self, function: &Bound<'py, PyAny>, kwargs: &Bound<'py, PyDict>) -> PyResult<Option<u32>> {
         let py = self.py;
-        let name = if function.is(&self.kinds.spec.identity_cast) {
-            intern!(py, "typ")
-        } else {
-            intern!(py, "constructor")
-        };
+        let name =
+            if function.is(&self.kinds.spec.identity_cast) { intern!(py, "typ") } else { intern!(py, "constructor") };
         Ok(kwargs.get_item(name)?.and_then(|class| {
             if class.is(py.get_type::<PyList>()) {
                 Some(LIST)
@@ -206,7 +204,7 @@ impl<'py> Compiler<'py> {
     ) -> Result<(), Stop> {
         let named = kwargs.map_or(0, PyDictMethods::len);
         self.draft.words.extend([CALL, count as u32, named as u32]);
-        self.callee(function)?;
+        self.part_of_shape(function);
         for argument in args {
             self.expression(&argument, mode)?;
         }
@@ -221,14 +219,13 @@ impl<'py> Compiler<'py> {
         Ok(())
     }
 
-    /// Writes what is called.
-    fn callee(&mut self, function: &Bound<'py, PyAny>) -> PyResult<()> {
+    /// Writes what belongs to the shape, as what is called does.
+    fn part_of_shape(&mut self, function: &Bound<'py, PyAny>) {
         if self.templates.is_one_too_many(function) {
             self.draft.constant(function);
         } else {
             self.draft.function(function);
         }
-        Ok(())
     }
 
     /// Writes a container of arguments of a node.
@@ -285,7 +282,14 @@ impl<'py> Compiler<'py> {
             Target::Task(slot) => self.draft.input(tag::SLOT | slot),
             Target::Literal(slot) => {
                 let value = self.graph.node(slot).clone();
-                self.value(&value)?;
+                let is_big = if let Some(&known) = self.big_literals.get(&slot) {
+                    known
+                } else {
+                    let is_big = self.kinds.is_big(&value)?;
+                    self.big_literals.insert(slot, is_big);
+                    is_big
+                };
+                self.sized(&value, is_big);
             }
             Target::Ref(slot) => {
                 let number = self.externals.reference(&self.graph.node(slot).clone())?;
@@ -299,17 +303,17 @@ impl<'py> Compiler<'py> {
     fn plain(&mut self, object: &Bound<'py, PyAny>, kind: Kind) -> Result<bool, Stop> {
         match kind {
             Kind::None | Kind::Bool | Kind::Function => {
-                if kind == Kind::Function && self.templates.is_one_too_many(object) {
-                    self.draft.constant(object);
-                } else {
-                    self.draft.function(object);
-                }
+                self.part_of_shape(object);
                 Ok(false)
             }
             Kind::Tuple => self.container(object, TUPLE, object.cast::<PyTuple>()?.iter(), Mode::Plain),
             Kind::List => self.container(object, LIST, object.cast::<PyList>()?.iter(), Mode::Plain),
             Kind::Set => self.container(object, SET, object.cast::<PySet>()?.iter(), Mode::Plain),
             Kind::Dict => self.dict(object, Mode::Plain),
+            Kind::Number => {
+                self.draft.constant(object);
+                Ok(false)
+            }
             _ => self.value(object),
         }
     }
@@ -420,13 +424,18 @@ impl<'py> Compiler<'py> {
 
     /// Writes a constant: among those of its batch, or as an object of its own if it is large.
     fn value(&mut self, object: &Bound<'py, PyAny>) -> Result<bool, Stop> {
-        if self.kinds.is_big(object)? {
+        let is_big = self.kinds.is_big(object)?;
+        Ok(self.sized(object, is_big))
+    }
+
+    fn sized(&mut self, object: &Bound<'py, PyAny>, is_big: bool) -> bool {
+        if is_big {
             let number = self.externals.literal(object);
             self.draft.input(tag::EXTERNAL | number);
-            return Ok(true);
+        } else {
+            self.draft.constant(object);
         }
-        self.draft.constant(object);
-        Ok(false)
+        is_big
     }
 }
 

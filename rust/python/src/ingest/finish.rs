@@ -142,6 +142,7 @@ pub(super) fn finish(
         ResultShape::External(number) => *number = external_number[*number as usize],
         _ => {}
     });
+    let (keys, nodes) = graph.into_parts(|slot| number_of[slot] != u32::MAX);
     let in_order = |place: &usize| &written[*place];
     Ok(Ingested {
         inputs,
@@ -152,8 +153,8 @@ pub(super) fn finish(
         literals,
         code,
         batches,
-        keys: by_number.iter().map(in_order).map(|task| graph.keys.key(task.slot).clone().unbind()).collect(),
-        nodes: by_number.iter().map(in_order).map(|task| graph.node(task.slot).clone().unbind()).collect(),
+        keys,
+        nodes,
         result,
         classes: templates.classes,
         templates: templates.list,

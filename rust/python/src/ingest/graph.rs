@@ -57,6 +57,13 @@ impl<'py> Graph<'py> {
         &self.nodes[slot as usize]
     }
 
+    /// Keys and nodes of those whose number is wanted, in order.
+    pub(super) fn into_parts(self, wanted: impl Fn(usize) -> bool) -> (Vec<Py<PyAny>>, Vec<Py<PyAny>>) {
+        let keys = self.keys.into_objects().into_iter();
+        let parts = keys.zip(self.nodes).enumerate().filter(|(slot, _)| wanted(*slot));
+        parts.map(|(_, (key, node))| (key.unbind(), node.unbind())).unzip()
+    }
+
     /// A task that a key in use depends on and that was not returned before.
     pub(super) fn next_pending(&mut self) -> Option<u32> {
         self.pending.pop()
@@ -71,6 +78,7 @@ impl<'py> Graph<'py> {
         if let State::Known(target) = self.states[slot as usize] {
             return Ok(target);
         }
+        // Only aliases need more than one step, so nothing is allocated for most keys.
         let mut path = Vec::new();
         let mut slot = slot;
         let target = loop {
@@ -82,17 +90,22 @@ impl<'py> Graph<'py> {
                 }
                 State::Unseen => {}
             }
-            path.push(slot);
-            self.states[slot as usize] = State::Following;
-            match self.classify(slot, kinds)? {
+            let target = match self.classify(slot, kinds)? {
                 Class::Task => {
                     self.pending.push(slot);
-                    break Target::Task(slot);
+                    Target::Task(slot)
                 }
-                Class::Literal => break Target::Literal(slot),
-                Class::Ref => break Target::Ref(slot),
-                Class::Alias(next) => slot = next,
-            }
+                Class::Literal => Target::Literal(slot),
+                Class::Ref => Target::Ref(slot),
+                Class::Alias(next) => {
+                    self.states[slot as usize] = State::Following;
+                    path.push(slot);
+                    slot = next;
+                    continue;
+                }
+            };
+            self.states[slot as usize] = State::Known(target);
+            break target;
         };
         for seen in path {
             self.states[seen as usize] = State::Known(target);
@@ -154,13 +167,7 @@ impl<'py> Graph<'py> {
     }
 
     /// Whether an object refers to a task or to an object; `legacy`: also by a mere key or tuple.
-    fn refers(
-        &self,
-        object: &Bound<'py, PyAny>,
-        legacy: bool,
-        kinds: &mut Kinds<'py>,
-        depth: u32,
-    ) -> PyResult<bool> {
+    fn refers(&self, object: &Bound<'py, PyAny>, legacy: bool, kinds: &mut Kinds<'py>, depth: u32) -> PyResult<bool> {
         let kind = kinds.of(object)?;
         if kind == Kind::ObjectRef {
             return Ok(true);

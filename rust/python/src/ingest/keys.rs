@@ -28,7 +28,7 @@ fn kind_of(key: &Bound<'_, PyAny>) -> u8 {
 
 /// A mapping's keys, numbered in its order.
 pub(super) struct Keys<'py> {
-    keys: Vec<Bound<'py, PyAny>>,
+    objects: Vec<Bound<'py, PyAny>>,
     hashes: Vec<u64>,
     table: HashTable<u32>,
     kinds: u8,
@@ -39,7 +39,7 @@ impl<'py> Keys<'py> {
     pub(super) fn new(dsk: &Bound<'py, PyDict>) -> PyResult<(Self, Vec<Bound<'py, PyAny>>)> {
         let len = dsk.len();
         let mut this = Self {
-            keys: Vec::with_capacity(len),
+            objects: Vec::with_capacity(len),
             hashes: Vec::with_capacity(len),
             table: HashTable::with_capacity(len),
             kinds: 0,
@@ -49,12 +49,12 @@ impl<'py> Keys<'py> {
             let hash = spread(key.hash()?);
             this.kinds |= kind_of(&key);
             // They are keys of a dict: no two are equal, so nothing has to be compared.
-            this.table.insert_unique(hash, this.keys.len() as u32, |&slot| this.hashes[slot as usize]);
+            this.table.insert_unique(hash, this.objects.len() as u32, |&slot| this.hashes[slot as usize]);
             this.hashes.push(hash);
-            this.keys.push(key);
+            this.objects.push(key);
             values.push(value);
         }
-        if u32::try_from(this.keys.len()).is_ok_and(|len| len < super::draft::LIMIT) {
+        if u32::try_from(this.objects.len()).is_ok_and(|len| len < super::draft::LIMIT) {
             Ok((this, values))
         } else {
             Err(PyRuntimeError::new_err("the graph has too many tasks"))
@@ -63,12 +63,17 @@ impl<'py> Keys<'py> {
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.keys.len()
+        self.objects.len()
     }
 
     /// A key by its number.
     pub(super) fn key(&self, slot: u32) -> &Bound<'py, PyAny> {
-        &self.keys[slot as usize]
+        &self.objects[slot as usize]
+    }
+
+    /// All keys, in order.
+    pub(super) fn into_objects(self) -> Vec<Bound<'py, PyAny>> {
+        self.objects
     }
 
     /// The number of the key that equals `object`.
@@ -82,8 +87,8 @@ impl<'py> Keys<'py> {
         let found = self.table.find(hash, |&slot| {
             let slot = slot as usize;
             self.hashes[slot] == hash
-                && (self.keys[slot].is(object)
-                    || self.keys[slot].eq(object).unwrap_or_else(|error| {
+                && (self.objects[slot].is(object)
+                    || self.objects[slot].eq(object).unwrap_or_else(|error| {
                         raised = Some(error);
                         true
                     }))

@@ -96,7 +96,7 @@ pub(crate) enum ResultShape {
     /// External object `k`.
     External(u32),
     /// A list.
-    List(Vec<ResultShape>),
+    List(Vec<Self>),
 }
 
 /// Takes the part of the mapping `dsk` that `keys`, a key or nested lists of keys, need.

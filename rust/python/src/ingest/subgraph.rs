@@ -35,11 +35,7 @@ struct Parts<'py> {
 
 impl<'py> Compiler<'py> {
     /// Writes the value of a fused task; `false`, and nothing written, if its inner graph is not of a known form.
-    pub(super) fn subgraph(
-        &mut self,
-        function: &Bound<'py, PyAny>,
-        args: &Bound<'py, PyTuple>,
-    ) -> Result<bool, Stop> {
+    pub(super) fn subgraph(&mut self, function: &Bound<'py, PyAny>, args: &Bound<'py, PyTuple>) -> Result<bool, Stop> {
         let parts = if self.kinds.is_fused(function) { self.fused_parts(args)? } else { self.subgraph_parts(args)? };
         let Some(parts) = parts else { return Ok(false) };
         let mark = self.draft.step_mark();

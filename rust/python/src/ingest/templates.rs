@@ -77,9 +77,8 @@ impl<'py> Templates<'py> {
             hasher.write_usize(function.as_ptr() as usize);
         }
         let hash = hasher.finish();
-        let found = self.by_code.find(hash, |&known| {
-            self.hashes[known as usize] == hash && self.is(known, code, functions)
-        });
+        let found =
+            self.by_code.find(hash, |&known| self.hashes[known as usize] == hash && self.is(known, code, functions));
         self.last = match found {
             Some(&known) => known,
             None => self.insert(hash, code, functions)?,
@@ -177,16 +176,13 @@ impl<'py> Templates<'py> {
             return Ok(known.clone());
         }
         let tuple = PyTuple::new(self.distinct_names.py(), names)?;
-        let known = match self.distinct_names.get_item(&tuple)? {
-            Some(known) => known,
-            None => {
-                self.distinct_names.set_item(&tuple, &tuple)?;
-                // These very names stay alive with the tuple, so their addresses stay theirs.
-                self.keyword_names.insert(addresses, tuple.clone().into_any());
-                tuple.into_any()
-            }
-        };
-        Ok(known)
+        if let Some(known) = self.distinct_names.get_item(&tuple)? {
+            return Ok(known);
+        }
+        self.distinct_names.set_item(&tuple, &tuple)?;
+        // These very names stay alive with the tuple, so their addresses stay theirs.
+        self.keyword_names.insert(addresses, tuple.clone().into_any());
+        Ok(tuple.into_any())
     }
 }
 

@@ -76,6 +76,15 @@ fn missing_inputs_are_named() {
         assert_eq!(io.ends(), "I+");
         let missing = vec![object(77), eagleray_core::ids::ObjectId { graph: puts, index: 3 }];
         assert_eq!(io.ended.borrow()[0].2, Some(Trouble::InputNotHere(missing)));
+        // What the task would have read of the run stays for its return.
+        session.template(py, 2, &[call(0, &[input(0), input(1)])], &["collect"]);
+        let later = Io::new(4);
+        let tasks: [(u32, u32, u8, &[u32]); 4] =
+            [(4, 1, 0, &[]), (5, 1, 0, &[]), (6, 2, 0, &[4, 77]), (7, 2, 0, &[5, 6])];
+        session.execute(py, &tasks, &later).unwrap();
+        assert_eq!(later.ends(), "++IS");
+        assert!(session.kept(py, 4).is_some());
+        assert!(session.kept(py, 5).is_none());
         // An input ends with the run that named it.
         let io = Io::new(1);
         session.execute(py, &[(0, 0, 0, &[TASKS + 2, TASKS + 2, TASKS + 2])], &io).unwrap();

@@ -93,11 +93,11 @@ fn an_input_is_decoded_once_and_lives_as_long_as_a_run_names_it() {
         session.executor.add_input(waiting, super::encoded(py, "array(1000)"));
         session.execute_with(py, &tasks, &[(0, "array(1000)")], &io).unwrap();
         let [first, second] = [0, 1].map(|index| session.kept(py, index).unwrap().get_item(0).unwrap());
-        assert!(first.get_item(0).unwrap().is(&second.get_item(0).unwrap()));
+        assert!(first.get_item(0).unwrap().is(second.get_item(0).unwrap()));
         let io = Io::new(1);
         session.execute(py, &[(2, 0, KEEP, &[TASKS])], &io).unwrap();
         assert_eq!(io.ends(), "+");
         let third = session.kept(py, 2).unwrap().get_item(0).unwrap();
-        assert!(third.get_item(0).unwrap().is(&first.get_item(0).unwrap()));
+        assert!(third.get_item(0).unwrap().is(first.get_item(0).unwrap()));
     });
 }

@@ -291,7 +291,7 @@ impl Io<'_> {
     /// The type and text of the exception at a place.
     fn error(&self, py: Python<'_>, place: u32) -> (String, String) {
         let ended = self.ended.borrow();
-        let Some(Trouble::Raised(bytes)) = &ended[place as usize].2 else { panic!("{:?} is no error", ended) };
+        let Some(Trouble::Raised(bytes)) = &ended[place as usize].2 else { panic!("{ended:?} is no error") };
         let loaded = py.import("pickle").unwrap().call_method1("loads", (&bytes[..],)).unwrap();
         loaded.extract().unwrap()
     }

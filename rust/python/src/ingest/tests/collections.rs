@@ -4,10 +4,10 @@ use super::{Options, check, check_with};
 
 #[test]
 fn array_is_fused_into_few_templates() {
-    let code = r#"
+    let code = r"
 import dask.array as da
 dsk, keys = captured((da.ones((60, 60), chunks=10) + 1).sum())
-"#;
+";
     check_with(code, Options::default(), |_, graph| {
         // Fused tasks of two calls each: a template has as many steps as its inner graph.
         assert!(graph.templates.iter().any(|(code, _)| code[0] > 1));
@@ -26,23 +26,23 @@ with dask.config.set({"optimization.fuse.active": False}):
 "#,
     );
     check(
-        r#"
+        r"
 import dask.array as da
 x = da.arange(40, chunks=7).reshape(8, 5)
 dsk = dict((x.T @ x + x.mean(axis=0)).rechunk(2).__dask_graph__())
 keys = [list(dsk)]
-"#,
+",
     );
 }
 
 #[test]
 fn array_of_numpy() {
-    let code = r#"
+    let code = r"
 import dask.array as da, numpy as np
 source = np.arange(160_000.0).reshape(400, 400)
 x = da.from_array(source, chunks=200)
 dsk, keys = captured((x.rechunk(100).T + da.from_array(np.arange(400.0), chunks=100))[::3])
-"#;
+";
     // Chunks of 320 kB are objects, those of 800 B are constants.
     check_with(code, Options::default(), |_, graph| assert_eq!(graph.literals.len(), 4));
 }
@@ -76,10 +76,10 @@ dsk, keys = captured((df.b + df.a * 2).sum().optimize(fuse=True))
 #[test]
 fn bag() {
     check(
-        r#"
+        r"
 import dask.bag as db
 dsk, keys = captured(db.range(20, 3).map(lambda x: x * 2).filter(lambda x: x % 3).fold(add))
-"#,
+",
     );
     check(
         r#"

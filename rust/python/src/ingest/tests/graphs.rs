@@ -11,7 +11,9 @@ fn legacy() {
     check("dsk = {'a': 1, 'b': (inc, 'a'), 'c': (add, 'a', (mul, 'b', (inc, 2)))}; keys = ['c', ['a', 'b']]");
     check("dsk = {('x', i): (inc, i) for i in range(600)}; keys = [list(dsk)]");
     // An argument that equals a key is one, whatever its type.
-    check("dsk = {1: (inc, 5), 2: (pack, 1, 1.0, True, 'x', 'y', (1, 2), [1, {1}]), (1, 2): 7, 'x': (inc, 1)}; keys = 2");
+    check(
+        "dsk = {1: (inc, 5), 2: (pack, 1, 1.0, True, 'x', 'y', (1, 2), [1, {1}]), (1, 2): 7, 'x': (inc, 1)}; keys = 2",
+    );
     check("dsk = {'a': (inc, 1), 'b': (pack, ['a', ('a', 'zz', [{'a'}])], frozenset(['a', 3]), 'a')}; keys = 'b'");
     check("dsk = {'a': (inc, 1), 'b': ['a', ('a', [1])], 'c': (pack, 'b', 'd'), 'd': [1, 2]}; keys = ['c', 'b', 'd']");
     check("dsk = {'a': [], 'b': (), 'c': (pack, (), [], {}, set(), ''), '': 4}; keys = ['a', 'b', 'c']");
@@ -35,13 +37,17 @@ keys = ['b', 'c']
 
 #[test]
 fn legacy_dicts_are_not_searched_for_keys() {
-    check("dsk = {'a': (inc, 1), 'b': (pack, {'a': 'a'}, [{'x': 'a'}], {'y': (inc, 1)}), 'c': {'z': 'a'}}; keys = ['b', 'c']");
+    check(
+        "dsk = {'a': (inc, 1), 'b': (pack, {'a': 'a'}, [{'x': 'a'}], {'y': (inc, 1)}), 'c': {'z': 'a'}}; keys = ['b', 'c']",
+    );
     check("dsk = {'a': (inc, 1), 'b': (pack, {'x': TaskRef('a'), 'y': Task(None, inc, TaskRef('a'))})}; keys = 'b'");
 }
 
 #[test]
 fn nodes() {
-    check("dsk = {'a': DataNode('a', 1), 'b': Task('b', inc, TaskRef('a')), 'c': Alias('c', 'b')}; keys = ['a', 'b', 'c']");
+    check(
+        "dsk = {'a': DataNode('a', 1), 'b': Task('b', inc, TaskRef('a')), 'c': Alias('c', 'b')}; keys = ['a', 'b', 'c']",
+    );
     check(
         r"
 dsk = {
@@ -55,7 +61,9 @@ dsk = {
 keys = ['b', 'c', 'd', 'e']
 ",
     );
-    check("dsk = {'a': (inc, 1), 'b': Task('b', add, TaskRef('a'), TaskRef('a')), 'c': (pack, Alias('b'), 'a')}; keys = ['c']");
+    check(
+        "dsk = {'a': (inc, 1), 'b': Task('b', add, TaskRef('a'), TaskRef('a')), 'c': (pack, Alias('b'), 'a')}; keys = ['c']",
+    );
     check("dsk = {('a', 0): TaskRef('b'), 'b': (inc, 1), 'c': (pack, [TaskRef(('a', 0))])}; keys = ['c', ('a', 0)]");
 }
 
@@ -258,7 +266,10 @@ fn errors() {
     assert_eq!(failure("dsk, keys = {'a': (inc, 'a')}, 'a'"), cycle("a->a"));
     let (kind, text) = failure("dsk, keys = {'a': (inc, ('b', 0)), ('b', 0): [1, 'c'], 'c': (inc, 'a')}, 'a'");
     assert_eq!(kind, "RuntimeError");
-    assert!(["a->('b', 0)->c->a", "c->a->('b', 0)->c", "('b', 0)->c->a->('b', 0)"].iter().any(|way| text.ends_with(way)), "{text}");
+    assert!(
+        ["a->('b', 0)->c->a", "c->a->('b', 0)->c", "('b', 0)->c->a->('b', 0)"].iter().any(|way| text.ends_with(way)),
+        "{text}"
+    );
 }
 
 #[test]
@@ -270,7 +281,8 @@ fn deep_nesting_is_refused() {
 fn refuse_deep_nesting() {
     for nest in ["(inc, x)", "[x]", "{'k': x}", "List(x)"] {
         for place in ["x", "(pack, x)", "Task('a', pack, x)"] {
-            let code = format!("x = 'b'\nfor _ in range(20_000): x = {nest}\ndsk, keys = {{'a': {place}, 'b': 1}}, 'a'");
+            let code =
+                format!("x = 'b'\nfor _ in range(20_000): x = {nest}\ndsk, keys = {{'a': {place}, 'b': 1}}, 'a'");
             // A dict of the graph itself is deep but holds no key, and a dropped deep value must not end the process.
             let (kind, text) = failure(&code);
             assert_eq!(kind, "RecursionError", "{code}: {text}");

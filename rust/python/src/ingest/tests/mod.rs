@@ -64,9 +64,7 @@ def captured(collection):
     "The graph and keys that Dask hands to a scheduler."
     found = []
     def get(dsk, keys, **kwargs):
-        if not isinstance(dsk, dict):
-            dsk = dsk.__dask_graph__()
-        found[:] = dict(dsk), keys
+        found[:] = dict(dsk.__dask_graph__() if hasattr(dsk, "__dask_graph__") else dsk), keys
         return dask.get(dsk, keys)
     dask.compute(collection, scheduler=get)
     return found
@@ -119,8 +117,8 @@ fn ingest_scope(py: Python<'_>, scope: &Bound<'_, PyDict>, options: Options) -> 
 fn check_with<T>(code: &str, options: Options, test: impl FnOnce(Python<'_>, &Ingested) -> T) -> T {
     with_python(code, |py, scope| {
         let ingested = ingest_scope(py, scope, options).unwrap_or_else(|error| panic!("{}", traceback(py, &error)));
-        let result = interpreter::run(py, &ingested, options)
-            .unwrap_or_else(|error| panic!("{}", traceback(py, &error)));
+        let result =
+            interpreter::run(py, &ingested, options).unwrap_or_else(|error| panic!("{}", traceback(py, &error)));
         scope.set_item("result", &result).unwrap();
         let compare = c"
 if 'expected' not in globals():
