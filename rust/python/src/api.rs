@@ -12,7 +12,7 @@ use eagleray_runtime::session::{Session, SessionConfig};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::graph::{self, Graph};
 use crate::pickles;
@@ -21,8 +21,7 @@ use crate::role::{Kind, Role, raise};
 use crate::{failures, value, waiting};
 
 /// What workers forked later should have imported, if the driver has.
-const PRELOAD: [&str; 7] =
-    ["numpy", "pandas", "pyarrow", "dask", "dask.array", "dask.dataframe", "dask.bag"];
+const PRELOAD: [&str; 7] = ["numpy", "pandas", "pyarrow", "dask", "dask.array", "dask.dataframe", "dask.bag"];
 
 #[pyfunction]
 pub(crate) fn start(
@@ -53,11 +52,7 @@ pub(crate) fn start(
             preload.push(name.to_owned());
         }
     }
-    let zero_worker = if zero_worker {
-        Some(value::encode(py, py.None().bind(py))?.to_vec().into())
-    } else {
-        None
-    };
+    let zero_worker = if zero_worker { Some(value::encode(py, py.None().bind(py))?.to_vec().into()) } else { None };
     let config = SessionConfig {
         head,
         template: template.into_iter().map(Into::into).collect(),
@@ -149,8 +144,7 @@ pub(crate) fn get<'py>(
     if !all {
         return Err(failures::timeout(py, timeout.unwrap_or_default()));
     }
-    let decoded: Vec<_> =
-        values.into_iter().map(|value| graph::decode(py, value, copy)).collect::<PyResult<_>>()?;
+    let decoded: Vec<_> = values.into_iter().map(|value| graph::decode(py, value, copy)).collect::<PyResult<_>>()?;
     PyList::new(py, places.into_iter().map(|place| decoded[place].clone()))
 }
 
@@ -164,10 +158,10 @@ pub(crate) fn wait<'py>(
     let role = Role::current()?;
     let (objects, places) = objects(&role, refs)?;
     let ended = waiting::wait(py, &role, &objects, num_returns.min(objects.len()), false, timeout)?;
-    let ended: FxHashMap<ObjectId, ()> = ended.into_iter().map(|(object, _)| (object, ())).collect();
+    let ended: FxHashSet<ObjectId> = ended.into_iter().map(|(object, _)| object).collect();
     let (ready, rest) = (PyList::empty(py), PyList::empty(py));
     for (reference, place) in refs.iter().zip(places) {
-        let is_ready = ended.contains_key(&objects[place]) && ready.len() < num_returns;
+        let is_ready = ended.contains(&objects[place]) && ready.len() < num_returns;
         if is_ready { &ready } else { &rest }.append(reference)?;
     }
     Ok((ready, rest))

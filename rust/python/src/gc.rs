@@ -72,6 +72,7 @@ impl GcGuard {
     }
 
     #[pyo3(signature = (kind=None, error=None, traceback=None, /))]
+    #[expect(clippy::unused_self, reason = "a method of Python's")]
     fn __exit__(
         &self,
         py: Python<'_>,

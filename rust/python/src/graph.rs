@@ -176,7 +176,11 @@ impl Graph {
         self.outputs.iter().map(|&index| self.object(index)).chain(externals).collect()
     }
 
-    fn assemble<'py>(&self, py: Python<'py>, values: &FxHashMap<ObjectId, Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+    fn assemble<'py>(
+        &self,
+        py: Python<'py>,
+        values: &FxHashMap<ObjectId, Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         self.nest(py, &self.result, &mut |object| {
             values.get(&object).cloned().ok_or_else(|| PyRuntimeError::new_err("a result was not answered"))
         })
@@ -233,7 +237,7 @@ fn pickle_batch(constants: &Bound<'_, PyList>) -> PyResult<bytes::Bytes> {
 }
 
 /// Decodes an answer, in private writable memory if `copy`.
-pub(crate) fn decode<'py>(py: Python<'py>, value: Value, copy: bool) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn decode(py: Python<'_>, value: Value, copy: bool) -> PyResult<Bound<'_, PyAny>> {
     value::decode(py, &payload(value), copy)
 }
 

@@ -1,4 +1,4 @@
-//! `eagleray._native`: PyO3 glue and conversions.
+//! `eagleray._native`: `PyO3` glue and conversions.
 //!
 //! * [`ingest`] turns Dask's objects into numbers and templates, [`template`] is what a task's code looks like,
 //!   [`executor`] executes runs, [`value`] turns values into bytes and back.
@@ -51,6 +51,7 @@ mod _native {
     use super::{Bound, PyModule, PyResult, start_logging};
 
     #[pymodule_init]
+    #[expect(clippy::unnecessary_wraps, reason = "what PyO3 asks for")]
     fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
         start_logging();
         Ok(())

@@ -238,13 +238,11 @@ impl RunIo for WorkerIo<'_> {
             state.troubles.push((index, trouble));
             return;
         }
-        let timing = match state.timings.iter_mut().rev().find(|timing| timing.class == class) {
-            Some(timing) => timing,
-            None => {
-                state.timings.push(Timing { class, count: 0, total_ns: 0, max_ns: 0, total_bytes: 0 });
-                state.timings.last_mut().expect("pushed just now")
-            }
-        };
+        let at = state.timings.iter().rposition(|timing| timing.class == class).unwrap_or_else(|| {
+            state.timings.push(Timing { class, count: 0, total_ns: 0, max_ns: 0, total_bytes: 0 });
+            state.timings.len() - 1
+        });
+        let timing = &mut state.timings[at];
         timing.count += 1;
         timing.total_ns += ns;
         timing.max_ns = timing.max_ns.max(ns);

@@ -30,6 +30,14 @@ struct Segment {
     known_to: FxHashSet<WorkerId>,
 }
 
+/// A segment that a worker must map before it can read a block.
+#[derive(Debug)]
+pub(crate) struct Introduction {
+    pub(crate) id: u64,
+    pub(crate) size: u64,
+    pub(crate) fd: OwnedFd,
+}
+
 /// Blocks to hand back, by their owner, and segments that are gone.
 #[derive(Debug, Default)]
 pub(crate) struct Recycled {
@@ -143,11 +151,7 @@ impl Objects {
     }
 
     /// An object's value for a worker to read, and the segment it must map first, if it has not.
-    pub(crate) fn for_worker(
-        &mut self,
-        object: ObjectId,
-        worker: WorkerId,
-    ) -> Option<(Value, Option<(u64, u64, OwnedFd)>)> {
+    pub(crate) fn for_worker(&mut self, object: ObjectId, worker: WorkerId) -> Option<(Value, Option<Introduction>)> {
         let value = self.values.get(&object)?.clone();
         let Value::Sealed(block) = &value else { return Some((value, None)) };
         let location = block.location();
@@ -156,7 +160,8 @@ impl Objects {
         if location.owner() != holder_of(worker) {
             let segment = self.sources.get_mut(&location.segment)?;
             if segment.known_to.insert(worker) {
-                introduce = Some((location.segment, segment.size, segment.fd.try_clone().ok()?));
+                let fd = segment.fd.try_clone().ok()?;
+                introduce = Some(Introduction { id: location.segment, size: segment.size, fd });
             }
         }
         Some((value, introduce))

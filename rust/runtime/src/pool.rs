@@ -14,6 +14,7 @@ use eagleray_store::Words;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use tokio::io::unix::AsyncFd;
 
+use crate::objects::Introduction;
 use crate::shared::WorkerInfo;
 use crate::socket::{Reader, SocketError, Writer, watch};
 use crate::template::{FromTemplate, Template};
@@ -53,8 +54,12 @@ impl Worker {
         self.writer.queue(|out| wire::put_to_worker(out, message));
     }
 
-    pub(crate) fn send_with_fd(&mut self, message: &ToWorker, fd: OwnedFd) {
-        self.writer.queue_with_fd(fd, |out| wire::put_to_worker(out, message));
+    /// Has it map a segment, if there is one to map.
+    pub(crate) fn introduce(&mut self, segment: Option<Introduction>) {
+        if let Some(Introduction { id, size, fd }) = segment {
+            let message = ToWorker::Segment { id, size };
+            self.writer.queue_with_fd(fd, |out| wire::put_to_worker(out, &message));
+        }
     }
 
     /// A run is on its way: it can be claimed and recalled from now on.
@@ -151,7 +156,6 @@ pub(crate) struct Pool {
     past: Vec<WorkerInfo>,
 }
 
-
 /// What happened to the processes.
 #[derive(Debug)]
 pub(crate) enum Happened {
@@ -160,19 +164,24 @@ pub(crate) enum Happened {
 
 impl Pool {
     /// A pool without processes. The template is started with the first worker.
-    pub(crate) fn new(
-        argv: Vec<OsString>,
-        environment: Vec<(OsString, OsString)>,
-        preload: Vec<String>,
-    ) -> Self {
-        Self { argv, environment, template: None, preload, workers: BTreeMap::new(), heard: Vec::new(), past: Vec::new() }
+    pub(crate) fn new(argv: Vec<OsString>, environment: Vec<(OsString, OsString)>, preload: Vec<String>) -> Self {
+        Self {
+            argv,
+            environment,
+            template: None,
+            preload,
+            workers: BTreeMap::new(),
+            heard: Vec::new(),
+            past: Vec::new(),
+        }
     }
 
     /// Starts a worker. What goes wrong is reported as its end.
     pub(crate) fn start(&mut self, id: WorkerId) -> Result<(), Death> {
         let failed = |what: &str, error: &dyn std::fmt::Display| Death::NeverStarted(format!("{what}: {error}").into());
         if self.template.is_none() {
-            let template = Template::start(&self.argv, &self.environment).map_err(|e| failed("the template process does not start", &e))?;
+            let template = Template::start(&self.argv, &self.environment)
+                .map_err(|e| failed("the template process does not start", &e))?;
             let fd = template.socket().try_clone().map_err(|e| failed("socket", &e))?;
             let ready = watch(fd).map_err(|e| failed("socket", &e))?;
             self.template = Some((ready, template));

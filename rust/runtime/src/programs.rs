@@ -217,7 +217,8 @@ mod tests {
         programs.extend(graph_id(), part);
         let (code, intros) = programs.for_run(&run(0, &[0, 1])).unwrap();
         assert_eq!(code.row(0), [0, 0, 0, 0, 5]);
-        let first = ["graph of 3", "function 0 blob 0 true", "template 0", "batch 0", "function 1 blob 0 false", "template 1"];
+        let first =
+            ["graph of 3", "function 0 blob 0 true", "template 0", "batch 0", "function 1 blob 0 false", "template 1"];
         assert_eq!(names(&intros), first);
         assert!(programs.for_run(&run(0, &[0, 2])).unwrap().1.is_empty());
         assert_eq!(programs.for_run(&run(1, &[2])).unwrap().1.len(), 3);

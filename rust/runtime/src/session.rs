@@ -18,7 +18,7 @@ use eagleray_core::message::{
     Failure, FailureKind, FromDriver, FromNode, Report, Run, ToDriver, ToHead, ToNode, output,
 };
 use eagleray_core::node::{Node, NodeEffect};
-use eagleray_store::{Arena, ArenaConfig};
+use eagleray_store::{Arena, ArenaConfig, Location};
 use parking_lot::Mutex;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
@@ -521,9 +521,7 @@ impl Loop {
         for &object in &run.inputs {
             // One that is not there is left out: the worker answers with what it misses.
             let Some((value, segment)) = self.objects.for_worker(object, id) else { continue };
-            if let Some((id, size, fd)) = segment {
-                worker.send_with_fd(&ToWorker::Segment { id, size }, fd);
-            }
+            worker.introduce(segment);
             inputs.push((object, value));
         }
         worker.open(&run);
@@ -565,8 +563,7 @@ impl Loop {
                 let ended: Ended = found
                     .into_iter()
                     .map(|(object, outcome)| {
-                        let value =
-                            outcome.and_then(|_| self.objects.for_driver(object).ok_or_else(|| lost(object)));
+                        let value = outcome.and_then(|_| self.objects.for_driver(object).ok_or_else(|| lost(object)));
                         (object, value)
                     })
                     .collect();
@@ -578,9 +575,7 @@ impl Loop {
                 for (object, outcome) in found {
                     let value = outcome.and_then(|_| {
                         let (value, segment) = self.objects.for_worker(object, id).ok_or_else(|| lost(object))?;
-                        if let Some((id, size, fd)) = segment {
-                            worker.send_with_fd(&ToWorker::Segment { id, size }, fd);
-                        }
+                        worker.introduce(segment);
                         Ok(value)
                     });
                     ended.push((object, value));
@@ -593,7 +588,7 @@ impl Loop {
     /// Hands freed blocks back to their owners.
     fn recycle(&mut self) {
         let mut recycled = std::mem::take(&mut self.recycled);
-        recycled.blocks.sort_unstable_by_key(|location| location.owner());
+        recycled.blocks.sort_unstable_by_key(Location::owner);
         for blocks in recycled.blocks.chunk_by(|a, b| a.owner() == b.owner()) {
             let owner = blocks[0].owner();
             if owner != DRIVER {

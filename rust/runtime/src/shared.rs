@@ -64,7 +64,11 @@ pub struct WorkerInfo {
 pub(crate) enum Input {
     Command(Command),
     /// A new segment of the driver's own.
-    Segment { id: u64, size: u64, fd: OwnedFd },
+    Segment {
+        id: u64,
+        size: u64,
+        fd: OwnedFd,
+    },
     Stop,
 }
 
@@ -84,7 +88,7 @@ pub enum SessionError {
 
 #[derive(Debug, Default)]
 struct Answers {
-    answers: FxHashMap<u64, Ended>,
+    by_token: FxHashMap<u64, Ended>,
     ended: Option<SessionError>,
     wakeups: u64,
 }
@@ -117,7 +121,7 @@ impl Shared {
 
     /// The session's thread: answers a question of the driver.
     pub(crate) fn answer(&self, token: u64, ended: Ended) {
-        self.answers.lock().answers.insert(token, ended);
+        self.answers.lock().by_token.insert(token, ended);
         self.answered.notify_all();
     }
 
@@ -137,14 +141,14 @@ impl Shared {
         let deadline = Instant::now() + limit;
         let mut answers = self.answers.lock();
         loop {
-            if let Some(ended) = answers.answers.remove(&token) {
+            if let Some(ended) = answers.by_token.remove(&token) {
                 return Ok(Some(ended));
             }
             if let Some(why) = &answers.ended {
                 return Err(why.clone());
             }
             if self.answered.wait_until(&mut answers, deadline).timed_out() {
-                return Ok(answers.answers.remove(&token));
+                return Ok(answers.by_token.remove(&token));
             }
             answers.wakeups += 1;
         }

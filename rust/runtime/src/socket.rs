@@ -35,7 +35,10 @@ pub enum SocketError {
 }
 
 /// Registers a descriptor with the running reactor.
-#[expect(deprecated, reason = "its successor is unsafe: who owns the descriptor must not replace it, and nobody here can")]
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe: who owns the descriptor must not replace it, and nobody here can"
+)]
 pub(crate) fn watch<T: AsRawFd>(inner: T) -> std::io::Result<AsyncFd<T>> {
     AsyncFd::new(inner)
 }

@@ -70,7 +70,11 @@ impl Template {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         let (program, arguments) = argv.split_first().ok_or(std::io::ErrorKind::InvalidInput)?;
-        let child = Command::new(program).args(arguments).envs(environment.iter().cloned()).stdin(Stdio::from(theirs)).spawn()?;
+        let child = Command::new(program)
+            .args(arguments)
+            .envs(environment.iter().cloned())
+            .stdin(Stdio::from(theirs))
+            .spawn()?;
         Ok(Self { child, socket: ours })
     }
 

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use eagleray_core::graph::Csr;
 use eagleray_core::ids::{GraphId, ObjectId, RunId, WorkerId};
-use eagleray_core::message::{
-    ClassSpec, Death, Failure, FailureKind, GraphSpec, Place, Report, Run, Timing, Trouble,
-};
+use eagleray_core::message::{ClassSpec, Death, Failure, FailureKind, GraphSpec, Place, Report, Run, Timing, Trouble};
 use eagleray_store::{Block, Location};
 use prost::Message;
 
@@ -187,10 +185,7 @@ fn value_in(value: Option<proto::Value>, resolve: &mut Resolve<'_>) -> Result<Va
     }
 }
 
-fn object_value_in(
-    value: proto::ObjectValue,
-    resolve: &mut Resolve<'_>,
-) -> Result<(ObjectId, Value), WireError> {
+fn object_value_in(value: proto::ObjectValue, resolve: &mut Resolve<'_>) -> Result<(ObjectId, Value), WireError> {
     Ok((some_object(value.object.as_ref())?, value_in(value.value, resolve)?))
 }
 
@@ -256,9 +251,7 @@ fn failure_in(failure: proto::Failure) -> Result<Failure, WireError> {
     let origin = some_object(failure.origin.as_ref())?;
     let kind = match failure.kind.ok_or(WireError::Missing("failure"))? {
         Kind::Raised(bytes) => FailureKind::Raised(Arc::from(&bytes[..])),
-        Kind::WorkerDied(died) => {
-            FailureKind::WorkerDied { death: death_in(died.death)?, attempts: died.attempts }
-        }
+        Kind::WorkerDied(died) => FailureKind::WorkerDied { death: death_in(died.death)?, attempts: died.attempts },
         Kind::Cancelled(_) => FailureKind::Cancelled,
         Kind::Lost(_) => FailureKind::Lost,
         Kind::NoWorkers(death) => FailureKind::NoWorkers(death_in(Some(death))?),
@@ -364,11 +357,7 @@ pub(crate) fn put_to_worker(out: &mut BytesMut, message: &ToWorker) {
 }
 
 /// Reads a frame that is for `worker`.
-pub(crate) fn read_to_worker(
-    worker: WorkerId,
-    frame: Bytes,
-    resolve: &mut Resolve<'_>,
-) -> Result<ToWorker, WireError> {
+pub(crate) fn read_to_worker(worker: WorkerId, frame: Bytes, resolve: &mut Resolve<'_>) -> Result<ToWorker, WireError> {
     Ok(match proto::ToWorker::decode(frame)?.body.ok_or(WireError::Missing("body"))? {
         to_worker::Body::Run(run) => ToWorker::Run(run_in(worker, run, resolve)?),
         to_worker::Body::Publish(publish) => {
@@ -606,12 +595,9 @@ pub(crate) fn read_from_worker(
         }
         Body::Hold(objects) => Command::Hold(objects_in(&objects.objects)),
         Body::Release(objects) => Command::Release(objects_in(&objects.objects)),
-        Body::Await(a) => Command::Await {
-            token: a.token,
-            objects: objects_in(&a.objects),
-            need: a.need,
-            fail_fast: a.fail_fast,
-        },
+        Body::Await(a) => {
+            Command::Await { token: a.token, objects: objects_in(&a.objects), need: a.need, fail_fast: a.fail_fast }
+        }
         Body::Forget(token) => Command::Forget(token),
         Body::Cancel(graph) => Command::Cancel(GraphId::from_u64(graph)),
     };

@@ -89,8 +89,12 @@ impl Head {
 
     /// A graph holds what it reads from outside, from its submission on.
     fn need_external(&mut self, id: GraphId, k: u32, object: ObjectId) {
+        // Another of its inputs may have failed it already.
+        if !self.graphs.get(&id).is_some_and(Graph::running) {
+            return;
+        }
         let held = self.add_holder(object);
-        let Some(graph) = self.graphs.get_mut(&id) else { return };
+        let graph = self.graphs.get_mut(&id).expect("looked up above");
         graph.externals[k as usize].held = held;
         self.watch_external(id, k, object);
     }

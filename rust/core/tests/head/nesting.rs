@@ -77,8 +77,7 @@ fn a_task_that_blocks_gives_its_tail_and_its_slot_away() {
     assert_eq!(fake.values(9), 1);
     fake.driver(peer, ToHead::Release(vec![object(inner, 0)]));
     assert!(fake.forgotten(inner));
-    let ended: Vec<_> =
-        runs.iter().enumerate().map(|(i, run)| fake.report(run, 0, u32::from(i == 0), true)).collect();
+    let ended: Vec<_> = runs.iter().enumerate().map(|(i, run)| fake.report(run, 0, u32::from(i == 0), true)).collect();
     for report in ended {
         fake.deliver(report);
     }

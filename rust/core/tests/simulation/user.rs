@@ -156,7 +156,8 @@ impl World {
         let max_retries = self.faults.max_retries;
         self.user_says(ToHead::Submit(Box::new(plan.spec(id, externals.clone(), max_retries))));
         let may_fail = externals.iter().chain(&plan.waits()).any(|&object| self.may_fail(object));
-        self.graphs.insert(id, Submitted { plan, externals, given_up: false, may_fail, forgotten: false, parent: None });
+        self.graphs
+            .insert(id, Submitted { plan, externals, given_up: false, may_fail, forgotten: false, parent: None });
         self.user.admitting.insert(id, 0);
         if self.rng.percent(70) {
             self.admit(id, u32::MAX);

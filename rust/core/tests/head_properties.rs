@@ -1,0 +1,250 @@
+//! Whatever sequence of messages comes, sensible or not: the head's tables stay consistent, and it does not panic.
+
+use eagleray_core::graph::Csr;
+use eagleray_core::head::{Effect, Head, HeadConfig, HeadEvent, ResultsMode};
+use eagleray_core::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
+use eagleray_core::message::{
+    ClassSpec, Death, FromDriver, FromNode, GraphSpec, Place, Report, Run, Timing, ToHead, ToNode, Trouble, output,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+const PLACE: Place = Place::Inline { len: 8 };
+
+/// Ids are from so few that they often fit.
+fn graph_ids() -> impl Strategy<Value = GraphId> {
+    (0..3u32, 0..4u32).prop_map(|(peer, seq)| GraphId { peer: PeerId(peer), seq })
+}
+
+fn objects() -> impl Strategy<Value = ObjectId> {
+    (graph_ids(), 0..6u32).prop_map(|(graph, index)| ObjectId { graph, index })
+}
+
+fn workers() -> impl Strategy<Value = WorkerId> {
+    (0..4u32).prop_map(WorkerId)
+}
+
+fn runs() -> impl Strategy<Value = RunId> {
+    (workers(), 0..6u32).prop_map(|(worker, seq)| RunId { worker, seq })
+}
+
+prop_compose! {
+    fn specs()(
+        id in graph_ids(),
+        rows in vec(vec(0..8u32, 0..3), 0..6),
+        externals in vec(objects(), 0..3),
+        swap in proptest::option::weighted(0.1, 0..6usize),
+        outputs in vec(0..6u32, 0..4),
+        max_retries in 0..3u8,
+        sound in proptest::bool::weighted(0.9),
+    ) -> GraphSpec {
+        let n = rows.len() as u32;
+        let mut inputs = Csr::new();
+        for (task, row) in (0u32..).zip(rows) {
+            // Most are graphs; the others are to be refused.
+            let fits = |&input: &u32| !sound || input < task || (input >= n && input - n < externals.len() as u32);
+            let mut row: Vec<u32> = row.into_iter().filter(fits).collect();
+            row.sort_unstable();
+            row.dedup();
+            inputs.push_row(row);
+        }
+        let mut position: Vec<u32> = (0..n).collect();
+        if let Some(at) = swap {
+            let len = position.len();
+            if at + 1 < len {
+                position.swap(at, at + 1);
+            }
+        }
+        let outputs = outputs.into_iter().filter(|&task| !sound || task < n).collect();
+        GraphSpec {
+            id,
+            inputs,
+            externals,
+            position,
+            class: vec![0; n as usize],
+            classes: vec![ClassSpec { fingerprint: u64::from(n), max_retries }],
+            outputs,
+        }
+    }
+}
+
+fn driver_messages() -> impl Strategy<Value = ToHead> {
+    prop_oneof![
+        4 => specs().prop_map(|spec| ToHead::Submit(Box::new(spec))),
+        4 => (graph_ids(), 0..7u32).prop_map(|(graph, upto)| ToHead::Admit { graph, upto }),
+        1 => objects().prop_map(|object| ToHead::Supply { object, place: PLACE }),
+        1 => objects().prop_map(|object| ToHead::Put { object, place: PLACE }),
+        2 => vec(objects(), 0..3).prop_map(ToHead::Hold),
+        2 => vec(objects(), 0..3).prop_map(ToHead::Release),
+        3 => (0..4u64, vec(objects(), 0..4), 0..5u32, any::<bool>())
+            .prop_map(|(token, objects, need, fail_fast)| ToHead::Await { token, objects, need, fail_fast }),
+        1 => (0..4u64).prop_map(|token| ToHead::Forget { token }),
+        1 => graph_ids().prop_map(|graph| ToHead::Cancel { graph }),
+        1 => Just(ToHead::Bye),
+    ]
+}
+
+fn troubles() -> impl Strategy<Value = Trouble> {
+    prop_oneof![
+        Just(Trouble::Raised(b"x".as_slice().into())),
+        Just(Trouble::Skipped),
+        vec(objects(), 0..3).prop_map(Trouble::InputNotHere),
+    ]
+}
+
+prop_compose! {
+    fn reports()(
+        run in runs(),
+        upto in 0..6u32,
+        ended in any::<bool>(),
+        troubles in vec((0..6u32, troubles()), 0..2),
+        published in vec((0..6u32, Just(PLACE)), 0..3),
+        class in 0..2u32,
+        count in 0..3u32,
+    ) -> Report {
+        let timing = Timing { class, count, total_ns: u64::from(count) * 100_000, max_ns: 100_000, total_bytes: 8 };
+        Report { run, upto, ended, troubles, published, timings: vec![timing] }
+    }
+}
+
+fn node_messages() -> impl Strategy<Value = FromNode> {
+    let places = proptest::option::of(Just(PLACE));
+    prop_oneof![
+        3 => workers().prop_map(FromNode::WorkerUp),
+        1 => (workers(), proptest::option::of((0..4u32, 0..4u32)))
+            .prop_map(|(worker, running)| FromNode::WorkerDown { worker, death: Death::Exited(1), running }),
+        3 => reports().prop_map(FromNode::Report),
+        2 => (runs(), 0..6u32).prop_map(|(run, limit)| FromNode::Recalled { run, limit }),
+        2 => (workers(), objects(), places)
+            .prop_map(|(worker, object, place)| FromNode::Published { worker, object, place }),
+        1 => (workers(), vec((0..6u32, 0..6u32), 0..3), proptest::option::of(any::<u64>()))
+            .prop_map(|(worker, claimed, running_ns)| FromNode::Sampled { worker, claimed, running_ns }),
+        1 => Just(FromNode::CannotStart(Death::Exited(3))),
+    ]
+}
+
+/// An event as it comes, or something that the state of things is asked for.
+#[derive(Clone, Debug)]
+enum Move {
+    Driver(u32, ToHead),
+    Node(FromNode),
+    Tick,
+    Schedule,
+    /// The run with this number, modulo how many there are, ends well up to a percentage, or with trouble.
+    Work {
+        pick: usize,
+        percent: u32,
+        trouble: Option<(u32, Trouble)>,
+    },
+    /// A publish request is answered.
+    Publish {
+        grant: bool,
+    },
+    /// A recall is answered.
+    Recall,
+}
+
+fn moves() -> impl Strategy<Value = Move> {
+    prop_oneof![
+        6 => (0..3u32, driver_messages()).prop_map(|(peer, message)| Move::Driver(peer, message)),
+        3 => node_messages().prop_map(Move::Node),
+        1 => Just(Move::Tick),
+        4 => Just(Move::Schedule),
+        6 => (any::<usize>(), 0..150u32, proptest::option::weighted(0.2, (0..4u32, troubles())))
+            .prop_map(|(pick, percent, trouble)| Move::Work { pick, percent, trouble }),
+        2 => proptest::bool::weighted(0.8).prop_map(|grant| Move::Publish { grant }),
+        2 => Just(Move::Recall),
+    ]
+}
+
+/// What the head asked for and has not got yet.
+#[derive(Default)]
+struct Asked {
+    runs: Vec<(Run, u32)>,
+    publish: Vec<(WorkerId, ObjectId)>,
+    recall: Vec<(RunId, u32)>,
+}
+
+impl Asked {
+    fn take(&mut self, head: &mut Head) {
+        for effect in head.drain() {
+            let Effect::ToNode(message) = effect else { continue };
+            match message {
+                ToNode::Assign(run) => self.runs.push((run, 0)),
+                ToNode::Publish { worker, objects, .. } => {
+                    self.publish.extend(objects.into_iter().map(|o| (worker, o)))
+                }
+                ToNode::Recall { run, from } => self.recall.push((run, from)),
+                _ => {}
+            }
+        }
+    }
+
+    fn work(&mut self, pick: usize, percent: u32, trouble: Option<(u32, Trouble)>) -> Option<FromNode> {
+        if self.runs.is_empty() {
+            return None;
+        }
+        let at = pick % self.runs.len();
+        let (run, reported) = &mut self.runs[at];
+        let len = run.tasks.len() as u32;
+        let upto = (len * percent / 100).clamp(*reported, len);
+        let ended = percent >= 100;
+        let troubles: Vec<_> = trouble.into_iter().filter(|(place, _)| (*reported..upto).contains(place)).collect();
+        let published = (*reported..upto)
+            .filter(|&i| {
+                run.outputs[i as usize] & output::PUBLISH != 0 && troubles.iter().all(|(place, _)| *place != i)
+            })
+            .map(|i| (i, PLACE))
+            .collect();
+        *reported = upto;
+        let report = Report { run: run.id, upto, ended, troubles, published, timings: Vec::new() };
+        if ended {
+            self.runs.swap_remove(at);
+        }
+        Some(FromNode::Report(report))
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_sequence_of_messages_leaves_the_head_consistent(
+        slots in 1..3u32,
+        mode in prop_oneof![Just(ResultsMode::Auto), Just(ResultsMode::Resident), Just(ResultsMode::Sealed)],
+        moves in vec(moves(), 0..120),
+    ) {
+        let config = HeadConfig { results: mode, max_workers: 4, max_run: 4, ..HeadConfig::new(slots) };
+        let mut head = Head::new(config);
+        let mut asked = Asked::default();
+        let mut now = 0;
+        for step in moves {
+            now += 50_000;
+            let message = match step {
+                Move::Driver(peer, message) => {
+                    head.handle(now, HeadEvent::Driver(FromDriver { peer: PeerId(peer), message }));
+                    None
+                }
+                Move::Node(message) => Some(message),
+                Move::Tick => {
+                    head.handle(now, HeadEvent::Tick);
+                    None
+                }
+                Move::Schedule => {
+                    head.schedule(now);
+                    None
+                }
+                Move::Work { pick, percent, trouble } => asked.work(pick, percent, trouble),
+                Move::Publish { grant } => asked.publish.pop().map(|(worker, object)| {
+                    FromNode::Published { worker, object, place: grant.then_some(PLACE) }
+                }),
+                Move::Recall => asked.recall.pop().map(|(run, limit)| FromNode::Recalled { run, limit }),
+            };
+            if let Some(message) = message {
+                head.handle(now, HeadEvent::Node(message));
+            }
+            asked.take(&mut head);
+            prop_assert_eq!(head.check(), Ok(()));
+        }
+    }
+}
