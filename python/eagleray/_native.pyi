@@ -4,6 +4,26 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, final
 
+__all__ = [
+    "GcGuard",
+    "Graph",
+    "ObjectRef",
+    "_rebuild_ref",
+    "counters",
+    "get",
+    "in_worker",
+    "order",
+    "put",
+    "run_local",
+    "start",
+    "started",
+    "stop",
+    "submit",
+    "wait",
+    "worker_main",
+    "workers",
+]
+
 @final
 class ObjectRef:
     """Names an object of this session and keeps it alive. Pickles; equal refs hash alike."""
@@ -13,6 +33,10 @@ class ObjectRef:
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
     def __reduce__(self) -> tuple[Any, ...]: ...
+    def __dask_tokenize__(self) -> tuple[str, str, str]: ...
+
+def _rebuild_ref(session: str, graph: int, index: int) -> ObjectRef:
+    """A ref from its pickle. Raises RuntimeError in another session."""
 
 @final
 class Graph:
@@ -110,8 +134,8 @@ def counters() -> dict[str, int]: ...
 def workers() -> list[dict[str, Any]]:
     """Of each worker: id, pid, tasks, runs, state."""
 
-def order(dependencies: Sequence[Sequence[int]]) -> list[int]:
+def order(dependencies: Sequence[Sequence[int]], /) -> list[int]:
     """The position of each task."""
 
-def worker_main(fd: int, page_fd: int, worker: int) -> None:
+def worker_main(socket: int, page: int, worker: int) -> None:
     """The life of a worker process. Returns when its socket is closed."""

@@ -260,6 +260,10 @@ impl Head {
     pub fn handle(&mut self, now_ns: u64, event: HeadEvent) {
         match event {
             HeadEvent::Driver(FromDriver { peer, message }) => {
+                // What a worker still said before its death was let go with it.
+                if peer.worker().is_some_and(|worker| !self.workers.contains_key(&worker)) {
+                    return;
+                }
                 if let Err(refusal) = self.on_driver(now_ns, peer, message) {
                     self.to_driver(peer, ToDriver::Refused(refusal));
                 }

@@ -74,6 +74,18 @@ dsk, keys = captured((df.b + df.a * 2).sum().optimize(fuse=True))
 }
 
 #[test]
+fn dataframes_own_executor_of_inner_graphs_is_compiled() {
+    let code = r"
+from dask.dataframe.dask_expr._expr import Fused
+inner = [Task('b', add, TaskRef('a'), TaskRef('x')), Task('a', inc, TaskRef('x'))]
+execute = Fused._execute_internal_graph
+dsk = {'x': (inc, 1), 't': Task('t', execute, DataNode(None, inner), Dict({'x': TaskRef('x')}), 'b')}
+keys = 't'
+";
+    check_with(code, Options::default(), |_, graph| assert!(graph.templates.iter().any(|(code, _)| code[0] == 2)));
+}
+
+#[test]
 fn bag() {
     check(
         r"
