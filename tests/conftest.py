@@ -20,7 +20,7 @@ def children() -> set[int]:
 
 
 def session_dirs() -> set[str]:
-    return set(glob.glob(os.path.join(tempfile.gettempdir(), "eagleray-*")))
+    return set(glob.glob(os.path.join(tempfile.gettempdir(), f"eagleray-{os.getpid()}-*")))
 
 
 def until(condition: Callable[[], bool]) -> None:

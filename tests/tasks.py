@@ -23,12 +23,14 @@ def pid(*_: object) -> int:
 
 
 def pid_after(seconds: float, *_: object) -> int:
-    time.sleep(seconds)
+    if seconds:
+        time.sleep(seconds)
     return os.getpid()
 
 
 def sleep(seconds: float, *_: object) -> float:
-    time.sleep(seconds)
+    if seconds:
+        time.sleep(seconds)
     return seconds
 
 

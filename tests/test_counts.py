@@ -79,7 +79,7 @@ def results(request: pytest.FixtureRequest) -> str:
 
 def test_same_answers_wherever_results_are(results: str) -> None:
     def mixed() -> None:
-        x = da.arange(40_000, chunks=4_000).reshape(200, 200)
+        x = da.arange(40_000, chunks=4_000).reshape(200, 200).rechunk((50, 50))
         y = (x + x.T).rechunk((100, 50)).sum(axis=0)
         np.testing.assert_array_equal(
             y.compute(scheduler=ray_dask_get), y.compute(scheduler="sync"),

@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from order_oracle import Deps, peak, random_graph
+
+from eagleray import _engine
+from tests.order_oracle import Deps, peak, random_graph
 
 GRAPHS = int(os.environ.get("EAGLERAY_ORDER_GRAPHS", "500"))
 """How many random graphs are compared; 5,000 take about two minutes."""
 
 HASH_SEEDS = range(5)
 
-order = pytest.importorskip("eagleray._native").order
+order = _engine.native.order
 
 
 @pytest.fixture(scope="module")

@@ -174,6 +174,7 @@ def test_preloaded_modules_are_in_later_workers_and_start_no_thread(template: Te
     template.control.send(
         b"P" + b"\n".join([b"numpy", b"pandas", b"pyarrow", b"dask.array", b"antigravity", b"numpy.nope"])
     )
+    assert template.control.recv(4096) == b"R"
     after, _, said = template.fork(2)
     assert said["numpy"] is True
     assert said["threads"] == 1

@@ -116,7 +116,7 @@ def start(
     if not sys.executable:
         raise RuntimeError("eagleray cannot start workers: sys.executable does not name this Python interpreter.")
     with _lock:
-        session_dir = tempfile.mkdtemp(prefix="eagleray-")
+        session_dir = tempfile.mkdtemp(prefix=f"eagleray-{os.getpid()}-")
         path = json.dumps([str(entry) for entry in sys.path])
         template = [sys.executable, "-P", "-c", _BOOT, path, "0", str(os.getpid()), session_dir]
         try:

@@ -14,10 +14,12 @@ The control socket carries one message a packet, numbers little-endian:
 
 | to the driver | means |
 |---|---|
-| `R` | ready |
+| `R` | ready: at the beginning, and after each `P` |
 | `U`, worker `u32`, pid `u32` | the worker is up |
 | `X`, worker `u32`, pid `u32`, wait status `i32` | the worker has been reaped; once for each |
-| `E`, text | something failed, such as a fork |
+| `E`, text | something failed |
+
+A fork that fails is an `E` and an `X` with pid 0 and exit code 1.
 """
 
 from __future__ import annotations
@@ -123,6 +125,10 @@ class Zygote:
     def _complain(self, text: str) -> None:
         self._send(b"E" + text.encode()[:_TEXT])
 
+    def _refuse(self, worker: int, why: str) -> None:
+        self._complain(f"worker {worker}: {why}")
+        self._send(b"X" + _EXIT.pack(worker, 0, 1 << 8))
+
     def _request(self) -> bool:
         """Serves one request; False if it was the last."""
         try:
@@ -154,14 +160,14 @@ class Zygote:
     def _fork(self, worker: int, fd: int, page_fd: int) -> None:
         try:
             if _threads() != 1:
-                self._complain(f"worker {worker}: the template has threads and must not fork")
+                self._refuse(worker, "the template has threads and must not fork")
                 return
             sys.stdout.flush()
             sys.stderr.flush()
             try:
                 pid = os.fork()
             except OSError as error:
-                self._complain(f"worker {worker}: fork failed: {error}")
+                self._refuse(worker, f"fork failed: {error}")
                 return
             if pid == 0:
                 self._become_worker(worker, fd, page_fd)
@@ -210,6 +216,7 @@ class Zygote:
         if _threads() != 1:
             self._complain(f"importing {', '.join(names)} started threads in the template: it must not fork any more")
         _freeze()
+        self._send(b"R")
 
     def _signal(self, worker: int, number: int) -> None:
         for child in self._children.values():

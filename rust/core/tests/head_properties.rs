@@ -172,7 +172,7 @@ impl Asked {
             match message {
                 ToNode::Assign(run) => self.runs.push((run, 0)),
                 ToNode::Publish { worker, objects, .. } => {
-                    self.publish.extend(objects.into_iter().map(|o| (worker, o)))
+                    self.publish.extend(objects.into_iter().map(|o| (worker, o)));
                 }
                 ToNode::Recall { run, from } => self.recall.push((run, from)),
                 _ => {}

@@ -14,6 +14,7 @@ use eagleray_core::page::Page;
 use eagleray_store::{Arena, ArenaConfig, Block, Location, StoreError, Words};
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::program::Value;
 use crate::segments::Segments;
@@ -86,9 +87,9 @@ pub enum LinkError {
     /// The shared memory.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Poll failed.
-    #[error("poll: {0}")]
-    Poll(#[from] rustix::io::Errno),
+    /// The system refused something that it always grants.
+    #[error("system: {0}")]
+    Os(#[from] rustix::io::Errno),
 }
 
 impl From<WireError> for LinkError {
@@ -99,7 +100,10 @@ impl From<WireError> for LinkError {
 
 impl Link {
     /// Opens the page and the socket. Nothing is sent yet.
+    ///
+    /// From now on this process ends when the one that forked it does: nobody else would reap it.
     pub fn open(config: LinkConfig) -> Result<Self, LinkError> {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
         let words = Words::open(&config.page)?;
         let socket = Arc::new(config.socket);
         let arena = Arena::new(ArenaConfig {

@@ -36,6 +36,8 @@ pub(crate) struct Worker {
     pub(crate) reader: Reader,
     writer: Writer,
     words: Words,
+    /// The template that forked it.
+    template: u32,
     /// Runs in flight, oldest first.
     flights: VecDeque<Flight>,
     /// Its socket is at its end; its exit is on its way.
@@ -142,17 +144,31 @@ impl Worker {
     }
 }
 
+/// A template process.
+#[derive(Debug)]
+struct Slot {
+    /// Its number in this pool.
+    id: u32,
+    ready: AsyncFd<OwnedFd>,
+    template: Template,
+    /// How often it has still to say that it is ready, until workers are forked from it.
+    pending: u32,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Pool {
     argv: Vec<OsString>,
     /// What its environment has beyond the driver's.
     environment: Vec<(OsString, OsString)>,
-    template: Option<(AsyncFd<OwnedFd>, Template)>,
+    /// At most two, the bare one first: it forks the first workers at once, while the second imports what later ones
+    /// should have. A template that imports neither forks nor reaps, so that must not be the only one.
+    templates: Vec<Slot>,
+    started: u32,
     /// Modules that workers forked later should have.
     preload: Vec<String>,
     pub(crate) workers: BTreeMap<WorkerId, Worker>,
-    heard: Vec<FromTemplate>,
+    heard: Vec<(u32, FromTemplate)>,
     past: Vec<WorkerInfo>,
 }
 
@@ -168,7 +184,8 @@ impl Pool {
         Self {
             argv,
             environment,
-            template: None,
+            templates: Vec::new(),
+            started: 0,
             preload,
             workers: BTreeMap::new(),
             heard: Vec::new(),
@@ -176,27 +193,39 @@ impl Pool {
         }
     }
 
+    fn start_template(&mut self, pending: u32) -> std::io::Result<&Slot> {
+        let template = Template::start(&self.argv, &self.environment)?;
+        let ready = watch(template.socket().try_clone()?)?;
+        self.started += 1;
+        self.templates.push(Slot { id: self.started, ready, template, pending });
+        Ok(&self.templates[self.templates.len() - 1])
+    }
+
+    /// The template to fork from.
+    fn current(&mut self) -> std::io::Result<&Slot> {
+        match self.templates.iter().rposition(|slot| slot.pending == 0) {
+            Some(at) => Ok(&self.templates[at]),
+            // It need not be ready: what it is asked waits in its socket.
+            None => self.start_template(0),
+        }
+    }
+
     /// Starts a worker. What goes wrong is reported as its end.
     pub(crate) fn start(&mut self, id: WorkerId) -> Result<(), Death> {
         let failed = |what: &str, error: &dyn std::fmt::Display| Death::NeverStarted(format!("{what}: {error}").into());
-        if self.template.is_none() {
-            let template = Template::start(&self.argv, &self.environment)
-                .map_err(|e| failed("the template process does not start", &e))?;
-            let fd = template.socket().try_clone().map_err(|e| failed("socket", &e))?;
-            let ready = watch(fd).map_err(|e| failed("socket", &e))?;
-            self.template = Some((ready, template));
-        }
-        let Some((_, template)) = &self.template else { unreachable!("made above") };
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
             .map_err(|e| failed("socket", &e))?;
         let (words, page) = Words::create().map_err(|e| failed("control page", &e))?;
-        template.fork(id, &theirs, &page).map_err(|e| failed("the template process does not fork", &e))?;
+        let slot = self.current().map_err(|e| failed("the template process does not start", &e))?;
+        slot.template.fork(id, &theirs, &page).map_err(|e| failed("the template process does not fork", &e))?;
+        let template = slot.id;
         let ours = Arc::new(ours);
         let worker = Worker {
             ready: watch(Arc::clone(&ours)).map_err(|e| failed("socket", &e))?,
             reader: Reader::new(Arc::clone(&ours)),
             writer: Writer::new(ours),
             words,
+            template,
             flights: VecDeque::new(),
             gone: false,
             fault: None,
@@ -212,9 +241,13 @@ impl Pool {
             return;
         }
         let modules = std::mem::take(&mut self.preload);
-        if let (false, Some((_, template))) = (modules.is_empty(), &self.template) {
-            // A template that is gone is noticed by its end of file.
-            let _ = template.preload(&modules);
+        if modules.is_empty() {
+            return;
+        }
+        // Ready to be told, and ready with that.
+        let asked = self.start_template(2).and_then(|slot| Ok(slot.template.preload(&modules)?));
+        if let Err(error) = asked {
+            tracing::warn!(%error, "no template process with the driver's modules");
         }
     }
 
@@ -222,9 +255,10 @@ impl Pool {
     pub(crate) fn kill(&mut self, id: WorkerId, fault: Option<Arc<str>>) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.fault = worker.fault.take().or(fault);
-        }
-        if let Some((_, template)) = &self.template {
-            let _ = template.kill(id, SIGKILL);
+            if let Some(slot) = self.templates.iter().find(|slot| slot.id == worker.template) {
+                // A template that is gone is noticed by its end of file.
+                let _ = slot.template.kill(id, SIGKILL);
+            }
         }
     }
 
@@ -235,23 +269,21 @@ impl Pool {
             worker.poll_write(cx);
             got |= worker.poll_read(cx);
         }
-        if let Some((ready, template)) = &self.template {
+        for slot in &self.templates {
             let mut gone = false;
             while !gone {
-                let Poll::Ready(guard) = ready.poll_read_ready(cx) else { break };
-                match (guard, template.receive()) {
-                    (Ok(mut guard), None) => guard.clear_ready(),
-                    (Ok(_), Some(message)) => {
-                        gone = message == FromTemplate::Gone;
-                        self.heard.push(message);
-                        got = true;
+                let Poll::Ready(guard) = slot.ready.poll_read_ready(cx) else { break };
+                let message = match (guard, slot.template.receive()) {
+                    (Ok(mut guard), None) => {
+                        guard.clear_ready();
+                        continue;
                     }
-                    (Err(_), _) => {
-                        gone = true;
-                        self.heard.push(FromTemplate::Gone);
-                        got = true;
-                    }
-                }
+                    (Ok(_), Some(message)) => message,
+                    (Err(_), _) => FromTemplate::Gone,
+                };
+                gone = message == FromTemplate::Gone;
+                self.heard.push((slot.id, message));
+                got = true;
             }
         }
         got
@@ -260,9 +292,13 @@ impl Pool {
     /// What became of the processes since this was last asked.
     pub(crate) fn happened(&mut self) -> Vec<Happened> {
         let mut happened = Vec::new();
-        for message in std::mem::take(&mut self.heard) {
+        for (template, message) in std::mem::take(&mut self.heard) {
             match message {
-                FromTemplate::Ready => {}
+                FromTemplate::Ready => {
+                    if let Some(slot) = self.templates.iter_mut().find(|slot| slot.id == template) {
+                        slot.pending = slot.pending.saturating_sub(1);
+                    }
+                }
                 FromTemplate::Started { worker, pid } => {
                     if let Some(worker) = self.workers.get_mut(&worker) {
                         worker.info.pid = pid;
@@ -271,11 +307,12 @@ impl Pool {
                 FromTemplate::Exited { worker, death } => happened.extend(self.exited(worker, death)),
                 FromTemplate::Error(text) => tracing::error!(text, "template process"),
                 FromTemplate::Gone => {
-                    if let Some((_, template)) = self.template.take() {
-                        template.stop();
+                    if let Some(at) = self.templates.iter().position(|slot| slot.id == template) {
+                        self.templates.remove(at).template.stop();
                     }
-                    // They watch it and end with it; nobody is left to say how.
-                    let ids: Vec<WorkerId> = self.workers.keys().copied().collect();
+                    // They end with it; nobody is left to say how.
+                    let orphans = self.workers.iter().filter(|(_, worker)| worker.template == template);
+                    let ids: Vec<WorkerId> = orphans.map(|(&id, _)| id).collect();
                     for id in ids {
                         let death = Death::NeverStarted("its template process ended".into());
                         happened.extend(self.exited(id, death));
@@ -331,9 +368,9 @@ impl Pool {
 
     /// Ends all processes and waits for that.
     pub(crate) fn stop(&mut self) {
-        if let Some((ready, template)) = self.template.take() {
-            drop(ready);
-            template.stop();
+        for slot in self.templates.drain(..) {
+            drop(slot.ready);
+            slot.template.stop();
         }
         self.workers.clear();
     }

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use super::graph::{Graph, TaskState};
+use super::positions::Positions;
 use super::{Flight, Head, ResultsMode, estimate};
 use crate::ids::{GraphId, ObjectId, RunId, WorkerId};
 use crate::message::{Run, ToNode, output};
@@ -268,7 +269,7 @@ pub(super) fn place_ready(graph: &mut Graph, task: u32, publish: bool, asks: &mu
         }
         Some(worker) => {
             graph.tasks[task as usize].state = TaskState::Ready;
-            let set = graph.ready_on.entry(worker).or_insert_with(|| super::positions::Positions::new(len));
+            let set = graph.ready_on.entry(worker).or_insert_with(|| Positions::new(len));
             set.insert(position);
         }
         None => {
@@ -300,7 +301,7 @@ fn cut_run(
     // Classes repeat from task to task; the last one's estimate is at hand.
     let mut last_class = (u32::MAX, None);
     while (cut.tasks.len() as u32) < max_run && ns < target_ns && unknown < MOST_UNKNOWN && produced < MOST_PRODUCED {
-        let candidates = [graph.ready.first(), own.as_ref().and_then(|set| set.first()), fresh.peek().map(|r| r.0)];
+        let candidates = [graph.ready.first(), own.as_ref().and_then(Positions::first), fresh.peek().map(|r| r.0)];
         let Some(position) = candidates.into_iter().flatten().min() else { break };
         if candidates[2] == Some(position) {
             fresh.pop();

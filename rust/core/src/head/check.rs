@@ -168,7 +168,10 @@ impl Head {
             ready += sets;
             match record.state {
                 TaskState::Waiting => {
-                    ensure!(record.missing > 0 || position >= graph.admitted, "task {task} of {id:?} waits for nothing")
+                    ensure!(
+                        record.missing > 0 || position >= graph.admitted,
+                        "task {task} of {id:?} waits for nothing"
+                    );
                 }
                 TaskState::Publishing => ensure!(
                     graph.inputs.row(task).iter().any(|&i| i < len && graph.objects[i as usize].asked),

@@ -3,7 +3,6 @@
 //! A task and the object it makes have the same index but are two records: whether work is to be done and whether its
 //! result can be had are different questions, and mixing them multiplies states.
 
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -141,11 +140,7 @@ pub(super) struct Graph {
 }
 
 impl Graph {
-    pub(super) fn new(
-        spec: Box<GraphSpec>,
-        depth: u32,
-        rank: (u64, core::cmp::Reverse<u32>, u64),
-    ) -> Result<Self, Refusal> {
+    pub(super) fn new(spec: GraphSpec, depth: u32, rank: (u64, core::cmp::Reverse<u32>, u64)) -> Result<Self, Refusal> {
         let n = spec.inputs.len();
         let malformed = Refusal::MalformedGraph;
         let len = u32::try_from(n).map_err(|_| malformed("too many tasks"))?;
@@ -163,8 +158,11 @@ impl Graph {
         for &class in &spec.class {
             *unfinished_of.get_mut(class as usize).ok_or(malformed("unknown class"))? += 1;
         }
-        let mut externals: Vec<External> =
-            spec.externals.iter().map(|&object| External { object, readers: Vec::new(), available: false, held: false }).collect();
+        let mut externals: Vec<External> = spec
+            .externals
+            .iter()
+            .map(|&object| External { object, readers: Vec::new(), available: false, held: false })
+            .collect();
         let mut tasks = Vec::with_capacity(n);
         let mut objects = vec![Object { place: None, resident: None, consumers: 0, holders: 0, asked: false }; n];
         if spec.externals.iter().any(|object| object.graph == spec.id) {

@@ -5,8 +5,8 @@
 //! never believed; the head's own invariants are asserted (see [`Head::check`]).
 //!
 //! What is where: `graph` has the tables of one graph, `assign` cuts runs from the ready frontier, `report` takes in
-//! what workers did, `hold` knows who needs which object and who waits for it, `balance` moves work from busy workers
-//! to idle ones and serves tasks that block, `recover` handles failures.
+//! what workers did, `hold` knows who needs which object and `wait` who waits for it, `balance` moves work from busy
+//! workers to idle ones and serves tasks that block, `recover` handles failures.
 
 mod assign;
 mod balance;
@@ -17,6 +17,7 @@ mod hold;
 mod positions;
 mod recover;
 mod report;
+mod wait;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -62,7 +63,7 @@ pub struct HeadConfig {
     pub grace_ns: u64,
     /// How long a worker beyond the slots may idle before it is stopped, in ns.
     pub idle_ns: u64,
-    /// Workers there may ever be at once, whatever is nested.
+    /// Workers there may ever be at once. A graph nested so deep that slots × (depth + 1) is more fails.
     pub max_workers: u32,
 }
 

@@ -224,6 +224,18 @@ fn a_report_that_cannot_be_true_ends_its_worker() {
 }
 
 #[test]
+fn an_empty_graph_of_which_several_inputs_are_gone_fails_once() {
+    let mut fake = Fake::new(1);
+    let put = object(eagleray_core::ids::GraphId::puts(eagleray_core::ids::PeerId::USER), 0);
+    fake.user(ToHead::Put { object: put, place: Place::Inline { len: 8 } });
+    let mut spec = graph(graph_id(2), &[], &[]);
+    spec.externals = vec![object(graph_id(1), 0), put];
+    fake.run_graph(spec);
+    fake.user(ToHead::Release(vec![put]));
+    assert!(fake.head.is_idle());
+}
+
+#[test]
 fn messages_about_what_is_not_there_change_nothing() {
     let mut fake = Fake::new(1);
     let id = graph_id(1);

@@ -90,6 +90,31 @@ fn who_awaits_what_nobody_holds_hears_that_it_is_lost() {
 }
 
 #[test]
+fn letting_go_of_what_one_awaits_answers_the_question() {
+    let mut fake = Fake::new(1);
+    let id = graph_id(1);
+    fake.run_graph(wide(id, 2));
+    fake.ask(1, &[object(id, 0)]);
+    fake.user(ToHead::Release(vec![object(id, 0)]));
+    assert_eq!(fake.failure(1).kind, FailureKind::Lost);
+    fake.run_all();
+    assert_eq!(fake.freed(object(id, 0)), 1);
+}
+
+#[test]
+fn what_is_held_after_its_last_use_is_made_again() {
+    let mut fake = Fake::new(1);
+    let id = graph_id(1);
+    fake.run_graph(chain(id, 2));
+    fake.run_all();
+    fake.user(ToHead::Hold(vec![object(id, 0)]));
+    fake.ask(1, &[object(id, 0)]);
+    assert_eq!(fake.only_run().tasks, [0]);
+    fake.run_all();
+    assert_eq!(fake.values(1), 1);
+}
+
+#[test]
 fn a_graph_reads_another_before_and_after_it_is_done() {
     let mut fake = Fake::new(2);
     let (first, second, third) = (graph_id(1), graph_id(2), graph_id(3));

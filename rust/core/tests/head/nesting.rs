@@ -4,7 +4,7 @@ use eagleray_core::head::HeadConfig;
 use eagleray_core::ids::{GraphId, PeerId, RunId, WorkerId};
 use eagleray_core::message::{FailureKind, FromNode, ToHead, ToNode};
 
-use crate::fake::{Fake, graph_id, object, wide};
+use crate::fake::{Fake, graph, graph_id, object, wide};
 
 /// A head that has measured its tasks: 5 ms each.
 fn measured(slots: u32) -> Fake {
@@ -48,6 +48,22 @@ fn what_a_busy_worker_has_not_begun_moves_to_an_idle_one() {
     fake.ask(1, &(0..20).map(|i| object(id, i)).collect::<Vec<_>>());
     fake.run_all();
     assert_eq!(fake.values(1), 20);
+}
+
+#[test]
+fn what_a_recalled_task_would_have_read_is_kept_where_it_is() {
+    let mut fake = Fake::new(2);
+    let id = graph_id(1);
+    fake.run_graph(graph(id, &[&[], &[0], &[0]], &[1, 2]));
+    let run = fake.only_run();
+    assert_eq!((run.tasks.len(), run.outputs[0]), (3, 0));
+    fake.node(FromNode::Recalled { run: run.id, limit: 2 });
+    let report = fake.report(&run, 0, 2, true);
+    fake.deliver(report);
+    let rest = fake.runs_of(0).pop().expect("only worker 0 has what the rest reads");
+    assert_eq!((rest.tasks.as_slice(), rest.inputs.len()), (&[2][..], 0));
+    fake.finish(&rest);
+    assert_eq!((fake.dropped(object(id, 0)), fake.freed(object(id, 0))), (1, 0));
 }
 
 #[test]
@@ -163,6 +179,18 @@ fn a_nested_driver_that_dies_leaves_nothing() {
     fake.run_all();
     assert_eq!(fake.values(2), 1);
     assert!(!fake.answers.contains_key(&1));
+}
+
+#[test]
+fn what_a_dead_worker_still_said_is_not_heard() {
+    let mut fake = Fake::new(1);
+    fake.run_graph(wide(graph_id(1), 1));
+    fake.down(0, None);
+    let inner = nested(0, 1);
+    fake.run_graph(wide(inner, 1));
+    fake.ask_as(inner.peer, 1, &[object(inner, 0)]);
+    fake.user(ToHead::Release(vec![object(graph_id(1), 0)]));
+    assert!(fake.head.is_idle());
 }
 
 #[test]

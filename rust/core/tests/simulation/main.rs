@@ -25,10 +25,22 @@ fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|value| value.parse().ok())
 }
 
-fn simulate(seed: u64, trace: bool) {
+/// What happened in simulations, to see that they try something.
+#[derive(Debug, Default)]
+struct Totals {
+    events: u64,
+    runs: u64,
+    tasks: u64,
+    recalls: u64,
+    moved: u64,
+    reruns: u64,
+    inputs_not_here: u64,
+}
+
+fn simulate(seed: u64, trace: bool, totals: &mut Totals) {
     let mut world = World::new(seed, trace);
+    let mut events = 0u32;
     let end = catch_unwind(AssertUnwindSafe(|| {
-        let mut events = 0u32;
         while world.step() {
             events += 1;
             assert!(events < MOST_EVENTS, "it does not end: {}", world.user.open());
@@ -40,6 +52,14 @@ fn simulate(seed: u64, trace: bool) {
         report(seed, &world);
         resume_unwind(panic);
     }
+    let counters = world.head.counters();
+    totals.events += u64::from(events);
+    totals.runs += counters.runs;
+    totals.tasks += counters.tasks;
+    totals.recalls += counters.recalls;
+    totals.moved += counters.moved;
+    totals.reruns += counters.reruns;
+    totals.inputs_not_here += u64::from(world.not_here);
 }
 
 #[allow(clippy::print_stderr, reason = "the seed must be seen next to the panic's message")]
@@ -56,15 +76,16 @@ fn report(seed: u64, world: &World) {
 #[test]
 #[allow(clippy::print_stdout, reason = "how much was tried is worth knowing")]
 fn every_seed_ends_well() {
+    let mut totals = Totals::default();
     if let Some(seed) = variable("SEED") {
-        simulate(seed, variable("TRACE").is_some());
+        simulate(seed, variable("TRACE").is_some(), &mut totals);
         return;
     }
     let seeds = variable("SEEDS").unwrap_or(300);
     let start = Instant::now();
     for seed in 0..seeds {
-        simulate(seed, false);
+        simulate(seed, false, &mut totals);
     }
     let minutes = start.elapsed().as_secs_f64() / 60.0;
-    println!("{seeds} seeds, {:.0} a minute", seeds as f64 / minutes);
+    println!("{seeds} seeds, {:.0} a minute: {totals:?}", seeds as f64 / minutes);
 }

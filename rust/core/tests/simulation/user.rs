@@ -202,7 +202,7 @@ impl World {
     fn ask(&mut self) {
         let held: Vec<ObjectId> = self.user.holds.keys().copied().collect();
         let mut objects: Vec<ObjectId> = Vec::new();
-        for _ in 0..1 + self.rng.below(5) {
+        for _ in 0..=self.rng.below(5) {
             objects.extend(self.rng.pick(&held).copied().filter(|object| !objects.contains(object)));
         }
         let all = objects.len() as u32;

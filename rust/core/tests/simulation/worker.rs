@@ -48,6 +48,8 @@ pub(crate) struct Executing {
 pub(crate) struct Worker {
     pub(crate) id: WorkerId,
     pub(crate) words: [AtomicU64; WORDS],
+    /// Runs whose words its page has, as the node knows.
+    pub(crate) opened: VecDeque<u32>,
     pub(crate) inbox: VecDeque<Frame>,
     pub(crate) queue: VecDeque<Executing>,
     pub(crate) values: BTreeMap<ObjectId, u64>,
@@ -65,6 +67,7 @@ impl Worker {
         Self {
             id,
             words: Default::default(),
+            opened: VecDeque::new(),
             inbox: VecDeque::new(),
             queue: VecDeque::new(),
             values: BTreeMap::new(),

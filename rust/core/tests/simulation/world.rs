@@ -7,6 +7,8 @@ use eagleray_core::head::{Effect, Head, HeadConfig, HeadEvent, ResultsMode};
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, WorkerId};
 use eagleray_core::message::{Death, FromDriver, FromNode, Report, ToDriver, ToHead, ToNode};
 
+use eagleray_core::page::RING;
+
 use crate::plan::Plan;
 use crate::rng::Rng;
 use crate::user::User;
@@ -324,7 +326,11 @@ impl World {
             ToNode::Assign(run) => {
                 let worker_id = run.id.worker;
                 assert!(!self.stopped.contains(&worker_id), "{worker_id:?} was stopped and gets a run");
-                let Some(worker) = self.workers.get(&worker_id) else { return };
+                let Some(worker) = self.workers.get_mut(&worker_id) else { return };
+                worker.opened.push_back(run.id.seq);
+                if worker.opened.len() > RING as usize {
+                    worker.opened.pop_front();
+                }
                 worker.page().open(run.id.seq, run.tasks.len() as u32);
                 self.send(Channel::ToWorker(worker_id), Event::Frame(worker_id, Frame::Run(run)));
             }
@@ -377,13 +383,9 @@ impl World {
             ToNode::Sample(worker) => {
                 let Some(found) = self.workers.get(&worker) else { return };
                 let page = found.page();
-                let claimed = (0..10_000u32)
-                    .rev()
-                    .filter_map(|seq| page.progress(seq).map(|(next, _)| (seq, next)))
-                    .take(8)
-                    .collect::<Vec<_>>();
+                let claimed = found.opened.iter().filter_map(|&seq| page.progress(seq).map(|(next, _)| (seq, next)));
+                let claimed = claimed.collect();
                 let running_ns = page.running().map(|running| self.now - running.started_ns);
-                let claimed = claimed.into_iter().rev().collect();
                 self.to_head(FromNode::Sampled { worker, claimed, running_ns });
             }
         }

@@ -11,9 +11,23 @@ use super::externals::Numbered;
 use super::{Batch, Ingested, Options, ResultShape};
 use crate::template::{HEADER, NO_BATCH, NO_KEY};
 
-/// How many tasks share a batch of constants: many enough that a pickle costs little for each, few enough that workers
-/// can start early.
-const BATCH: usize = 256;
+/// How many tasks share the first batch of constants: few enough that workers can start early.
+const FIRST_BATCH: usize = 256;
+
+/// How many tasks share a later one, at most: each is admitted by a message of its own, which should cost little for a
+/// task.
+const LARGEST_BATCH: usize = 2048;
+
+/// Cuts the order into batches, each twice as long as the one before.
+fn cut<T>(mut rest: &[T]) -> impl Iterator<Item = &[T]> {
+    let mut len = FIRST_BATCH;
+    std::iter::from_fn(move || {
+        let (batch, tail) = rest.split_at(len.min(rest.len()));
+        rest = tail;
+        len = (2 * len).min(LARGEST_BATCH);
+        (!batch.is_empty()).then_some(batch)
+    })
+}
 
 /// A task that has been written.
 pub(super) struct Compiled {
@@ -91,12 +105,12 @@ pub(super) fn finish(
 
     let mut keys_of = Vec::new();
     let mut batch_of = vec![NO_BATCH; by_number.len()];
-    let mut batches = Vec::with_capacity(by_number.len().div_ceil(BATCH));
+    let mut batches: Vec<Batch> = Vec::new();
     if options.keys_for_hooks {
         keys_of.resize(by_number.len(), NO_KEY);
     }
     let mut place_of = FxHashMap::default();
-    for (batch, members) in by_position.chunks(BATCH).enumerate() {
+    for (batch, members) in cut(&by_position).enumerate() {
         let mut constants: Vec<Py<PyAny>> = Vec::new();
         place_of.clear();
         let mut place = |value: &Bound<'_, PyAny>| {
@@ -118,7 +132,7 @@ pub(super) fn finish(
                 }
             }
         }
-        let upto = (batch * BATCH + members.len()) as u32;
+        let upto = batches.last().map_or(0, |batch| batch.upto) + members.len() as u32;
         batches.push(Batch { constants, upto });
     }
 

@@ -1,0 +1,260 @@
+//! Who waits for what: questions of drivers, graphs that read other graphs, and the workers set apart for those that are
+//! waited for.
+
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+
+use super::graph::{Standing, TaskState};
+use super::report::Done;
+use super::{Head, Wait, Watcher};
+use crate::ids::{GraphId, ObjectId, PeerId, WorkerId};
+use crate::message::{Failure, FailureKind, Place, ToDriver};
+
+impl Head {
+    /// `Ok` when its bytes are published, `Err` when it will never be made or nobody holds it, `None` while that is
+    /// open.
+    pub(super) fn status(&self, object: ObjectId) -> Option<Result<Place, Failure>> {
+        let lost = || Failure { origin: object, kind: FailureKind::Lost };
+        if object.graph.seq == 0 {
+            return Some(self.puts.get(&object).map(|put| put.place).ok_or_else(lost));
+        }
+        let Some(graph) = self.graphs.get(&object.graph) else { return Some(Err(lost())) };
+        let Some(record) = graph.objects.get(object.index as usize) else { return Some(Err(lost())) };
+        if record.holders == 0 {
+            return Some(Err(lost()));
+        }
+        match (record.place, &graph.standing) {
+            (Some(place), _) => Some(Ok(place)),
+            (None, Standing::Ended(failure)) => Some(Err(failure.clone())),
+            (None, Standing::Running) => None,
+        }
+    }
+
+    pub(super) fn on_await(&mut self, peer: PeerId, token: u64, objects: Vec<ObjectId>, need: u32, fail_fast: bool) {
+        let id = self.next_wait;
+        self.next_wait += 1;
+        let mut ended = 0;
+        let mut failed = false;
+        let mut open = Vec::new();
+        for &object in &objects {
+            match self.status(object) {
+                Some(result) => {
+                    ended += 1;
+                    failed |= result.is_err();
+                }
+                None => open.push(object),
+            }
+        }
+        let need = need.min(objects.len() as u32);
+        let enough = ended >= need || (failed && fail_fast);
+        self.waits.insert(id, Wait { peer, token, objects, need, ended, fail_fast });
+        if let Some(worker) = peer.worker() {
+            if let Some(worker) = self.workers.get_mut(&worker) {
+                worker.waits += 1;
+            }
+        }
+        if enough {
+            self.answer(id);
+            return;
+        }
+        for object in open {
+            self.watchers.entry(object).or_default().push(Watcher::Wait(id));
+            self.publish_if_kept(object);
+        }
+        if let Some(worker) = peer.worker() {
+            self.on_blocked(worker);
+            self.deepen_awaited(id, worker);
+        }
+    }
+
+    /// An object that only its worker has is published when somebody outside asks for it.
+    pub(super) fn publish_if_kept(&mut self, object: ObjectId) {
+        let kept = self
+            .graphs
+            .get(&object.graph)
+            .and_then(|graph| graph.objects.get(object.index as usize))
+            .is_some_and(|record| record.resident.is_some() && record.place.is_none());
+        if kept {
+            self.publish(object.graph, Vec::from([object.index]));
+        }
+    }
+
+    /// An object was published or has failed: whoever watches it is told.
+    pub(super) fn notify(&mut self, object: ObjectId) {
+        let Some(watchers) = self.watchers.remove(&object) else { return };
+        let Some(status) = self.status(object) else {
+            self.watchers.insert(object, watchers);
+            return;
+        };
+        for watcher in watchers {
+            match watcher {
+                Watcher::Wait(id) => {
+                    let Some(wait) = self.waits.get_mut(&id) else { continue };
+                    wait.ended += 1;
+                    if wait.ended >= wait.need || (wait.fail_fast && status.is_err()) {
+                        self.answer(id);
+                    }
+                }
+                Watcher::Graph(id, k) => match &status {
+                    Ok(_) => self.external_available(id, k),
+                    Err(failure) => self.fail_graph(id, failure),
+                },
+            }
+        }
+    }
+
+    /// Answers a question with what is known now.
+    pub(super) fn answer(&mut self, id: u64) {
+        let Some(wait) = self.unwatch(id) else { return };
+        let ended = wait.objects.iter().filter_map(|&o| self.status(o).map(|status| (o, status))).collect();
+        if let Some(worker) = wait.peer.worker().and_then(|worker| self.workers.get_mut(&worker)) {
+            worker.waits -= 1;
+        }
+        self.to_driver(wait.peer, ToDriver::Awaited { token: wait.token, ended });
+    }
+
+    /// Takes a question out of the tables.
+    pub(super) fn unwatch(&mut self, id: u64) -> Option<Wait> {
+        let wait = self.waits.remove(&id)?;
+        for &object in &wait.objects {
+            self.forget_watcher(object, Watcher::Wait(id));
+        }
+        Some(wait)
+    }
+
+    pub(super) fn forget_watcher(&mut self, object: ObjectId, watcher: Watcher) {
+        if let Some(watchers) = self.watchers.get_mut(&object) {
+            watchers.retain(|found| *found != watcher);
+            if watchers.is_empty() {
+                self.watchers.remove(&object);
+            }
+        }
+    }
+
+    pub(super) fn watch_external(&mut self, id: GraphId, k: u32, object: ObjectId) {
+        match self.status(object) {
+            Some(Ok(_)) => self.external_available(id, k),
+            Some(Err(failure)) => self.fail_graph(id, &failure),
+            None => {
+                self.watchers.entry(object).or_default().push(Watcher::Graph(id, k));
+                self.publish_if_kept(object);
+                let graph = &self.graphs[&id];
+                self.deepen(object.graph, graph.depth, graph.rank.0);
+            }
+        }
+    }
+
+    fn external_available(&mut self, id: GraphId, k: u32) {
+        let Some(graph) = self.graphs.get_mut(&id) else { return };
+        let external = &mut graph.externals[k as usize];
+        if external.available {
+            return;
+        }
+        external.available = true;
+        let mut done = Done::default();
+        for &task in &graph.externals[k as usize].readers {
+            let record = &mut graph.tasks[task as usize];
+            if matches!(record.state, TaskState::Done | TaskState::Failed) {
+                continue;
+            }
+            record.missing -= 1;
+            if record.missing == 0 && record.state == TaskState::Waiting {
+                done.ready.push(task);
+            }
+        }
+        self.settle(id, done);
+    }
+
+    /// An object that was published is not any more: who was told that it is waits for it again.
+    pub(super) fn watch_again(&mut self, object: ObjectId) {
+        let mut readers = Vec::new();
+        for (&id, graph) in &mut self.graphs {
+            for k in 0..graph.externals.len() {
+                let external = &mut graph.externals[k];
+                if external.object != object || !external.available {
+                    continue;
+                }
+                external.available = false;
+                readers.push((id, k as u32));
+                for i in 0..graph.externals[k].readers.len() {
+                    let task = graph.externals[k].readers[i];
+                    match graph.tasks[task as usize].state {
+                        TaskState::Done | TaskState::Failed => continue,
+                        TaskState::Ready | TaskState::Publishing => graph.unready(task),
+                        TaskState::Waiting | TaskState::Assigned => {}
+                    }
+                    graph.tasks[task as usize].missing += 1;
+                }
+            }
+        }
+        for (id, k) in readers {
+            self.watch_external(id, k, object);
+        }
+        if self.status(object).is_some() {
+            return;
+        }
+        let watchers = self.watchers.entry(object).or_default();
+        let mut again = Vec::new();
+        for (&id, wait) in &mut self.waits {
+            if wait.objects.contains(&object) && !watchers.contains(&Watcher::Wait(id)) {
+                wait.ended -= 1;
+                watchers.push(Watcher::Wait(id));
+                again.push((id, wait.peer));
+            }
+        }
+        if watchers.is_empty() {
+            self.watchers.remove(&object);
+            return;
+        }
+        self.publish_if_kept(object);
+        for (wait, peer) in again {
+            if let Some(worker) = peer.worker() {
+                self.deepen_awaited(wait, worker);
+            }
+        }
+    }
+
+    /// What a task waits for has workers apart from those at the task's own depth, for it occupies one of them.
+    fn deepen_awaited(&mut self, wait: u64, worker: WorkerId) {
+        let Some(flight) = self.workers.get(&worker).and_then(|worker| worker.flights.front()) else { return };
+        let (depth, root) = (flight.depth + 1, self.graphs[&flight.graph].rank.0);
+        let Some(wait) = self.waits.get(&wait) else { return };
+        let mut graphs: Vec<GraphId> =
+            wait.objects.iter().filter(|&&object| self.status(object).is_none()).map(|o| o.graph).collect();
+        graphs.dedup();
+        for graph in graphs {
+            self.deepen(graph, depth, root);
+        }
+    }
+
+    /// Something waits for a graph that needs workers at `depth` to go on, and was itself not submitted that deep: the
+    /// graph moves there, and what it waits for, so that those who wait do not take its workers.
+    fn deepen(&mut self, id: GraphId, depth: u32, root: u64) {
+        let mut open = Vec::from([id]);
+        while let Some(id) = open.pop() {
+            let Some(graph) = self.graphs.get_mut(&id) else { continue };
+            if graph.depth >= depth || !graph.running() {
+                continue;
+            }
+            graph.depth = depth;
+            let old = graph.rank;
+            graph.rank = (old.0.min(root), Reverse(depth), old.2);
+            let rank = graph.rank;
+            open.extend(graph.externals.iter().filter(|e| e.held && !e.available).map(|e| e.object.graph));
+            if self.queue.remove(&old).is_some() {
+                self.queue.insert(rank, id);
+            }
+            self.fail_if_too_deep(id);
+        }
+    }
+
+    /// A graph that would need more workers than there may be fails instead of waiting for ever.
+    pub(super) fn fail_if_too_deep(&mut self, id: GraphId) {
+        let depth = self.graphs[&id].depth;
+        let most = (self.config.max_workers / self.config.slots.max(1)).max(1);
+        if depth >= most {
+            let origin = ObjectId { graph: id, index: 0 };
+            self.fail_graph(id, &Failure { origin, kind: FailureKind::TooDeep { depth, most } });
+        }
+    }
+}
