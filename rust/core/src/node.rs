@@ -142,6 +142,8 @@ impl Node {
     pub fn exited(&mut self, id: WorkerId, death: Death, running: Option<(u32, u32)>) {
         let Some(worker) = self.workers.remove(&id) else { return };
         if worker.up {
+            // One more start is tried, though starting was given up: if it fails too, that has to be said again.
+            self.failed_starts = self.failed_starts.min(MOST_FAILED_STARTS - 1);
             self.out.push(NodeEffect::ToHead(FromNode::WorkerDown { worker: id, death, running }));
         } else if !worker.stopping {
             self.failed_starts += 1;
@@ -234,6 +236,24 @@ mod tests {
         assert_eq!((starts, told), (3, 1));
         node.nudge();
         assert_eq!(effects(&mut node), [NodeEffect::Start(WorkerId(3))]);
+    }
+
+    #[test]
+    fn when_the_last_worker_dies_it_is_said_again_that_none_starts() {
+        let mut node = Node::new();
+        node.want(2);
+        node.hello(WorkerId(0)).unwrap();
+        node.hello(WorkerId(1)).unwrap();
+        node.exited(WorkerId(0), Death::Signalled(9), None);
+        for id in 2..5 {
+            node.exited(WorkerId(id), Death::Exited(1), None);
+        }
+        effects(&mut node);
+        node.exited(WorkerId(1), Death::Signalled(9), None);
+        let last = node.workers().last().unwrap();
+        node.exited(last, Death::Exited(1), None);
+        let told = NodeEffect::ToHead(FromNode::CannotStart(Death::Exited(1)));
+        assert!(effects(&mut node).contains(&told));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyModule;
+use pyo3::types::PyString;
 
 struct State {
     guards: usize,
@@ -13,27 +13,29 @@ struct State {
 
 static STATE: Mutex<State> = Mutex::new(State { guards: 0, was_enabled: false });
 
-fn gc(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
-    py.import(intern!(py, "gc"))
+/// A function of the module `gc`. To be fetched before the lock is taken: what interns a name may give up the GIL.
+fn function<'py>(name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
+    name.py().import(intern!(name.py(), "gc"))?.getattr(name)
 }
 
 fn suspend(py: Python<'_>) -> PyResult<()> {
-    let gc = gc(py)?;
+    let is_enabled = function(intern!(py, "isenabled"))?;
+    let disable = function(intern!(py, "disable"))?;
     let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
     if state.guards == 0 {
-        state.was_enabled = gc.call_method0(intern!(py, "isenabled"))?.extract()?;
-        gc.call_method0(intern!(py, "disable"))?;
+        state.was_enabled = is_enabled.call0()?.is_truthy()?;
+        disable.call0()?;
     }
     state.guards += 1;
     Ok(())
 }
 
 fn resume(py: Python<'_>) -> PyResult<()> {
-    let gc = gc(py)?;
+    let enable = function(intern!(py, "enable"))?;
     let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
     state.guards = state.guards.saturating_sub(1);
     if state.guards == 0 && std::mem::take(&mut state.was_enabled) {
-        gc.call_method0(intern!(py, "enable"))?;
+        enable.call0()?;
     }
     Ok(())
 }

@@ -45,7 +45,7 @@ pub(crate) struct Graph {
     puts: Vec<ObjectId>,
     result: ResultShape,
     templates: usize,
-    unsent: Mutex<Unsent>,
+    unsent: Mutex<Option<Unsent>>,
 }
 
 impl Graph {
@@ -76,12 +76,12 @@ impl Graph {
             let reference = reference.bind(py).cast::<ObjectRef>().map_err(PyErr::from)?;
             externals.push(reference.get().object(&role)?);
         }
-        let mut puts = Vec::with_capacity(found.literals.len());
+        let mut puts = Puts { role: &role, objects: Vec::with_capacity(found.literals.len()) };
         for literal in &found.literals {
             let value = store(&role.client, literal.bind(py))?;
-            puts.push(role.client.put(value).map_err(raise)?);
+            puts.objects.push(role.client.put(value).map_err(raise)?);
         }
-        externals.extend(&puts);
+        externals.extend(&puts.objects);
         let mut at = vec![0; found.position.len()];
         for (task, &position) in found.position.iter().enumerate() {
             at[position as usize] = task as u32;
@@ -104,6 +104,7 @@ impl Graph {
         let count = templates.len();
         let program = Program { templates, code: found.code, hooks };
         role.client.submit(spec, program).map_err(raise)?;
+        let puts = puts.keep();
         Ok(Self {
             role,
             id,
@@ -117,13 +118,27 @@ impl Graph {
             puts,
             result: found.result,
             templates: count,
-            unsent: Mutex::new(Unsent { functions: found.functions, batches: found.batches.into_iter(), sent: 0 }),
+            unsent: Mutex::new(Some(Unsent {
+                functions: found.functions,
+                batches: found.batches.into_iter(),
+                sent: 0,
+            })),
         })
     }
 
-    /// Sends what tasks at positions below `upto` need, and admits them.
+    /// Sends what tasks at positions below `upto` need, and admits them. After an error nothing more can be sent.
     fn send_upto(&self, py: Python<'_>, upto: u32) -> PyResult<()> {
-        let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
+        // Taken out, not locked: pickling runs Python, which may give up the GIL.
+        let taken = self.unsent.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut unsent = taken.ok_or_else(|| PyRuntimeError::new_err("the graph is being sent, or that has failed"))?;
+        let sent = self.send_more(py, &mut unsent, upto);
+        if sent.is_ok() {
+            *self.unsent.lock().unwrap_or_else(PoisonError::into_inner) = Some(unsent);
+        }
+        sent
+    }
+
+    fn send_more(&self, py: Python<'_>, unsent: &mut Unsent, upto: u32) -> PyResult<()> {
         loop {
             let mut part = Part::default();
             let mut admit = upto;
@@ -204,6 +219,25 @@ impl Graph {
                 Ok(list.into_any())
             }
         }
+    }
+}
+
+/// Objects put for a graph, released again if it is not submitted.
+struct Puts<'a> {
+    role: &'a Role,
+    objects: Vec<ObjectId>,
+}
+
+impl Puts<'_> {
+    fn keep(mut self) -> Vec<ObjectId> {
+        std::mem::take(&mut self.objects)
+    }
+}
+
+impl Drop for Puts<'_> {
+    fn drop(&mut self) {
+        // When the session has ended there is nothing to release.
+        let _ = self.role.client.release(&self.objects);
     }
 }
 

@@ -4,7 +4,8 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
@@ -14,7 +15,7 @@ use eagleray_runtime::command::{Command, Ended};
 use eagleray_runtime::link::{Link, LinkConfig, LinkError};
 use eagleray_runtime::program::{Intro, RunProgram, Value};
 use eagleray_runtime::session::{SESSION_DIR, STORE_BYTES, now_ns};
-use eagleray_runtime::{FromWorker, SessionError, ToWorker};
+use eagleray_runtime::{FromWorker, SessionError, SocketError, ToWorker};
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use rustc_hash::FxHashMap;
@@ -60,7 +61,11 @@ pub(crate) struct Worker {
     /// report may be sent from inside the task.
     unreported: Mutex<Option<(RunId, Unreported)>>,
     answers: Mutex<FxHashMap<u64, Ended>>,
-    stop: Mutex<bool>,
+    stop: AtomicBool,
+    /// Whether a thread reads the socket. It takes in what comes, for whomever it is.
+    reading: Mutex<bool>,
+    /// The reader has taken something in, or has stopped reading.
+    news: Condvar,
 }
 
 fn os(error: LinkError) -> PyErr {
@@ -83,10 +88,11 @@ impl Worker {
                 self.executor.forget(graph);
                 lock(&self.graphs).remove(&graph);
             }
+            ToWorker::DropBlobs(blobs) => blobs.into_iter().for_each(|blob| self.executor.drop_blob(blob)),
             ToWorker::Awaited(answer) => {
                 lock(&self.answers).insert(answer.token, answer.ended);
             }
-            ToWorker::Stop => *lock(&self.stop) = true,
+            ToWorker::Stop => self.stop.store(true, Ordering::Relaxed),
             ToWorker::Refused(why) => return Err(PyRuntimeError::new_err(format!("the node refused: {why}"))),
             // The link's own.
             ToWorker::Recycle(_) | ToWorker::Segment { .. } | ToWorker::SegmentGone(_) => {}
@@ -157,39 +163,102 @@ impl Worker {
         let mut unreported = lock(&self.unreported);
         let Some((run, state)) = unreported.as_mut() else { return Ok(()) };
         let run = *run;
-        let Unreported { upto, troubles, values, timings, .. } = std::mem::take(state);
-        state.upto = upto;
+        let upto = state.upto;
+        let done = std::mem::take(state);
+        // A result may be published whose task has not ended: a hook of it still runs, and computes.
+        let (values, early): (Vec<_>, Vec<_>) = done.values.into_iter().partition(|(index, _)| *index < upto);
+        *state = Unreported { upto, values: early, since_ns: done.since_ns, ..Unreported::default() };
         if ended {
             *unreported = None;
         }
-        drop(unreported);
+        let (troubles, timings) = (done.troubles, done.timings);
         let report = Report { run, upto, ended, troubles, published: Vec::new(), timings };
         let wakeups = self.link.take_wakeups();
+        // Under the lock: another thread's report must not overtake this one.
         self.link.send(&FromWorker::Report { report, values, wakeups });
+        drop(unreported);
         self.link.flush().map_err(os)
+    }
+
+    /// Takes in what comes until `done`; true, or false if `limit` has passed before. Of several threads one reads, for
+    /// all. To be called without the GIL.
+    fn pump(&self, limit: Option<Duration>, done: impl Fn() -> bool) -> Result<bool, PumpError> {
+        let deadline = limit.map(|limit| Instant::now() + limit);
+        let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        loop {
+            let mut reading = lock(&self.reading);
+            loop {
+                if done() {
+                    return Ok(true);
+                }
+                if left().is_some_and(|left| left.is_zero()) {
+                    return Ok(false);
+                }
+                if !*reading {
+                    break;
+                }
+                reading = match left() {
+                    None => self.news.wait(reading).unwrap_or_else(PoisonError::into_inner),
+                    Some(left) => self.news.wait_timeout(reading, left).unwrap_or_else(PoisonError::into_inner).0,
+                };
+            }
+            *reading = true;
+            drop(reading);
+            let taken = self.read_one(left());
+            *lock(&self.reading) = false;
+            self.news.notify_all();
+            taken?;
+        }
+    }
+
+    fn read_one(&self, limit: Option<Duration>) -> Result<(), PumpError> {
+        if let Some(message) = self.link.next(limit)? {
+            Python::attach(|py| self.take(py, message))?;
+            // Unpins and the like must not wait for the next report.
+            self.link.flush()?;
+        }
+        Ok(())
     }
 
     /// Reads and executes until the node says stop, or is gone.
     fn serve(&self, py: Python<'_>) -> PyResult<()> {
         self.link.send(&FromWorker::Hello { pid: std::process::id() });
         self.link.flush().map_err(os)?;
-        while !*lock(&self.stop) {
+        loop {
             let next = lock(&self.runs).pop_front();
             if let Some(program) = next {
                 self.execute(py, program)?;
                 continue;
             }
-            let message = match py.detach(|| self.link.next(None)) {
-                Ok(Some(message)) => message,
-                Ok(None) => continue,
-                Err(LinkError::Socket(eagleray_runtime::SocketError::Gone)) => return Ok(()),
-                Err(error) => return Err(os(error)),
-            };
-            self.take(py, message)?;
-            // Unpins and the like must not wait for the next report.
-            self.link.flush().map_err(os)?;
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            let news = || !lock(&self.runs).is_empty() || self.stop.load(Ordering::Relaxed);
+            match py.detach(|| self.pump(None, news)) {
+                Ok(_) => {}
+                Err(PumpError::Link(LinkError::Socket(SocketError::Gone))) => return Ok(()),
+                Err(PumpError::Link(error)) => return Err(os(error)),
+                Err(PumpError::Python(error)) => return Err(error),
+            }
         }
-        Ok(())
+    }
+}
+
+/// Why nothing more can be taken in.
+enum PumpError {
+    Link(LinkError),
+    Python(PyErr),
+}
+
+impl From<LinkError> for PumpError {
+    fn from(error: LinkError) -> Self {
+        Self::Link(error)
+    }
+}
+
+impl From<PyErr> for PumpError {
+    fn from(error: PyErr) -> Self {
+        Self::Python(error)
     }
 }
 
@@ -282,22 +351,15 @@ impl Port for WorkerPort {
 
     fn wait(&self, token: u64, limit: Duration) -> Result<Option<Ended>, ClientError> {
         let failed = |error: PyErr| ClientError::Session(SessionError::Refused(error.to_string().into()));
-        let deadline = Instant::now() + limit;
         // What is done counts now: others may need it while this task waits. It also carries the question.
         self.0.report(false).map_err(failed)?;
         self.0.link.flush()?;
-        loop {
-            if let Some(ended) = lock(&self.0.answers).remove(&token) {
-                return Ok(Some(ended));
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(None);
-            }
-            if let Some(message) = self.0.link.next(Some(left))? {
-                Python::attach(|py| self.0.take(py, message)).map_err(failed)?;
-            }
-        }
+        let answered = self.0.pump(Some(limit), || lock(&self.0.answers).contains_key(&token));
+        answered.map_err(|error| match error {
+            PumpError::Link(error) => ClientError::Link(error),
+            PumpError::Python(error) => failed(error),
+        })?;
+        Ok(lock(&self.0.answers).remove(&token))
     }
 }
 
@@ -321,7 +383,9 @@ pub(crate) fn worker_main(py: Python<'_>, socket: RawFd, page: RawFd, worker: u3
         runs: Mutex::default(),
         unreported: Mutex::default(),
         answers: Mutex::default(),
-        stop: Mutex::default(),
+        stop: AtomicBool::new(false),
+        reading: Mutex::default(),
+        news: Condvar::new(),
     });
     let client = Client::new(PeerId::of_worker(id), Box::new(WorkerPort(Arc::clone(&worker))));
     Role::take_on(Role::new(session, client, Kind::Worker))?;

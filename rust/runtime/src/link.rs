@@ -164,9 +164,9 @@ impl Link {
         std::mem::replace(&mut *seen, now) != now
     }
 
-    /// The next message that has arrived already.
+    /// The next message that has arrived already. `None` also while another thread reads: it will take the message.
     pub fn try_next(&self) -> Result<Option<ToWorker>, LinkError> {
-        let mut incoming = self.incoming.lock();
+        let Some(mut incoming) = self.incoming.try_lock() else { return Ok(None) };
         loop {
             if let Some(message) = self.decode(&mut incoming)? {
                 return Ok(Some(message));
@@ -177,7 +177,8 @@ impl Link {
         }
     }
 
-    /// The next message; waits for it. `None` when `timeout` has passed. To be called without the GIL.
+    /// The next message; waits for it. `None` when `timeout` has passed. To be called by one thread at a time, which must
+    /// not hold the GIL.
     pub fn next(&self, timeout: Option<Duration>) -> Result<Option<ToWorker>, LinkError> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let mut incoming = self.incoming.lock();

@@ -9,9 +9,11 @@ use eagleray_core::ids::{ObjectId, WorkerId};
 use eagleray_store::{Block, Ledger, LedgerError, Location, Settled};
 use parking_lot::Mutex;
 use rustc_hash::{FxHashMap, FxHashSet};
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::program::Value;
 use crate::segments::Segments;
+use crate::shared::Input;
 use crate::wire::WireError;
 
 /// The driver's number as an owner and as a reader of blocks. Worker `n` is `n + 1`.
@@ -62,27 +64,49 @@ impl Recycled {
 /// A block that the driver reads. When its last reader is gone, the node hears of it.
 struct Read {
     location: Location,
-    unpinned: Arc<Mutex<Vec<Location>>>,
+    unpinned: Arc<Unpinned>,
 }
 
 impl Drop for Read {
     fn drop(&mut self) {
-        self.unpinned.lock().push(self.location);
+        let mut locations = self.unpinned.locations.lock();
+        locations.push(self.location);
+        if locations.len() == 1 {
+            // When the session has ended, nobody needs to know.
+            let _ = self.unpinned.wake.send(Input::Unpinned);
+        }
     }
 }
 
+/// Blocks the driver stopped reading, from any of its threads.
+#[derive(Debug)]
+struct Unpinned {
+    locations: Mutex<Vec<Location>>,
+    wake: UnboundedSender<Input>,
+}
+
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Objects {
     values: FxHashMap<ObjectId, Value>,
     segments: Segments,
     sources: FxHashMap<u64, Segment>,
     ledger: Ledger,
-    /// Blocks the driver stopped reading, from any of its threads.
-    unpinned: Arc<Mutex<Vec<Location>>>,
+    unpinned: Arc<Unpinned>,
 }
 
 impl Objects {
+    /// No objects. `wake` is told when the driver has stopped reading some.
+    pub(crate) fn new(wake: UnboundedSender<Input>) -> Self {
+        Self {
+            values: FxHashMap::default(),
+            segments: Segments::default(),
+            sources: FxHashMap::default(),
+            ledger: Ledger::new(),
+            unpinned: Arc::new(Unpinned { locations: Mutex::default(), wake }),
+        }
+    }
+
     /// A process sent one of its segments.
     pub(crate) fn add_segment(&mut self, id: u64, size: u64, fd: OwnedFd) -> Result<(), WireError> {
         self.segments.open(id, size, &fd)?;
@@ -155,15 +179,17 @@ impl Objects {
         let value = self.values.get(&object)?.clone();
         let Value::Sealed(block) = &value else { return Some((value, None)) };
         let location = block.location();
-        self.ledger.pin(location, holder_of(worker)).ok()?;
         let mut introduce = None;
         if location.owner() != holder_of(worker) {
             let segment = self.sources.get_mut(&location.segment)?;
-            if segment.known_to.insert(worker) {
-                let fd = segment.fd.try_clone().ok()?;
+            if !segment.known_to.contains(&worker) {
+                let fd = segment.fd.try_clone().inspect_err(|error| tracing::error!(%error, "a segment")).ok()?;
+                segment.known_to.insert(worker);
                 introduce = Some(Introduction { id: location.segment, size: segment.size, fd });
             }
         }
+        // Last: nothing may fail once it is pinned, or sent, once the worker counts as knowing.
+        self.ledger.pin(location, holder_of(worker)).ok()?;
         Some((value, introduce))
     }
 
@@ -176,7 +202,7 @@ impl Objects {
 
     /// The driver's threads may have stopped reading blocks.
     pub(crate) fn collect_unpinned(&mut self, recycled: &mut Recycled) {
-        let locations = std::mem::take(&mut *self.unpinned.lock());
+        let locations = std::mem::take(&mut *self.unpinned.locations.lock());
         for location in locations {
             recycled.add(self.ledger.unpin(location, DRIVER));
         }

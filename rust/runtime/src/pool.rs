@@ -22,6 +22,9 @@ use crate::wire::{self, ToWorker, WireError};
 
 const SIGKILL: u32 = 9;
 
+/// Of so many workers that have ended something is still known.
+const MOST_PAST: usize = 64;
+
 #[derive(Debug)]
 struct Flight {
     seq: u32,
@@ -169,13 +172,8 @@ pub(crate) struct Pool {
     preload: Vec<String>,
     pub(crate) workers: BTreeMap<WorkerId, Worker>,
     heard: Vec<(u32, FromTemplate)>,
-    past: Vec<WorkerInfo>,
-}
-
-/// What happened to the processes.
-#[derive(Debug)]
-pub(crate) enum Happened {
-    Exited { worker: WorkerId, death: Death, running: Option<(u32, u32)>, frames: Vec<Bytes> },
+    /// The last workers that have ended.
+    past: VecDeque<WorkerInfo>,
 }
 
 impl Pool {
@@ -189,7 +187,7 @@ impl Pool {
             preload,
             workers: BTreeMap::new(),
             heard: Vec::new(),
-            past: Vec::new(),
+            past: VecDeque::new(),
         }
     }
 
@@ -289,9 +287,10 @@ impl Pool {
         got
     }
 
-    /// What became of the processes since this was last asked.
-    pub(crate) fn happened(&mut self) -> Vec<Happened> {
-        let mut happened = Vec::new();
+    /// Workers whose process has ended since this was last asked, and how. What they wrote can still be read, until
+    /// [`Pool::remove`].
+    pub(crate) fn exits(&mut self) -> Vec<(WorkerId, Death)> {
+        let mut exits = Vec::new();
         for (template, message) in std::mem::take(&mut self.heard) {
             match message {
                 FromTemplate::Ready => {
@@ -304,7 +303,7 @@ impl Pool {
                         worker.info.pid = pid;
                     }
                 }
-                FromTemplate::Exited { worker, death } => happened.extend(self.exited(worker, death)),
+                FromTemplate::Exited { worker, death } => exits.push((worker, death)),
                 FromTemplate::Error(text) => tracing::error!(text, "template process"),
                 FromTemplate::Gone => {
                     if let Some(at) = self.templates.iter().position(|slot| slot.id == template) {
@@ -312,38 +311,38 @@ impl Pool {
                     }
                     // They end with it; nobody is left to say how.
                     let orphans = self.workers.iter().filter(|(_, worker)| worker.template == template);
-                    let ids: Vec<WorkerId> = orphans.map(|(&id, _)| id).collect();
-                    for id in ids {
-                        let death = Death::NeverStarted("its template process ended".into());
-                        happened.extend(self.exited(id, death));
-                    }
+                    let death = || Death::NeverStarted("its template process ended".into());
+                    exits.extend(orphans.map(|(&id, _)| (id, death())));
                 }
             }
         }
-        happened
-    }
-
-    fn exited(&mut self, id: WorkerId, death: Death) -> Option<Happened> {
-        let mut worker = self.workers.remove(&id)?;
-        // What it wrote before it died still counts.
-        while matches!(worker.reader.fill(false), Ok(true)) {}
-        let mut frames = Vec::new();
-        if worker.fault.is_none() {
-            while let Ok(Some(frame)) = worker.reader.frame() {
-                frames.push(frame);
+        for (id, _) in &exits {
+            if let Some(worker) = self.workers.get_mut(id) {
+                while matches!(worker.reader.fill(false), Ok(true)) {}
             }
         }
+        exits
+    }
+
+    /// Forgets a worker whose process has ended. Returns how it did, and the task it was running.
+    pub(crate) fn remove(&mut self, id: WorkerId, death: Death) -> (Death, Option<(u32, u32)>) {
+        let Some(mut worker) = self.workers.remove(&id) else { return (death, None) };
         let running = worker.running();
         worker.info.alive = false;
         worker.info.busy = false;
-        self.past.push(worker.info);
-        let death = worker.fault.map_or(death, Death::Protocol);
-        Some(Happened::Exited { worker: id, death, running, frames })
+        if self.past.len() == MOST_PAST {
+            self.past.pop_front();
+        }
+        self.past.push_back(worker.info);
+        (worker.fault.map_or(death, Death::Protocol), running)
     }
 
-    /// The next frame of a worker.
+    /// The next frame of a worker. One that is being ended for a fault is not listened to any more.
     pub(crate) fn frame(&mut self, id: WorkerId) -> Result<Option<Bytes>, WireError> {
-        self.workers.get_mut(&id).map_or(Ok(None), |worker| worker.reader.frame())
+        match self.workers.get_mut(&id) {
+            Some(worker) if worker.fault.is_none() => worker.reader.frame(),
+            _ => Ok(None),
+        }
     }
 
     /// Writes what is queued for the workers. Returns how many frames that were.

@@ -1,10 +1,12 @@
 //! What workers must know to execute runs, and what each of them has been sent.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use eagleray_core::graph::Csr;
 use eagleray_core::ids::{GraphId, ObjectId, WorkerId};
 use eagleray_core::message::Run;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::program::{Intro, Part, Program, Template};
 
@@ -57,8 +59,34 @@ pub(crate) struct Programs {
     graphs: FxHashMap<GraphId, GraphProgram>,
     /// Functions pickled to the same bytes are one blob, whatever graph they came with.
     blob_of: FxHashMap<Bytes, u32>,
-    blobs: Vec<Bytes>,
-    known_blobs: FxHashMap<WorkerId, Bits>,
+    blobs: FxHashMap<u32, Blob>,
+    next_blob: u32,
+    known_blobs: FxHashMap<WorkerId, FxHashSet<u32>>,
+    /// Blobs that had no graph when they were entered, oldest first.
+    idle: VecDeque<u32>,
+    idle_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Blob {
+    bytes: Bytes,
+    /// How many functions of graphs it is.
+    users: u32,
+}
+
+/// Blobs without a graph are kept, because the next compute mostly has the same functions, up to so many and
+const MOST_IDLE: usize = 1024;
+
+/// so many bytes.
+const MOST_IDLE_BYTES: usize = 16 << 20;
+
+/// Who has to hear that a graph is over.
+#[derive(Debug, Default)]
+pub(crate) struct Forgotten {
+    /// Workers that know of it.
+    pub(crate) workers: Vec<WorkerId>,
+    /// Blobs that are gone, by the workers that have them.
+    pub(crate) blobs: Vec<(WorkerId, Vec<u32>)>,
 }
 
 /// Words of a task's code before its parameters: class, batch, template, key.
@@ -100,17 +128,21 @@ impl Programs {
 
     /// More functions and batches of a graph.
     pub(crate) fn extend(&mut self, id: GraphId, part: Part) {
-        let Self { graphs, blob_of, blobs, .. } = self;
+        let Self { graphs, blob_of, blobs, next_blob, .. } = self;
         let Some(graph) = graphs.get_mut(&id) else { return };
         for bytes in part.functions {
             // A pickle read from a frame must not keep the whole frame alive.
             let blob = blob_of.get(&bytes).copied().unwrap_or_else(|| {
                 let bytes = Bytes::copy_from_slice(&bytes);
-                let blob = blobs.len() as u32;
-                blobs.push(bytes.clone());
+                let blob = *next_blob;
+                *next_blob += 1;
+                blobs.insert(blob, Blob { bytes: bytes.clone(), users: 0 });
                 blob_of.insert(bytes, blob);
                 blob
             });
+            if let Some(blob) = blobs.get_mut(&blob) {
+                blob.users += 1;
+            }
             graph.functions.push(blob);
         }
         graph.batches.extend(part.batches);
@@ -138,7 +170,7 @@ impl Programs {
                 for &id in &shape.functions {
                     if sent.functions.insert(id) {
                         let blob = *graph.functions.get(id as usize).ok_or(BadProgram("a function is missing"))?;
-                        let bytes = known.insert(blob).then(|| blobs[blob as usize].clone());
+                        let bytes = known.insert(blob).then(|| blobs[&blob].bytes.clone());
                         intros.push(Intro::Function { id, blob, bytes });
                     }
                 }
@@ -152,12 +184,42 @@ impl Programs {
         Ok((code, intros))
     }
 
-    /// A graph is over. Returns the workers that know of it.
-    pub(crate) fn forget(&mut self, id: GraphId) -> Vec<WorkerId> {
-        let mut workers: Vec<WorkerId> =
-            self.graphs.remove(&id).map(|graph| graph.sent.into_keys().collect()).unwrap_or_default();
+    /// A graph is over. Returns who has to hear of it.
+    pub(crate) fn forget(&mut self, id: GraphId) -> Forgotten {
+        let Some(graph) = self.graphs.remove(&id) else { return Forgotten::default() };
+        let mut workers: Vec<WorkerId> = graph.sent.into_keys().collect();
         workers.sort_unstable();
-        workers
+        for id in graph.functions {
+            if let Some(blob) = self.blobs.get_mut(&id) {
+                blob.users -= 1;
+                if blob.users == 0 {
+                    self.idle.push_back(id);
+                    self.idle_bytes += blob.bytes.len();
+                }
+            }
+        }
+        let mut gone = Vec::new();
+        while self.idle.len() > MOST_IDLE || self.idle_bytes > MOST_IDLE_BYTES {
+            let Some(id) = self.idle.pop_front() else { break };
+            // It may be in use again, or have been entered twice.
+            let Some(blob) = self.blobs.get(&id) else { continue };
+            self.idle_bytes -= blob.bytes.len();
+            if blob.users == 0 && !self.idle.contains(&id) {
+                if let Some(blob) = self.blobs.remove(&id) {
+                    self.blob_of.remove(&blob.bytes);
+                }
+                gone.push(id);
+            }
+        }
+        let mut blobs = Vec::new();
+        for (&worker, known) in &mut self.known_blobs {
+            let dropped: Vec<u32> = gone.iter().copied().filter(|id| known.remove(id)).collect();
+            if !dropped.is_empty() {
+                blobs.push((worker, dropped));
+            }
+        }
+        blobs.sort_unstable();
+        Forgotten { workers, blobs }
     }
 
     /// A worker is gone.
@@ -224,8 +286,26 @@ mod tests {
         assert_eq!(programs.for_run(&run(1, &[2])).unwrap().1.len(), 3);
         programs.worker_gone(WorkerId(0));
         assert_eq!(programs.for_run(&run(0, &[2])).unwrap().1.len(), 3);
-        assert_eq!(programs.forget(graph_id()), [WorkerId(0), WorkerId(1)]);
+        assert_eq!(programs.forget(graph_id()).workers, [WorkerId(0), WorkerId(1)]);
         assert!(programs.for_run(&run(0, &[0])).is_err());
+    }
+
+    #[test]
+    fn functions_that_no_graph_uses_do_not_add_up() {
+        let mut programs = Programs::default();
+        let mut dropped = 0;
+        for n in 0..3 * MOST_IDLE {
+            programs.submit(graph_id(), 3, vec![], program()).unwrap();
+            let functions = vec![n.to_string().into(), "always".into()];
+            programs.extend(graph_id(), Part { functions, batches: vec!["b".into()] });
+            let (_, intros) = programs.for_run(&run(0, &[0, 1])).unwrap();
+            let again = names(&intros).iter().any(|name| name.starts_with("function 1") && name.ends_with("false"));
+            assert_eq!(again, n > 0, "a function of every graph is sent once");
+            dropped += programs.forget(graph_id()).blobs.iter().map(|(_, blobs)| blobs.len()).sum::<usize>();
+        }
+        assert!(programs.blobs.len() <= MOST_IDLE && programs.blob_of.len() == programs.blobs.len());
+        assert_eq!(programs.known_blobs[&WorkerId(0)].len(), programs.blobs.len());
+        assert_eq!(dropped + programs.blobs.len(), 3 * MOST_IDLE + 1);
     }
 
     #[test]

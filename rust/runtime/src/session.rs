@@ -28,7 +28,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::command::{Answer, Command, Ended};
 use crate::objects::{DRIVER, Objects, Recycled};
-use crate::pool::{Happened, Pool};
+use crate::pool::Pool;
 use crate::program::{RunProgram, Value};
 use crate::programs::Programs;
 use crate::shared::{Input, SessionError, Shared};
@@ -99,7 +99,7 @@ impl Session {
             head: Head::new(config.head),
             node: Node::new(),
             pool: Pool::new(config.template, environment, config.preload),
-            objects: Objects::default(),
+            objects: Objects::new(shared.input.clone()),
             programs: Programs::default(),
             shared: Arc::clone(&shared),
             inputs,
@@ -233,16 +233,20 @@ impl Loop {
                         tracing::error!(%error, "a segment of the driver");
                     }
                 }
+                // They are collected in each turn.
+                Input::Unpinned => {}
                 Input::Stop => self.stopping = true,
             }
         }
         self.read_workers(now);
-        for Happened::Exited { worker, death, running, frames } in self.pool.happened() {
-            for frame in frames {
+        for (worker, death) in self.pool.exits() {
+            // What it wrote before it died still counts.
+            while let Ok(Some(frame)) = self.pool.frame(worker) {
                 if self.frame(now, worker, frame).is_err() {
                     break;
                 }
             }
+            let (death, running) = self.pool.remove(worker, death);
             self.node.exited(worker, death, running);
             self.programs.worker_gone(worker);
             self.objects.worker_gone(worker, &mut self.recycled);
@@ -493,9 +497,15 @@ impl Loop {
     }
 
     fn forget(&mut self, graph: GraphId) {
-        for id in self.programs.forget(graph) {
+        let forgotten = self.programs.forget(graph);
+        for id in forgotten.workers {
             if let Some(worker) = self.pool.workers.get_mut(&id) {
                 worker.send(&ToWorker::Forget(graph));
+            }
+        }
+        for (id, blobs) in forgotten.blobs {
+            if let Some(worker) = self.pool.workers.get_mut(&id) {
+                worker.send(&ToWorker::DropBlobs(blobs));
             }
         }
     }

@@ -69,6 +69,8 @@ pub(crate) enum Input {
         size: u64,
         fd: OwnedFd,
     },
+    /// The driver has stopped reading some blocks.
+    Unpinned,
     Stop,
 }
 

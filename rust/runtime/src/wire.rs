@@ -38,6 +38,8 @@ pub enum ToWorker {
     Drop(Vec<ObjectId>),
     /// A graph is over.
     Forget(GraphId),
+    /// Functions that no graph uses any more.
+    DropBlobs(Vec<u32>),
     /// Blocks of the worker's own that may be used again.
     Recycle(Vec<Location>),
     /// An answer for its driver role.
@@ -333,6 +335,7 @@ pub(crate) fn put_to_worker(out: &mut BytesMut, message: &ToWorker) {
         }
         ToWorker::Drop(objects) => to_worker::Body::Drop(proto::Objects { objects: objects_out(objects) }),
         ToWorker::Forget(graph) => to_worker::Body::Forget(graph.to_u64()),
+        ToWorker::DropBlobs(blobs) => to_worker::Body::DropBlobs(proto::Blobs { blobs: blobs.clone() }),
         ToWorker::Recycle(locations) => to_worker::Body::Recycle(locations_out(locations)),
         ToWorker::Awaited(answer) => to_worker::Body::Awaited(proto::Awaited {
             token: answer.token,
@@ -365,6 +368,7 @@ pub(crate) fn read_to_worker(worker: WorkerId, frame: Bytes, resolve: &mut Resol
         }
         to_worker::Body::Drop(objects) => ToWorker::Drop(objects_in(&objects.objects)),
         to_worker::Body::Forget(graph) => ToWorker::Forget(GraphId::from_u64(graph)),
+        to_worker::Body::DropBlobs(blobs) => ToWorker::DropBlobs(blobs.blobs),
         to_worker::Body::Recycle(locations) => ToWorker::Recycle(locations_in(&locations)),
         to_worker::Body::Awaited(awaited) => {
             let mut ended = Vec::with_capacity(awaited.ended.len());

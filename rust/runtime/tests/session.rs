@@ -8,11 +8,11 @@ use eagleray_core::graph::Csr;
 use eagleray_core::head::HeadConfig;
 use eagleray_core::ids::{GraphId, ObjectId};
 use eagleray_core::message::{ClassSpec, Death, FailureKind, GraphSpec};
+use eagleray_runtime::SessionError;
 use eagleray_runtime::client::{Client, ClientError};
 use eagleray_runtime::command::Ended;
 use eagleray_runtime::program::{Part, Program, Template, Value};
 use eagleray_runtime::session::{Session, SessionConfig};
-use eagleray_runtime::SessionError;
 
 /// Long enough for anything that will ever happen.
 const WATCHDOG: Duration = Duration::from_secs(60);

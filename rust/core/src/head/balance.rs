@@ -117,6 +117,11 @@ impl Head {
         if !stuck && graph.tasks[flight.tasks[from as usize] as usize].moved {
             return;
         }
+        // Of a chain nothing can run elsewhere: what comes back must have a task that waits for nothing here.
+        let free = |task: &u32| graph.tasks[*task as usize].missing == 0;
+        if !flight.tasks[from as usize..flight.limit as usize].iter().any(free) {
+            return;
+        }
         flight.moving = true;
         let run = RunId { worker: id, seq: flight.seq };
         self.to_node(ToNode::Recall { run, from });
@@ -141,7 +146,9 @@ impl Head {
     pub(super) fn ask_for_workers(&mut self) {
         let blocked = self.workers.values().filter(|w| w.blocked()).count() as u32;
         let depth = self.deepest();
-        let most = self.config.slots.saturating_mul(depth + 1).min(self.config.max_workers);
+        // What a task left behind, a thread that waits, blocks a worker that has no run and belongs to no depth.
+        let beside = self.workers.values().filter(|w| w.blocked() && !w.busy()).count() as u32;
+        let most = (self.config.slots.saturating_mul(depth + 1) + beside).min(self.config.max_workers);
         let want = (self.config.slots + blocked).min(most).max(self.config.slots);
         if want > self.wanted {
             self.wanted = want;

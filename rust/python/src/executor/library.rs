@@ -60,6 +60,11 @@ impl Library {
         lock(&self.blobs).entry(blob).or_insert(Lazy::Pickled(bytes));
     }
 
+    pub(super) fn drop_blob(&self, blob: u32) {
+        let old = lock(&self.blobs).remove(&blob);
+        drop(old);
+    }
+
     pub(super) fn add_function(&self, graph: GraphId, id: u32, blob: u32) {
         lock(&self.graphs).entry(graph).or_default().functions.insert(id, blob);
     }

@@ -56,6 +56,11 @@ impl Executor {
         self.library.add_blob(blob, bytes);
     }
 
+    /// Drops the pickle of a function, and the function if no graph uses it.
+    pub(crate) fn drop_blob(&self, blob: u32) {
+        self.library.drop_blob(blob);
+    }
+
     /// Function `id` of a graph is this blob.
     pub(crate) fn add_function(&self, graph: GraphId, id: u32, blob: u32) {
         self.library.add_function(graph, id, blob);
