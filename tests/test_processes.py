@@ -75,13 +75,17 @@ import eagleray
 from eagleray import _engine
 from eagleray.dask import ray_dask_get
 from tests import tasks
+from tests.conftest import children
 
 def say(*words):
     print(*words, flush=True)
 
 eagleray.init(num_cpus=2)
 ray_dask_get({"a": (tasks.inc, 1)}, "a")
-say(_engine._session_dir, *[worker["pid"] for worker in _engine.native.workers() if worker["state"] != "ended"])
+# The bare template, and the one with the driver's modules, each with a session of its own.
+while len(templates := [pid for pid in children() if os.getsid(pid) == pid]) < 2:
+    time.sleep(0.01)
+say(_engine._session_dir, *templates, "|", *[worker["pid"] for worker in _engine.native.workers() if worker["state"] != "ended"])
 """
 
 
@@ -98,12 +102,11 @@ class Driver:
             cwd=Path(__file__).parent.parent,
         )
         assert self.process.stdout is not None
-        self.directory, *pids = self.process.stdout.readline().split()
-        self.workers = [int(word) for word in pids]
+        self.directory, *words = self.process.stdout.readline().split()
+        at = words.index("|")
+        self.templates = [int(word) for word in words[:at]]
+        self.workers = [int(word) for word in words[at + 1 :]]
         assert self.workers
-        # The bare one, and the one with the driver's modules.
-        until(lambda: len(_children_of(self.process.pid)) == 2)
-        self.templates = _children_of(self.process.pid)
 
     def line(self) -> str:
         assert self.process.stdout is not None

@@ -14,6 +14,7 @@ from typing import Any, Literal, overload
 from eagleray import _machine
 from eagleray import _native as native
 from eagleray._native import ObjectRef
+from eagleray.exceptions import ObjectLostError
 
 __all__ = [
     "ObjectRef",
@@ -216,6 +217,7 @@ def get(refs: ObjectRef | list[ObjectRef], timeout: float | None = None, *, copy
 
     Raises:
         GetTimeoutError: The values were not there in time.
+        ObjectLostError: The session of a ref has ended, or its value is lost and cannot be made again.
         Exception: What the task raised that should have made the value.
     """
     single = isinstance(refs, ObjectRef)
@@ -226,9 +228,15 @@ def get(refs: ObjectRef | list[ObjectRef], timeout: float | None = None, *, copy
     seconds = _seconds(timeout)
     if not wanted:
         return []
-    ensure_started()
+    _check_session()
     values = native.get(wanted, seconds, bool(copy))
     return values[0] if single else values
+
+
+def _check_session() -> None:
+    """There is a ref, so there was a session; if it has ended, a new one would not know the object."""
+    if not is_initialized():
+        raise ObjectLostError("The session that the ObjectRef belongs to has ended, and its objects with it.")
 
 
 def _check_refs(what: str, refs: Sequence[object]) -> None:
@@ -260,5 +268,5 @@ def wait(
         raise ValueError("wait() takes each ObjectRef once; the list has duplicates.")
     if count > len(refs):
         raise ValueError(f"num_returns must be at most the number of refs, {len(refs)}, not {count}.")
-    ensure_started()
+    _check_session()
     return native.wait(refs, count, seconds)

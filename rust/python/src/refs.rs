@@ -4,7 +4,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use eagleray_core::ids::{GraphId, ObjectId};
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -29,13 +28,21 @@ impl ObjectRef {
         Self { role: Arc::clone(role), object }
     }
 
-    /// Its object. Raises `RuntimeError` if it is of another session than `role`.
+    /// Its object. Raises `ObjectLostError` if it is of another session than `role`.
     pub(crate) fn object(&self, role: &Role) -> PyResult<ObjectId> {
         if self.role.session != role.session {
-            return Err(PyRuntimeError::new_err(format!("{} is of a session that has ended", self.__repr__())));
+            return Err(lost(&format!("{} is of a session that has ended, and its objects with it", self.__repr__())));
         }
         Ok(self.object)
     }
+}
+
+/// An `ObjectLostError`.
+fn lost(text: &str) -> PyErr {
+    Python::attach(|py| {
+        let class = py.import("eagleray.exceptions").and_then(|module| module.getattr("ObjectLostError"));
+        class.and_then(|class| class.call1((text,))).map_or_else(|error| error, PyErr::from_value)
+    })
 }
 
 impl Drop for ObjectRef {
@@ -91,7 +98,7 @@ impl ObjectRef {
 pub(crate) fn _rebuild_ref(session: &str, graph: u64, index: u32) -> PyResult<ObjectRef> {
     let role = Role::current()?;
     if role.session != session {
-        return Err(PyRuntimeError::new_err("an ObjectRef of a session that has ended, or of another one"));
+        return Err(lost("the ObjectRef is of a session that has ended, or of another one"));
     }
     ObjectRef::holding(&role, ObjectId { graph: GraphId::from_u64(graph), index })
 }

@@ -23,6 +23,9 @@
 /// Words of a row before its parameters.
 pub(crate) const HEADER: usize = 4;
 
+/// Where a row has its class.
+pub(crate) const CLASS: usize = 0;
+
 /// `key` of a row when no worker hook needs it; else the place of the key among the batch's constants.
 pub(crate) const NO_KEY: u32 = u32::MAX;
 

@@ -129,13 +129,14 @@ impl Collector {
     /// Takes a buffer out of band, or answers `True`: it shall stay in the pickle. A small read-only buffer is taken too,
     /// because in the pickle it would become `bytes`, and nobody could decode it to writable data. (In the pickle, a
     /// writable one becomes a `bytearray`.)
-    fn __call__(&self, buffer: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let buffer = Contiguous::new(buffer)?;
+    fn __call__(&self, buffer: &Bound<'_, PyAny>) -> bool {
+        // An array without dimensions has a buffer without a shape, which PyO3 does not take.
+        let Ok(buffer) = Contiguous::new(buffer) else { return true };
         if buffer.0.len_bytes() < OUT_OF_BAND && !buffer.0.readonly() {
-            return Ok(true);
+            return true;
         }
         self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
-        Ok(false)
+        false
     }
 }
 

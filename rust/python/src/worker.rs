@@ -1,6 +1,6 @@
 //! The worker process: reads runs, executes them, answers requests, and plays the driver role for tasks that compute.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use eagleray_core::graph::Csr;
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
 use eagleray_core::message::{Report, Timing, Trouble};
 use eagleray_runtime::client::{Client, ClientError, Port};
@@ -18,11 +19,12 @@ use eagleray_runtime::session::{SESSION_DIR, STORE_BYTES, now_ns};
 use eagleray_runtime::{FromWorker, SessionError, SocketError, ToWorker};
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::executor::{Executor, RunIo};
 use crate::pickles::payload;
 use crate::role::{Kind, Role};
+use crate::template::CLASS;
 use crate::value::{self, Encoded};
 
 /// A published result waits at most this long for the report of its run, in ns.
@@ -48,6 +50,8 @@ struct Unreported {
 struct GraphNote {
     len: u32,
     externals: Vec<ObjectId>,
+    /// Classes whose last task here took less than [`REPORT_NS`].
+    quick: FxHashSet<u32>,
 }
 
 /// See the module.
@@ -61,6 +65,8 @@ pub(crate) struct Worker {
     /// report may be sent from inside the task.
     unreported: Mutex<Option<(RunId, Unreported)>>,
     answers: Mutex<FxHashMap<u64, Ended>>,
+    /// What was asked for and is not done.
+    chores: Mutex<VecDeque<ToWorker>>,
     stop: AtomicBool,
     /// Whether a thread reads the socket. It takes in what comes, for whomever it is.
     reading: Mutex<bool>,
@@ -73,10 +79,29 @@ fn os(error: LinkError) -> PyErr {
 }
 
 impl Worker {
-    /// Takes in a message that can be dealt with at any time; a run is put aside.
-    fn take(&self, py: Python<'_>, message: ToWorker) -> PyResult<()> {
+    /// Puts a message where it will be looked for. Nothing of Python's is touched.
+    fn enter(&self, message: ToWorker) {
         match message {
             ToWorker::Run(program) => lock(&self.runs).push_back(program),
+            ToWorker::Awaited(answer) => {
+                lock(&self.answers).insert(answer.token, answer.ended);
+            }
+            ToWorker::Stop => self.stop.store(true, Ordering::Relaxed),
+            chore => lock(&self.chores).push_back(chore),
+        }
+    }
+
+    /// Does what was asked for. It may run Python code, which may come back here.
+    fn do_chores(&self) -> PyResult<()> {
+        loop {
+            let next = lock(&self.chores).pop_front();
+            let Some(chore) = next else { return Ok(()) };
+            Python::attach(|py| self.do_chore(py, chore))?;
+        }
+    }
+
+    fn do_chore(&self, py: Python<'_>, message: ToWorker) -> PyResult<()> {
+        match message {
             ToWorker::Publish { objects, seal } => {
                 for object in objects {
                     self.publish_kept(py, object, seal)?;
@@ -89,13 +114,14 @@ impl Worker {
                 lock(&self.graphs).remove(&graph);
             }
             ToWorker::DropBlobs(blobs) => blobs.into_iter().for_each(|blob| self.executor.drop_blob(blob)),
-            ToWorker::Awaited(answer) => {
-                lock(&self.answers).insert(answer.token, answer.ended);
-            }
-            ToWorker::Stop => self.stop.store(true, Ordering::Relaxed),
             ToWorker::Refused(why) => return Err(PyRuntimeError::new_err(format!("the node refused: {why}"))),
-            // The link's own.
-            ToWorker::Recycle(_) | ToWorker::Segment { .. } | ToWorker::SegmentGone(_) => {}
+            // Entered elsewhere, or the link's own.
+            ToWorker::Run(_)
+            | ToWorker::Awaited(_)
+            | ToWorker::Stop
+            | ToWorker::Recycle(_)
+            | ToWorker::Segment { .. }
+            | ToWorker::SegmentGone(_) => {}
         }
         Ok(())
     }
@@ -121,7 +147,7 @@ impl Worker {
         for intro in program.intros.drain(..) {
             match intro {
                 Intro::Graph { len, externals } => {
-                    lock(&self.graphs).insert(graph, GraphNote { len, externals });
+                    lock(&self.graphs).insert(graph, GraphNote { len, externals, quick: FxHashSet::default() });
                 }
                 Intro::Function { id, blob, bytes } => {
                     if let Some(bytes) = bytes {
@@ -146,15 +172,25 @@ impl Worker {
     fn execute(&self, py: Python<'_>, mut program: RunProgram) -> PyResult<()> {
         self.introduce(&mut program)?;
         let run = program.run;
-        let (len, externals) = match lock(&self.graphs).get(&run.graph) {
-            Some(note) => (note.len, note.externals.clone()),
+        let (len, externals, quick) = match lock(&self.graphs).get_mut(&run.graph) {
+            Some(note) => (note.len, note.externals.clone(), std::mem::take(&mut note.quick)),
             None => return Err(PyRuntimeError::new_err("a run of a graph that was not introduced")),
         };
         *lock(&self.unreported) = Some((run.id, Unreported::default()));
-        let io = WorkerIo { worker: self, seq: run.id.seq, now: Cell::new(0) };
+        let io = WorkerIo {
+            worker: self,
+            seq: run.id.seq,
+            code: &program.code,
+            now: Cell::new(0),
+            quick: RefCell::new(quick),
+            failed: Cell::new(None),
+        };
         let externals = |k: u32| externals.get(k as usize).copied();
         self.executor.execute(py, &run, &program.code, len, &externals, &io)?;
         self.link.page().rest();
+        if let Some(note) = lock(&self.graphs).get_mut(&run.graph) {
+            note.quick = io.quick.into_inner();
+        }
         self.report(true)
     }
 
@@ -204,20 +240,16 @@ impl Worker {
             }
             *reading = true;
             drop(reading);
-            let taken = self.read_one(left());
+            let read = self.link.next(left());
+            let read = read.map(|message| message.map(|message| self.enter(message)));
             *lock(&self.reading) = false;
             self.news.notify_all();
-            taken?;
+            if read?.is_some() {
+                self.do_chores()?;
+                // Unpins and the like must not wait for the next report.
+                self.link.flush()?;
+            }
         }
-    }
-
-    fn read_one(&self, limit: Option<Duration>) -> Result<(), PumpError> {
-        if let Some(message) = self.link.next(limit)? {
-            Python::attach(|py| self.take(py, message))?;
-            // Unpins and the like must not wait for the next report.
-            self.link.flush()?;
-        }
-        Ok(())
     }
 
     /// Reads and executes until the node says stop, or is gone.
@@ -266,8 +298,21 @@ impl From<PyErr> for PumpError {
 struct WorkerIo<'a> {
     worker: &'a Worker,
     seq: u32,
+    code: &'a Csr,
     /// The clock as it was last read.
     now: Cell<u64>,
+    quick: RefCell<FxHashSet<u32>>,
+    /// A report that could not be sent before a task.
+    failed: Cell<Option<PyErr>>,
+}
+
+impl WorkerIo<'_> {
+    /// Whether results that somebody may wait for would wait for a task that may take long.
+    fn keeps_waiting(&self, index: u32) -> bool {
+        let class = self.code.row(index)[CLASS];
+        let waits = lock(&self.worker.unreported).as_ref().is_some_and(|(_, state)| !state.values.is_empty());
+        waits && !self.quick.borrow().contains(&class)
+    }
 }
 
 impl RunIo for WorkerIo<'_> {
@@ -277,6 +322,11 @@ impl RunIo for WorkerIo<'_> {
 
     fn start(&self, index: u32, now_ns: u64) {
         self.now.set(now_ns);
+        if self.keeps_waiting(index) {
+            if let Err(error) = self.worker.report(false) {
+                self.failed.set(Some(error));
+            }
+        }
         self.worker.link.page().start(self.seq, index, now_ns);
     }
 
@@ -298,6 +348,11 @@ impl RunIo for WorkerIo<'_> {
     }
 
     fn ended(&self, index: u32, class: u32, ns: u64, bytes: u64, trouble: Option<Trouble>) {
+        if ns < REPORT_NS {
+            self.quick.borrow_mut().insert(class);
+        } else {
+            self.quick.borrow_mut().remove(&class);
+        }
         let mut unreported = lock(&self.worker.unreported);
         let Some((_, state)) = unreported.as_mut() else { return };
         state.upto = index + 1;
@@ -318,7 +373,10 @@ impl RunIo for WorkerIo<'_> {
         timing.total_bytes += bytes;
     }
 
-    fn between(&self, py: Python<'_>) -> PyResult<()> {
+    fn between(&self, _py: Python<'_>) -> PyResult<()> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         let due = lock(&self.worker.unreported)
             .as_ref()
             .is_some_and(|(_, state)| !state.values.is_empty() && self.now.get() >= state.since_ns + REPORT_NS);
@@ -327,8 +385,9 @@ impl RunIo for WorkerIo<'_> {
         }
         if self.worker.link.requested() {
             while let Some(message) = self.worker.link.try_next().map_err(os)? {
-                self.worker.take(py, message)?;
+                self.worker.enter(message);
             }
+            self.worker.do_chores()?;
         }
         Ok(())
     }
@@ -383,6 +442,7 @@ pub(crate) fn worker_main(py: Python<'_>, socket: RawFd, page: RawFd, worker: u3
         runs: Mutex::default(),
         unreported: Mutex::default(),
         answers: Mutex::default(),
+        chores: Mutex::default(),
         stop: AtomicBool::new(false),
         reading: Mutex::default(),
         news: Condvar::new(),
