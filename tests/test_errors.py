@@ -139,6 +139,18 @@ class TestPickling:
         assert back.extra == [1]  # type: ignore[attr-defined]
         assert "'key'" in back.__notes__[0]
 
+    def test_error_that_passes_through_many_workers_stays_small(self) -> None:
+        error: BaseException = ValueError("x")
+        for level in range(50):
+            error = _pickling.task_error(_pickling.dump_error(error), level)
+        assert len(_pickling.dump_error(error)) < 100_000
+        assert len(error.__notes__) == 50
+
+    def test_arguments_that_do_not_equal_their_copies(self) -> None:
+        for argument in (KeyError("y"), float("nan"), object):
+            back = _pickling.task_error(_pickling.dump_error(ValueError("x", argument)), "key")
+            assert type(back) is ValueError
+
     def test_array_in_the_arguments(self) -> None:
         numpy = pytest.importorskip("numpy")
         back = _pickling.task_error(_pickling.dump_error(ValueError(numpy.ones(3))), "key")

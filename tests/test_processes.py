@@ -85,7 +85,8 @@ ray_dask_get({"a": (tasks.inc, 1)}, "a")
 # The bare template, and the one with the driver's modules, each with a session of its own.
 while len(templates := [pid for pid in children() if os.getsid(pid) == pid]) < 2:
     time.sleep(0.01)
-say(_engine._session_dir, *templates, "|", *[worker["pid"] for worker in _engine.native.workers() if worker["state"] != "ended"])
+workers = [worker["pid"] for worker in _engine.native.workers() if worker["state"] != "ended"]
+say(_engine._session_dir, *templates, "|", *workers)
 """
 
 

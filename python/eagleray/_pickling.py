@@ -13,6 +13,12 @@ from eagleray import exceptions
 
 _PROTOCOL = 5
 
+_MOST_BYTES = 16 << 20
+"""The largest pickle of an exception that is sent; of a larger one, only text."""
+
+_MOST_TEXT = 1 << 16
+"""The longest traceback, in characters; of a longer one, both ends."""
+
 
 def dump(value: object) -> bytes:
     """Pickles a value: plain pickle first, cloudpickle for what it refuses and for what names `__main__`.
@@ -57,7 +63,7 @@ def _same(copy: object, exc: BaseException) -> bool:
     if type(copy) is not type(exc) or len(copy.args) != len(exc.args):
         return False
     pairs = zip(copy.args, exc.args, strict=True)
-    return all(type(a) is type(b) and (a == b or not isinstance(a, str | bytes | int)) for a, b in pairs)
+    return all(type(a) is type(b) and (not isinstance(a, str | bytes | int) or a == b) for a, b in pairs)
 
 
 def _dump_checked(exc: BaseException) -> bytes | None:
@@ -65,7 +71,7 @@ def _dump_checked(exc: BaseException) -> bytes | None:
     for form in (exc, _Parts(exc)):
         try:
             data = dump(form)
-            if _same(pickle.loads(data), exc):
+            if len(data) <= _MOST_BYTES and _same(pickle.loads(data), exc):
                 return data
         except Exception:
             continue
@@ -79,12 +85,23 @@ def _text(exc: BaseException) -> str:
         return f"<str() of it raised {type(error).__name__}>"
 
 
+def _traceback(exc: BaseException) -> str:
+    """The traceback without notes: those of an error that passed through several workers hold a traceback each."""
+    open_: list[traceback.TracebackException | None] = [found := traceback.TracebackException.from_exception(exc)]
+    while open_:
+        part = open_.pop()
+        if part is not None:
+            part.__notes__ = None
+            open_ += [part.__cause__, part.__context__, *(part.exceptions or [])]
+    text = "".join(found.format())
+    return text if len(text) <= _MOST_TEXT else f"{text[: _MOST_TEXT // 2]}\n[...]\n{text[-_MOST_TEXT // 2 :]}"
+
+
 def dump_error(exc: BaseException) -> bytes:
     """What a worker reports of an exception: itself if that is possible, and in any case type, text and traceback."""
     cls = type(exc)
     name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
-    trace = "".join(traceback.format_exception(exc))
-    return pickle.dumps((_dump_checked(exc), name, _text(exc), trace, os.getpid()), _PROTOCOL)
+    return pickle.dumps((_dump_checked(exc), name, _text(exc), _traceback(exc), os.getpid()), _PROTOCOL)
 
 
 def task_error(payload: bytes, key: object) -> BaseException:

@@ -104,6 +104,12 @@ impl Node {
         }
     }
 
+    /// A worker shall make room for a new one, which is started at once.
+    pub fn replace(&mut self, id: WorkerId) {
+        self.stopping(id);
+        self.start_missing();
+    }
+
     /// A run is on its way to its worker. False if that worker is gone: its end is on its way to the head.
     pub fn assigned(&mut self, run: &Run) -> bool {
         let Some(worker) = self.workers.get_mut(&run.id.worker) else { return false };
@@ -210,6 +216,16 @@ mod tests {
                 NodeEffect::Start(WorkerId(1)),
             ]
         );
+    }
+
+    #[test]
+    fn a_worker_that_makes_room_is_replaced_at_once_and_once() {
+        let mut node = Node::new();
+        let id = up(&mut node);
+        node.replace(id);
+        assert_eq!(effects(&mut node), [NodeEffect::Start(WorkerId(1))]);
+        node.exited(id, Death::Exited(0), None);
+        assert!(effects(&mut node).iter().all(|e| !matches!(e, NodeEffect::Start(_))));
     }
 
     #[test]

@@ -38,6 +38,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug, Default)]
 struct Unreported {
     upto: u32,
+    /// Tasks before this one are reported.
+    reported: u32,
     troubles: Vec<(u32, Trouble)>,
     values: Vec<(u32, Value)>,
     timings: Vec<Timing>,
@@ -198,12 +200,15 @@ impl Worker {
     fn report(&self, ended: bool) -> PyResult<()> {
         let mut unreported = lock(&self.unreported);
         let Some((run, state)) = unreported.as_mut() else { return Ok(()) };
+        if !ended && state.upto == state.reported {
+            return Ok(());
+        }
         let run = *run;
         let upto = state.upto;
         let done = std::mem::take(state);
         // A result may be published whose task has not ended: a hook of it still runs, and computes.
         let (values, early): (Vec<_>, Vec<_>) = done.values.into_iter().partition(|(index, _)| *index < upto);
-        *state = Unreported { upto, values: early, since_ns: done.since_ns, ..Unreported::default() };
+        *state = Unreported { upto, reported: upto, values: early, since_ns: done.since_ns, ..Unreported::default() };
         if ended {
             *unreported = None;
         }

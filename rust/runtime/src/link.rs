@@ -5,7 +5,7 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -67,7 +67,6 @@ pub struct Link {
     unpins: Arc<Mutex<Vec<Location>>>,
     seen_requests: Mutex<u64>,
     wakeups: AtomicU32,
-    escaped: AtomicBool,
     /// Held from sealing to announcing: no location may be told before its segment.
     announcing: Mutex<()>,
 }
@@ -121,7 +120,6 @@ impl Link {
             unpins: Arc::default(),
             seen_requests: Mutex::new(0),
             wakeups: AtomicU32::new(0),
-            escaped: AtomicBool::new(false),
             announcing: Mutex::default(),
         })
     }
@@ -248,12 +246,6 @@ impl Link {
             return Ok(Value::Inline(Bytes::from(bytes)));
         }
         let mut writer = self.arena.alloc(len as u64)?;
-        if writer.escaped() && !self.escaped.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                worker = self.worker.0,
-                "the object store is full: results go to files in the session directory, which is slower"
-            );
-        }
         write(writer.bytes());
         let location = writer.seal();
         let _announcing = self.announcing.lock();

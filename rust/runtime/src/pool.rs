@@ -43,6 +43,8 @@ pub(crate) struct Worker {
     template: u32,
     /// Runs in flight, oldest first.
     flights: VecDeque<Flight>,
+    /// It was asked to end.
+    stopped: bool,
     /// Its socket is at its end; its exit is on its way.
     gone: bool,
     /// It was stopped for this reason, whatever its exit says.
@@ -65,6 +67,15 @@ impl Worker {
             let message = ToWorker::Segment { id, size };
             self.writer.queue_with_fd(fd, |out| wire::put_to_worker(out, &message));
         }
+    }
+
+    /// Asks it to end when it has nothing more to do. False if it was asked before.
+    pub(crate) fn stop(&mut self) -> bool {
+        let first = !std::mem::replace(&mut self.stopped, true);
+        if first {
+            self.send(&ToWorker::Stop);
+        }
+        first
     }
 
     /// A run is on its way: it can be claimed and recalled from now on.
@@ -225,6 +236,7 @@ impl Pool {
             words,
             template,
             flights: VecDeque::new(),
+            stopped: false,
             gone: false,
             fault: None,
             info: WorkerInfo { id: id.0, pid: 0, up: false, busy: false, runs: 0, tasks: 0, alive: true },
@@ -233,11 +245,23 @@ impl Pool {
         Ok(())
     }
 
-    /// Once the first workers are up, has the template import what later ones should have.
-    pub(crate) fn preload(&mut self) {
-        if !self.workers.values().all(|worker| worker.info.up) {
-            return;
+    /// While nothing is to be done: has a second template import what later workers should have, and, when it is ready,
+    /// names the workers that were forked before.
+    pub(crate) fn rest(&mut self) -> Vec<WorkerId> {
+        if self.workers.values().all(|worker| worker.info.up) {
+            self.preload();
         }
+        match &self.templates[..] {
+            [.., bare, warm] if warm.pending == 0 => {
+                let old = self.workers.iter().filter(|(_, worker)| worker.template == bare.id && worker.info.up);
+                old.map(|(&id, _)| id).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Starts the second template, once.
+    fn preload(&mut self) {
         let modules = std::mem::take(&mut self.preload);
         if modules.is_empty() {
             return;
@@ -334,7 +358,17 @@ impl Pool {
             self.past.pop_front();
         }
         self.past.push_back(worker.info);
+        self.stop_unused_template();
         (worker.fault.map_or(death, Death::Protocol), running)
+    }
+
+    /// The bare template ends with its last worker, if there is a better one.
+    fn stop_unused_template(&mut self) {
+        if let [bare, warm] = &self.templates[..] {
+            if warm.pending == 0 && self.workers.values().all(|worker| worker.template != bare.id) {
+                self.templates.remove(0).template.stop();
+            }
+        }
     }
 
     /// The next frame of a worker. One that is being ended for a fault is not listened to any more.

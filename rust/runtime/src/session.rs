@@ -7,7 +7,6 @@ use std::future::poll_fn;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::thread::JoinHandle;
 
@@ -33,7 +32,7 @@ use crate::program::{RunProgram, Value};
 use crate::programs::Programs;
 use crate::shared::{Input, SessionError, Shared};
 use crate::socket::watch;
-use crate::wire::{self, FromWorker, ToWorker};
+use crate::wire::{self, FromWorker, ToWorker, WireError};
 
 /// The environment variable that names a worker's session directory.
 pub const SESSION_DIR: &str = "EAGLERAY_SESSION_DIR";
@@ -63,7 +62,6 @@ pub struct SessionConfig {
 pub struct Session {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    escaped: AtomicBool,
 }
 
 /// Nanoseconds of the monotonic clock, which all processes of a machine share.
@@ -109,6 +107,7 @@ impl Session {
             recycled: Recycled::default(),
             answers: Vec::new(),
             stopping: false,
+            warned: false,
         };
         let thread = std::thread::Builder::new()
             .name("eagleray".into())
@@ -118,18 +117,11 @@ impl Session {
                 drop(runtime);
             })
             .map_err(|e| failed(&e))?;
-        Ok(Self { shared, thread: Mutex::new(Some(thread)), escaped: AtomicBool::new(false) })
+        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
-    }
-
-    /// Warns, once, that a value goes to a file.
-    pub(crate) fn warn_of_escape(&self, writer: &eagleray_store::Writer) {
-        if writer.escaped() && !self.escaped.swap(true, Ordering::Relaxed) {
-            tracing::warn!("the object store is full: values go to files in the session directory, which is slower");
-        }
     }
 
     /// Ends the workers and the thread, and waits for both.
@@ -175,6 +167,8 @@ struct Loop {
     /// For the driver, at the end of the turn.
     answers: Vec<(u64, Ended)>,
     stopping: bool,
+    /// That the object store is full was said.
+    warned: bool,
 }
 
 impl Loop {
@@ -229,7 +223,7 @@ impl Loop {
             match input {
                 Input::Command(command) => self.command(now, PeerId::USER, command),
                 Input::Segment { id, size, fd } => {
-                    if let Err(error) = self.objects.add_segment(id, size, fd) {
+                    if let Err(error) = self.add_segment(id, size, fd) {
                         tracing::error!(%error, "a segment of the driver");
                     }
                 }
@@ -255,6 +249,9 @@ impl Loop {
             self.head.handle(now, HeadEvent::Tick);
         }
         self.settle(now);
+        if self.head.is_idle() {
+            self.rest(now);
+        }
         self.objects.collect_unpinned(&mut self.recycled);
         self.recycle();
         let frames = self.pool.flush();
@@ -300,7 +297,6 @@ impl Loop {
                 if let Some(worker) = self.pool.workers.get_mut(&id) {
                     worker.up(pid);
                 }
-                self.pool.preload();
             }
             FromWorker::Report { report, values, wakeups } => {
                 self.node.check(&report).map_err(|e| e.to_string())?;
@@ -317,13 +313,20 @@ impl Loop {
             FromWorker::Segment { id: segment, size } => {
                 let Some(worker) = self.pool.workers.get_mut(&id) else { return Ok(()) };
                 let fd = worker.reader.take_fd().map_err(|e| e.to_string())?;
-                self.objects.add_segment(segment, size, fd).map_err(|e| e.to_string())?;
+                self.add_segment(segment, size, fd).map_err(|e| e.to_string())?;
             }
             FromWorker::SegmentGone(segment) => self.segment_gone(segment),
             FromWorker::Unpin(locations) => self.objects.unpin(id, &locations, &mut self.recycled),
             FromWorker::Driver(command) => self.command(now, PeerId::of_worker(id), command),
         }
         Ok(())
+    }
+
+    fn add_segment(&mut self, id: u64, size: u64, fd: OwnedFd) -> Result<(), WireError> {
+        if eagleray_store::is_file(id) && !std::mem::replace(&mut self.warned, true) {
+            tracing::warn!("the object store is full: values go to files in the session directory, which is slower");
+        }
+        self.objects.add_segment(id, size, fd)
     }
 
     fn report(
@@ -442,6 +445,22 @@ impl Loop {
         }
     }
 
+    /// Nothing is to be done: workers without the driver's modules make room for workers that have them.
+    fn rest(&mut self, now: u64) {
+        let old = self.pool.rest();
+        if old.is_empty() {
+            return;
+        }
+        for id in old {
+            if let Some(worker) = self.pool.workers.get_mut(&id) {
+                if worker.stop() {
+                    self.node.replace(id);
+                }
+            }
+        }
+        self.settle(now);
+    }
+
     fn start_worker(&mut self, id: WorkerId) {
         if self.zero.is_some() {
             // Nobody there: the worker is an idea.
@@ -476,7 +495,7 @@ impl Loop {
             ToNode::Stop(id) => {
                 self.node.stopping(id);
                 if let Some(worker) = self.pool.workers.get_mut(&id) {
-                    worker.send(&ToWorker::Stop);
+                    worker.stop();
                 }
             }
             ToNode::Kill(id) => self.pool.kill(id, None),

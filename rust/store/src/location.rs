@@ -31,6 +31,11 @@ impl Location {
     }
 }
 
+/// Whether a segment is a file, because its owner's memory was used up.
+pub fn is_file(segment: u64) -> bool {
+    Backing::of(segment) == Backing::File
+}
+
 /// The owner of a segment.
 pub(crate) fn owner(segment: u64) -> u32 {
     (segment >> 32) as u32
