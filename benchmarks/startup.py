@@ -11,8 +11,9 @@ import sys
 from collections.abc import Sequence
 from time import perf_counter
 
+from functions import increment
 from peers import PEERS
-from workloads import WORKLOADS, increment
+from workloads import WORKLOADS
 
 LIMIT_S = 120
 

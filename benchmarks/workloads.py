@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from dask._task_spec import Task, TaskRef, convert_legacy_graph
 from dask.core import flatten, toposort
+from functions import add_all, increment
 
 FAN_IN = 8
 """How many results one task of a tree sum adds up."""
@@ -46,14 +47,6 @@ class Workload:
     title: str
     build: Callable[[bool], Case]
     """Called with True for a graph about a tenth of the size."""
-
-
-def increment(x: int) -> int:
-    return x + 1
-
-
-def add_all(*values: Any) -> Any:
-    return sum(values)
 
 
 def add_blocks(*blocks: Any) -> float:
