@@ -461,3 +461,13 @@ def test_refs_kept_by_a_hook_outlive_the_compute() -> None:
     with RayDaskCallback(ray_postsubmit=lambda task, key, deps, ref: kept.update({key: ref})):
         assert ray_dask_get(GRAPH, "z") == 4
     assert eagleray.get([kept["y"], kept["z"]]) == [2, 4]
+
+
+class TestConstructor:
+    def test_unknown_hook_is_named_beside_the_known_ones(self) -> None:
+        with pytest.raises(TypeError, match=r"'ray_bogus' is no hook.*ray_presubmit.*ray_finish.*pretask"):
+            RayDaskCallback(ray_bogus=print)
+
+    def test_hook_that_cannot_be_called(self) -> None:
+        with pytest.raises(TypeError, match="ray_finish must be callable, not int"):
+            RayDaskCallback(ray_finish=3)  # type: ignore[arg-type]

@@ -58,6 +58,9 @@ Hooks = list[Hook] | tuple[()] | None
 Paired = list[Hook | None] | tuple[()] | None
 
 
+_DASK_HOOKS = ("start", "start_state", "pretask", "posttask", "finish")
+
+
 class RayCallbacks(NamedTuple):
     """The hooks of several callbacks, hook by hook."""
 
@@ -148,6 +151,12 @@ class RayDaskCallback(Callback):  # type: ignore[misc]
     ray_active: ClassVar[_Active] = _Active()
 
     def __init__(self, **hooks: Hook | None) -> None:
+        known = (*CBS, *_DASK_HOOKS)
+        for name, hook in hooks.items():
+            if name not in known:
+                raise TypeError(f"{name!r} is no hook. Hooks are: {', '.join(known)}.")
+            if hook is not None and not callable(hook):
+                raise TypeError(f"The hook {name} must be callable, not {type(hook).__name__}.")
         for name in CBS:
             hook = hooks.pop(name, None)
             if hook is not None:
