@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Says that pip has installed what pyproject.toml names; made again when that changes.
 READY := $(VENV)/.ready
+PEERS := $(VENV)/.peers
 
 # The tests of the Rust crates link against this interpreter's library, which need not be in a system directory.
 LIBDIR = $(shell $(BIN)/python -c "import sysconfig; print(sysconfig.get_config_var('LIBDIR'))")
@@ -46,7 +47,11 @@ check: develop
 	$(BIN)/mypy
 	MYPYPATH=python $(BIN)/stubtest eagleray._native --mypy-config-file pyproject.toml
 
-bench: develop
+$(PEERS): $(READY)
+	$(MATURIN) develop --release --quiet --extras bench
+	touch $@
+
+bench: develop $(PEERS)
 	$(BIN)/python benchmarks/run.py
 
 format: $(READY)
