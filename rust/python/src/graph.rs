@@ -59,7 +59,7 @@ impl Graph {
     ) -> PyResult<Self> {
         let role = Role::current()?;
         let _suspended = Suspended::new(py)?;
-        let options = Options { keys_for_hooks: worker_hooks.is_some(), aliases_as_tasks: false };
+        let options = Options { keys_for_hooks: worker_hooks.is_some() };
         let found = ingest::ingest(py, dsk, keys, &py.get_type::<ObjectRef>(), options)?;
         let hooks = worker_hooks.map(|hooks| bytes::Bytes::copy_from_slice(hooks.as_bytes()));
         let graph = Self::send(py, role, found, hooks)?;

@@ -42,14 +42,13 @@ pub(super) struct Graph<'py> {
     states: Vec<State>,
     /// Tasks that are needed and have not been written yet.
     pending: Vec<u32>,
-    aliases_as_tasks: bool,
 }
 
 impl<'py> Graph<'py> {
-    pub(super) fn new(dsk: &Bound<'py, PyDict>, aliases_as_tasks: bool) -> PyResult<Self> {
+    pub(super) fn new(dsk: &Bound<'py, PyDict>) -> PyResult<Self> {
         let (keys, nodes) = Keys::new(dsk)?;
         let states = vec![State::Unseen; keys.len()];
-        Ok(Self { keys, nodes, states, pending: Vec::new(), aliases_as_tasks })
+        Ok(Self { keys, nodes, states, pending: Vec::new() })
     }
 
     /// The node of a key; of a literal the value.
@@ -163,7 +162,7 @@ impl<'py> Graph<'py> {
             // Dask takes a key that stands for itself for one that the graph does not have.
             return Err(missing(self.keys.key(slot)));
         }
-        Ok(if self.aliases_as_tasks { Class::Task } else { Class::Alias(target) })
+        Ok(Class::Alias(target))
     }
 
     /// Whether an object refers to a task or to an object; `legacy`: also by a mere key or tuple.

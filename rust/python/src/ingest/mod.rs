@@ -42,8 +42,6 @@ use kinds::Kinds;
 pub(crate) struct Options {
     /// Each task's row names the task's key among the constants of its batch.
     pub(crate) keys_for_hooks: bool,
-    /// An alias is a task that returns its target, instead of being followed.
-    pub(crate) aliases_as_tasks: bool,
 }
 
 /// A graph in numbers. Tasks are numbered in the order of the mapping.
@@ -116,7 +114,7 @@ pub(crate) fn ingest(
         Ok(dict) => dict.clone(),
         Err(_) => py.get_type::<PyDict>().call1((dsk,))?.cast_into::<PyDict>()?,
     };
-    let graph = Graph::new(&dsk, options.aliases_as_tasks)?;
+    let graph = Graph::new(&dsk)?;
     let mut compiler = Compiler::new(py, Kinds::new(object_ref_type)?, graph);
     let requested = request(&mut compiler, keys, 0)?;
     let mut tasks = Vec::new();
