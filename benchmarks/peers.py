@@ -95,12 +95,12 @@ def _ray() -> Iterator[Get]:
 
 
 @contextlib.contextmanager
-def _eagleray(zero_worker: bool = False) -> Iterator[Get]:
+def _eagleray(workers: int = WORKERS, zero_worker: bool = False) -> Iterator[Get]:
     import eagleray
     from eagleray._engine import start
     from eagleray.dask import ray_dask_get
 
-    start(WORKERS, zero_worker=zero_worker)
+    start(workers, zero_worker=zero_worker)
     try:
         yield ray_dask_get
     finally:
@@ -121,6 +121,12 @@ def _eagleray_zero_worker() -> Iterator[Get]:
 
 
 @contextlib.contextmanager
+def _eagleray_one() -> Iterator[Get]:
+    with _eagleray(workers=1) as get:
+        yield get
+
+
+@contextlib.contextmanager
 def _functions() -> Iterator[Get]:
     yield lambda *_: None  # never called: `run_round` calls the functions themselves
 
@@ -132,6 +138,7 @@ PEERS = {
         Peer("sync", "dask.get (sync)", _sync),
         Peer("threads", "dask.threaded", _threads),
         Peer("eagleray", "eagleray", _eagleray, ("eagleray.dask",)),
+        Peer("eagleray-1", "eagleray, 1 worker", _eagleray_one, ("eagleray.dask",)),
         Peer("eagleray-sync", "eagleray, ray_dask_get_sync", _eagleray_sync, ("eagleray.dask",)),
         Peer("zero-worker", "eagleray, zero-worker", _eagleray_zero_worker, ("eagleray.dask",), gives_results=False),
         Peer("processes", "dask.multiprocessing", _processes, slow=True),

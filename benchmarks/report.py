@@ -55,6 +55,7 @@ ABOVE_FUNCTIONS = {"array": Target("≤ 15 µs above", 15)}
 ZERO_WORKER = dict.fromkeys(("increments", "chain"), Target("≤ 1 µs", 1))
 FRAMES_AND_WAKEUPS = {"frames": Target("≤ 0.05", 0.05), "wakeups": Target("≤ 0.02", 0.02)}
 PER_TASK = {"increments": FRAMES_AND_WAKEUPS, "chain": {**FRAMES_AND_WAKEUPS, "sealed": Target("= 0", 0)}}
+REACTIONS_MS = {"death": Target("≤ 100 ms", 100), "interrupt": Target("≤ 100 ms", 100)}
 FIRST_RESULT_MS = Target("≤ 300 ms", 300)
 ORDER_US = Target("≤ 0.6 µs", 0.6)
 
@@ -76,7 +77,7 @@ def above_functions(results: Results, name: str) -> float | None:
     functions, figure = _measured(results, "functions"), _measured(results, name)
     if functions is None or figure is None:
         return None
-    cores = 1 if name in ("sync", "eagleray-sync") else WORKERS
+    cores = 1 if name in ("sync", "eagleray-sync", "eagleray-1") else WORKERS
     return cores * figure - functions
 
 
@@ -86,6 +87,10 @@ def _verdicts(workload: str, name: str, results: Results) -> list[str]:
         return []
     if name == "zero-worker":
         return [ZERO_WORKER[workload].verdict(figure)] if workload in ZERO_WORKER else []
+    above = above_functions(results, name)
+    if name == "eagleray-1" and workload in ABOVE_FUNCTIONS and above is not None:
+        # With one worker nothing runs beside it but the driver: the plain difference.
+        return [ABOVE_FUNCTIONS[workload].verdict(above)]
     if name != "eagleray":
         return []
     verdicts = []
@@ -93,9 +98,6 @@ def _verdicts(workload: str, name: str, results: Results) -> list[str]:
         base = _measured(results, peer)
         if workload in targets and base is not None:
             verdicts.append(targets[workload].verdict(figure / base))
-    above = above_functions(results, name)
-    if workload in ABOVE_FUNCTIONS and above is not None:
-        verdicts.append(ABOVE_FUNCTIONS[workload].verdict(above))
     return verdicts
 
 
@@ -167,6 +169,16 @@ def startup_table(times: dict[str, float | str]) -> str:
             continue
         verdict = FIRST_RESULT_MS.verdict(figure) if name == "eagleray" else ""
         lines.append(f"{title}{figure:>10.1f}   {verdict}".rstrip())
+    return "\n".join(lines)
+
+
+def reactions_table(death: float, interrupt: float) -> str:
+    rows = (
+        ("a worker is killed, and the session knows", "death", death),
+        ("Ctrl-C, and get has returned", "interrupt", interrupt),
+    )
+    lines = [heading("reactions, the slowest of some tries"), f"{'':<42}{'ms':>10}"]
+    lines += [f"{title:<42}{figure:>10.1f}   {REACTIONS_MS[name].verdict(figure)}" for title, name, figure in rows]
     return "\n".join(lines)
 
 

@@ -18,11 +18,12 @@ import sys
 import dask
 import pandas as pd
 from peers import PEERS, WORKERS, PeerError, PeerProcess, Round
-from report import Results, Rounds, counters_table, order_table, startup_table, times_table
+from reactions import death_ms, interrupt_ms
+from report import Results, Rounds, counters_table, order_table, reactions_table, startup_table, times_table
 from startup import measure, order_us_per_task
 from workloads import WORKLOADS
 
-EXTRAS = ("startup", "order")
+EXTRAS = ("startup", "reactions", "order")
 STARTUP_PEERS = ("threads", "eagleray", "processes", "distributed", "ray")
 
 
@@ -141,6 +142,8 @@ def main() -> None:
         reasons = {name: PEERS[name].missing() for name in names}
         times = measure([name for name in names if not reasons[name]], min(options.rounds, 5))
         print(startup_table({name: reasons[name] or times[name] for name in names}), flush=True)
+    if "reactions" in options.only and "eagleray" in options.peer and not PEERS["eagleray"].missing():
+        print(reactions_table(death_ms(), interrupt_ms()), flush=True)
     if "order" in options.only and "eagleray" in options.peer and not PEERS["eagleray"].missing():
         print(order_table(*order_us_per_task(options.quick, options.rounds)))
 
