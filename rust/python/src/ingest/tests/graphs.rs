@@ -222,7 +222,8 @@ keys = [k for k in dsk if k[0] == 'z']
 ";
     let fingerprints = check_with(code, Options { keys_for_hooks: true }, |_, graph| {
         assert_eq!(graph.templates.len(), 3);
-        assert_eq!(graph.batches.len(), 12);
+        let upto: Vec<u32> = graph.batches.iter().map(|batch| batch.upto).collect();
+        assert_eq!(upto, [256, 768, 1792, 3000], "each batch is twice as long as the one before");
         graph.classes.iter().map(|class| class.fingerprint).collect::<Vec<_>>()
     });
     assert_eq!(fingerprints.len(), 3);
