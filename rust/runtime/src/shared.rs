@@ -143,11 +143,18 @@ impl Shared {
         let deadline = Instant::now() + limit;
         let mut answers = self.answers.lock();
         loop {
-            if let Some(ended) = answers.by_token.remove(&token) {
-                return Ok(Some(ended));
-            }
-            if let Some(why) = &answers.ended {
-                return Err(why.clone());
+            match &answers.ended {
+                // What was asked after something was refused would be answered as if that had never been.
+                Some(why @ SessionError::Refused(_)) => return Err(why.clone()),
+                ended => {
+                    let why = ended.clone();
+                    if let Some(answer) = answers.by_token.remove(&token) {
+                        return Ok(Some(answer));
+                    }
+                    if let Some(why) = why {
+                        return Err(why);
+                    }
+                }
             }
             if self.answered.wait_until(&mut answers, deadline).timed_out() {
                 return Ok(answers.by_token.remove(&token));
