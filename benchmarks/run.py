@@ -32,7 +32,7 @@ class ResultsDifferError(Exception):
 
 
 class Reference:
-    """The first result seen; all others have to be equal to it."""
+    """The first result seen; all others have to be equal to it (floats of a table, to rounding)."""
 
     def __init__(self) -> None:
         self._first: tuple[str, object] | None = None
@@ -53,8 +53,13 @@ def _plain(result: object) -> object:
 def _equal(a: object, b: object) -> bool:
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(map(_equal, a, b))
-    if isinstance(a, pd.DataFrame | pd.Series):
-        return bool(a.equals(b))
+    if isinstance(a, pd.DataFrame):
+        # Schedulers add floats up in orders of their own, and so does dask.threaded from run to run.
+        try:
+            pd.testing.assert_frame_equal(a.sort_index(), b.sort_index(), rtol=1e-12)  # type: ignore[attr-defined]
+        except AssertionError:
+            return False
+        return True
     return bool(a == b)
 
 
