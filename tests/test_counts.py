@@ -64,7 +64,8 @@ def test_imbalance_is_recalled() -> None:
     eagleray.init(num_cpus=2)
     ray_dask_get({("sleep", i): (sleep, 0.0) for i in range(2000)}, [("sleep", i) for i in range(2000)])
     first = _engine.native.order([[] for _ in range(300)]).index(0)
-    graph = {("sleep", i): (sleep, 0.4 if i == first else 0.002) for i in range(300)}
+    # The other worker runs dry long before the first task ends, however short the runs are behind it.
+    graph = {("sleep", i): (sleep, 1.5 if i == first else 0.002) for i in range(300)}
     rise = counted(lambda: ray_dask_get(graph, list(graph)))
     assert rise["recalls"] >= 1
     assert rise["moved"] >= 1

@@ -111,7 +111,8 @@ def test_sync_raises_the_exception_itself() -> None:
 
     with pytest.raises(ValueError, match="mine") as caught:
         ray_dask_get_sync({"a": (fails,)}, "a")
-    assert caught.value is error or str(caught.value) == "mine"
+    assert type(caught.value) is ValueError
+    assert caught.value.args == ("mine",)
 
 
 @pytest.mark.usefixtures("session")

@@ -82,10 +82,7 @@ impl Graph {
             puts.objects.push(role.client.put(value).map_err(raise)?);
         }
         externals.extend(&puts.objects);
-        let mut at = vec![0; found.position.len()];
-        for (task, &position) in found.position.iter().enumerate() {
-            at[position as usize] = task as u32;
-        }
+        let at = found.at();
         let id = role.client.next_graph();
         let spec = GraphSpec {
             id,
@@ -196,7 +193,7 @@ impl Graph {
         py: Python<'py>,
         values: &FxHashMap<ObjectId, Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.nest(py, &self.result, &mut |object| {
+        self.nest(py, &mut |object| {
             values.get(&object).cloned().ok_or_else(|| PyRuntimeError::new_err("a result was not answered"))
         })
     }
@@ -204,21 +201,14 @@ impl Graph {
     fn nest<'py>(
         &self,
         py: Python<'py>,
-        shape: &ResultShape,
         value: &mut dyn FnMut(ObjectId) -> PyResult<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        match shape {
+        self.result.nest(py, &mut |part| match part {
             ResultShape::Task(index) => value(self.object(*index)),
             ResultShape::External(k) => value(self.externals[*k as usize]),
             ResultShape::Literal(literal) => Ok(literal.bind(py).clone()),
-            ResultShape::List(parts) => {
-                let list = PyList::empty(py);
-                for part in parts {
-                    list.append(self.nest(py, part, value)?)?;
-                }
-                Ok(list.into_any())
-            }
-        }
+            ResultShape::List(_) => Err(PyRuntimeError::new_err("a list is no value")),
+        })
     }
 }
 
@@ -362,9 +352,7 @@ impl Graph {
 
     /// `ObjectRef`s nested as the requested keys; a literal stands for itself.
     fn refs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.nest(py, &self.result, &mut |object| {
-            Ok(Bound::new(py, ObjectRef::holding(&self.role, object)?)?.into_any())
-        })
+        self.nest(py, &mut |object| Ok(Bound::new(py, ObjectRef::holding(&self.role, object)?)?.into_any()))
     }
 
     /// Values nested as the requested keys. Raises what a task raised, after which nothing else of the graph starts.

@@ -71,9 +71,10 @@ pub(crate) fn run_local<'py>(
         executor.add_blob(id as u32, Arc::new(dumps(function.bind(py))?));
         executor.add_function(graph, id as u32, id as u32);
     }
-    for (id, (code, functions)) in found.templates.into_iter().enumerate() {
+    let at = found.at();
+    for (id, (code, functions)) in found.templates.iter().enumerate() {
         executor
-            .add_template(graph, id as u32, &template::to_bytes(&code), functions)
+            .add_template(graph, id as u32, &template::to_bytes(code), functions.clone())
             .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
     }
     for (id, batch) in found.batches.iter().enumerate() {
@@ -88,10 +89,6 @@ pub(crate) fn run_local<'py>(
     values.extend(found.literals.iter().map(|literal| literal.bind(py).clone()));
     for (k, value) in values.iter().enumerate() {
         executor.keep(external(k as u32), value.clone().unbind());
-    }
-    let mut at = vec![0; found.position.len()];
-    for (task, &position) in found.position.iter().enumerate() {
-        at[position as usize] = task as u32;
     }
     let mut outputs = vec![0; at.len()];
     for &task in &found.outputs {
@@ -113,7 +110,7 @@ pub(crate) fn run_local<'py>(
         let failure = Failure { origin: ObjectId { graph, index: task }, kind };
         return Err(failures::failure(py, &failure, found.keys[task as usize].bind(py)));
     }
-    nest(py, &found.result, &|part| match part {
+    found.result.nest(py, &mut |part| match part {
         ResultShape::Task(index) => executor
             .kept(py, ObjectId { graph, index: *index })
             .map(|value| value.into_bound(py))
@@ -122,17 +119,4 @@ pub(crate) fn run_local<'py>(
         ResultShape::Literal(literal) => Ok(literal.bind(py).clone()),
         ResultShape::List(_) => Err(PyRuntimeError::new_err("a list is no value")),
     })
-}
-
-fn nest<'py>(
-    py: Python<'py>,
-    shape: &ResultShape,
-    value: &dyn Fn(&ResultShape) -> PyResult<Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let ResultShape::List(parts) = shape else { return value(shape) };
-    let list = PyList::empty(py);
-    for part in parts {
-        list.append(nest(py, part, value)?)?;
-    }
-    Ok(list.into_any())
 }

@@ -97,6 +97,33 @@ pub(crate) enum ResultShape {
     List(Vec<Self>),
 }
 
+impl Ingested {
+    /// The task at each position.
+    pub(crate) fn at(&self) -> Vec<u32> {
+        let mut at = vec![0; self.position.len()];
+        for (task, &position) in self.position.iter().enumerate() {
+            at[position as usize] = task as u32;
+        }
+        at
+    }
+}
+
+impl ResultShape {
+    /// Lists nested as this, of what `leaf` gives for each part that is no list.
+    pub(crate) fn nest<'py>(
+        &self,
+        py: Python<'py>,
+        leaf: &mut dyn FnMut(&Self) -> PyResult<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let Self::List(parts) = self else { return leaf(self) };
+        let list = PyList::empty(py);
+        for part in parts {
+            list.append(part.nest(py, leaf)?)?;
+        }
+        Ok(list.into_any())
+    }
+}
+
 /// Takes the part of the mapping `dsk` that `keys`, a key or nested lists of keys, need.
 ///
 /// # Errors
