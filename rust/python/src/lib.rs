@@ -4,8 +4,11 @@
 //!   [`executor`] executes runs, [`value`] turns values into bytes and back.
 //! * [`role`]: what this process is in its session. [`api`], [`graph`], [`refs`], [`local`]: what Python sees of it.
 //!   [`worker`]: the life of a worker process.
+//! * [`raw`] and [`buffer`] have all that is `unsafe`.
+#![deny(unsafe_code)]
 
 mod api;
+#[allow(unsafe_code)]
 mod buffer;
 mod executor;
 mod failures;
@@ -14,6 +17,8 @@ mod graph;
 mod ingest;
 mod local;
 mod pickles;
+#[allow(unsafe_code)]
+mod raw;
 mod refs;
 mod role;
 mod template;

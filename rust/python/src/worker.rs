@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,12 +17,13 @@ use eagleray_runtime::link::{Link, LinkConfig, LinkError};
 use eagleray_runtime::program::{Intro, RunProgram, Value};
 use eagleray_runtime::session::{SESSION_DIR, STORE_BYTES, now_ns};
 use eagleray_runtime::{FromWorker, SessionError, SocketError, ToWorker};
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::executor::{Executor, RunIo};
 use crate::pickles::payload;
+use crate::raw;
 use crate::role::{Kind, Role};
 use crate::template::CLASS;
 use crate::value::{self, Encoded};
@@ -434,11 +435,7 @@ impl Port for WorkerPort {
 /// Raises `OSError` when its node's socket or the shared memory does not work.
 #[pyfunction]
 pub(crate) fn worker_main(py: Python<'_>, socket: RawFd, page: RawFd, worker: u32) -> PyResult<()> {
-    if [socket, page].iter().any(|fd| *fd < 0) {
-        return Err(PyValueError::new_err(format!("not file descriptors: {socket}, {page}")));
-    }
-    // SAFETY: no descriptor is negative. The template received both for this worker alone and gives them up.
-    let [socket, page] = [socket, page].map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+    let (socket, page) = (raw::own(socket)?, raw::own(page)?);
     let variable = |name| std::env::var_os(name).ok_or_else(|| PyRuntimeError::new_err(format!("{name} is not set")));
     let escape_dir = PathBuf::from(variable(SESSION_DIR)?);
     let store_bytes = variable(STORE_BYTES)?.to_str().and_then(|text| text.parse().ok()).unwrap_or(0);
