@@ -1,7 +1,7 @@
 """The code in the documentation runs.
 
-The Python blocks of a page are run one after the other, as one program. A block that begins with ```` ```python raises=X ```` must
-raise `X`. Blocks in other languages are not run.
+The Python blocks of a page are run one after the other, as one program. A block of the language `python raises=X` must raise
+`X`. Blocks in other languages are not run.
 """
 
 import os
