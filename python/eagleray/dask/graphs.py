@@ -8,7 +8,7 @@ from typing import Any
 from dask.utils import ensure_dict
 
 from eagleray import _task_spec
-from eagleray._engine import native
+from eagleray._engine import ObjectRef, native
 
 _spec: Any = _task_spec
 
@@ -118,3 +118,16 @@ def flat(keys: Any) -> Iterator[Key]:
             yield from flat(item)
     else:
         yield keys
+
+
+def holds_ref(node: Any) -> bool:
+    """Whether a literal or a task of a graph holds an `ObjectRef`: as its value, or inlined among its arguments."""
+    if isinstance(node, ObjectRef):
+        return True
+    if isinstance(node, _spec.DataNode):
+        return isinstance(node.value, ObjectRef)
+    if isinstance(node, _spec.Task):
+        return any(map(holds_ref, node.args)) or any(map(holds_ref, node.kwargs.values()))
+    if type(node) is dict:  # the inner graph of a fused task
+        return any(map(holds_ref, node.values()))
+    return False

@@ -15,6 +15,7 @@ from eagleray._engine import native
 from eagleray.dask import graphs
 from eagleray.dask.callbacks import local_ray_callbacks
 from eagleray.dask.graphs import Key, Nodes
+from eagleray.dask.guard import is_guard
 from eagleray.dask.hooks import Hooks
 from eagleray.dask.local import LocalGraph
 from eagleray.dask.options import Options
@@ -85,7 +86,7 @@ def ray_dask_get_sync(dsk: Any, keys: Any, **kwargs: Any) -> Any:
 @contextmanager
 def _hooks(options: Options) -> Iterator[Hooks]:
     with local_ray_callbacks(options.hooks()) as callbacks, local_callbacks(options.dask_hooks()) as dask_callbacks:
-        yield Hooks(callbacks, dask_callbacks)
+        yield Hooks(callbacks, [callback for callback in dask_callbacks if not is_guard(callback)])
 
 
 def _mapping(dsk: Any, options: Options) -> Mapping[Key, Any]:
