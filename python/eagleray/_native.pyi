@@ -1,6 +1,6 @@
 """The native module. Everything else reaches it through `eagleray._engine`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, NoReturn, final
 
@@ -9,7 +9,9 @@ __all__ = [
     "Graph",
     "ObjectRef",
     "_rebuild_ref",
+    "after_run",
     "counters",
+    "current_task",
     "get",
     "in_worker",
     "order",
@@ -19,6 +21,7 @@ __all__ = [
     "started",
     "stop",
     "submit",
+    "task_key",
     "wait",
     "worker_main",
     "workers",
@@ -139,6 +142,15 @@ def workers() -> list[dict[str, Any]]:
 
 def order(dependencies: Sequence[Sequence[int]], /) -> list[int]:
     """The position of each task."""
+
+def task_key(graph: int, index: int, /) -> Any:
+    """The key of a task by its graph's number, as long as there is its `Graph` in this process; else None."""
+
+def current_task() -> tuple[int, int] | None:
+    """In a worker: the number of the graph and the index of the task that runs, or ran last in the present run."""
+
+def after_run(function: Callable[[], object], /) -> None:
+    """In a worker: calls a function when the present run is over, before that is reported. What it raises is dropped."""
 
 def worker_main(socket: int, page: int, worker: int) -> None:
     """The life of a worker process. Returns when its socket is closed."""

@@ -10,7 +10,7 @@ import dask
 from dask.base import named_schedulers
 from dask.callbacks import local_callbacks
 
-from eagleray import _engine
+from eagleray import _engine, _output
 from eagleray._engine import native
 from eagleray.dask import graphs
 from eagleray.dask.callbacks import local_ray_callbacks
@@ -161,6 +161,8 @@ def _values(graph: Steps, options: Options, rerun: Callable[[], Any] | None) -> 
         if wanted and rerun:
             rerun()
         raise
+    finally:
+        _output.drain()
 
 
 def enable_dask_on_ray(shuffle: str | None = "tasks", use_shuffle_optimization: bool = True) -> dask.config.set:

@@ -12,6 +12,7 @@ mod failures;
 mod gc;
 mod graph;
 mod ingest;
+mod keys;
 mod local;
 mod pickles;
 mod refs;
@@ -43,11 +44,13 @@ mod _native {
     #[pymodule_export]
     use super::graph::Graph;
     #[pymodule_export]
+    use super::keys::task_key;
+    #[pymodule_export]
     use super::local::run_local;
     #[pymodule_export]
     use super::refs::{_rebuild_ref, ObjectRef};
     #[pymodule_export]
-    use super::worker::worker_main;
+    use super::worker::{after_run, current_task, worker_main};
     use super::{Bound, PyModule, PyResult, start_logging};
 
     #[pymodule_init]
