@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
-from eagleray.dask.callbacks import RayDaskCallback, local_ray_callbacks, unpack_ray_callbacks
+from eagleray.dask.callbacks import ProgressBarCallback, RayDaskCallback, local_ray_callbacks, unpack_ray_callbacks
 from eagleray.dask.persist import ray_dask_persist
 from eagleray.dask.scheduler import disable_dask_on_ray, enable_dask_on_ray, ray_dask_get, ray_dask_get_sync
 
 __all__ = [
+    "ProgressBarCallback",
     "RayDaskCallback",
     "disable_dask_on_ray",
     "enable_dask_on_ray",

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from eagleray.dask import graphs
 from eagleray.dask.execution import Measure, Ran
 from eagleray.dask.graphs import Key, Nodes
-from eagleray.dask.resources import include_workers
 
 Callback = tuple[Any, ...]
 """A callback as Dask keeps it: start, start_state, pretask, posttask, finish."""
@@ -43,8 +43,9 @@ def is_diagnostic(callback: Callback) -> bool:
 class Diagnostics:
     """Diagnostics of one compute. An `execution.Observer`."""
 
-    def __init__(self, callbacks: Iterable[Callback]) -> None:
+    def __init__(self, callbacks: Iterable[Callback], requested: Iterable[Key]) -> None:
         self._callbacks = list(callbacks)
+        self._requested = list(requested)
         owners = [_owner(callback) for callback in self._callbacks]
         self._profilers = [owner for owner in owners if _is(owner, _TASKS)]
         self._resources = [owner for owner in owners if _is(owner, _RESOURCES)]
@@ -62,8 +63,11 @@ class Diagnostics:
             self._begun.append(callback)
             if start := callback[0]:
                 start(nodes)
-        for profiler in self._resources:
-            include_workers(profiler)
+        if self._resources:
+            from eagleray.dask.resources import include_workers
+
+            for profiler in self._resources:
+                include_workers(profiler)
 
     def submitted(self, keys: list[Key]) -> None:
         empty: list[str] = ["cache", "dependencies", "dependents", "waiting_data"]
@@ -113,21 +117,22 @@ class Diagnostics:
         from dask.diagnostics.profile import CacheData
 
         over = max((task.end for task in self._ran), default=0.0)
-        readers: dict[Key, list[Key]] = {}
-        for key in self._state.get("waiting", ()):  # did not run: their inputs were needed to the end
-            for dep in self._nodes[key].dependencies:
-                readers.setdefault(dep, []).append(key)
         ends = {task.key: task.end for task in self._ran}
-        for key in ends:
-            for dep in self._nodes[key].dependencies:
-                readers.setdefault(dep, []).append(key)
+        needed: dict[Key, float] = {}
+        # What a task reads that did not run, and what is asked for, is needed to the end.
+        reads = [
+            (key, dep) for key in (*ends, *self._state.get("waiting", ())) for dep in self._nodes[key].dependencies
+        ]
+        for reader, dep in [*reads, *((None, key) for key in self._requested)]:
+            key = graphs.resolve(self._nodes, dep)
+            needed[key] = max(needed.get(key, 0.0), ends.get(reader, over))
         return [
             CacheData(
                 task.key,
                 self._nodes[task.key],
                 task.measured[place],
                 task.end,
-                max((ends.get(reader, over) for reader in readers.get(task.key, ())), default=over),
+                max(needed.get(task.key, over), task.end),
             )
             for task in self._ran
         ]

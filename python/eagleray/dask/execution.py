@@ -16,8 +16,8 @@ from typing import Any, NamedTuple, Protocol, Self
 
 from eagleray import _output, _worker_output
 from eagleray.dask import graphs
+from eagleray.dask.callbacks import Pair
 from eagleray.dask.graphs import Key, Nodes
-from eagleray.dask.hooks import Pair
 
 Measure = Callable[[Any], Any]
 """Measures a result, in the worker that made it."""

@@ -72,6 +72,13 @@ def is_literal(dsk: Mapping[Key, Any], key: Key) -> bool:
     return False
 
 
+def resolve(nodes: Nodes, key: Key) -> Key:
+    """The key that a chain of aliases leads to."""
+    while is_alias(nodes.get(key)):
+        key = nodes[key].target
+    return key
+
+
 def same(value: Any) -> Any:
     """What an alias computes."""
     return value

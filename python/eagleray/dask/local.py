@@ -9,8 +9,8 @@ from typing import Any
 from eagleray import _engine
 from eagleray._engine import ObjectRef, native
 from eagleray.dask import graphs
+from eagleray.dask.callbacks import Pair
 from eagleray.dask.graphs import Key, Nodes
-from eagleray.dask.hooks import Pair
 
 
 class LocalGraph:

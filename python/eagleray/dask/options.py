@@ -25,6 +25,7 @@ class Options:
     rerun_exceptions_locally: Any = None
     chunksize: Any = None
     optimize_graph: Any = None
+    _ray_enable_progress_bar: Any = False
 
     @classmethod
     def of(cls, function: str, given: Mapping[str, Any]) -> Options:
@@ -47,8 +48,9 @@ class Options:
                 raise ValueError(f"num_workers must be at least 1, not {workers}.")
         if options.cache is not None and not isinstance(options.cache, Mapping):
             raise TypeError(f"cache must be a mapping of keys to values, not {type(options.cache).__name__}.")
-        if not isinstance(options.ray_persist, bool):
-            raise TypeError(f"ray_persist must be True or False, not {type(options.ray_persist).__name__}.")
+        for name in ("ray_persist", "_ray_enable_progress_bar"):
+            if not isinstance(value := getattr(options, name), bool):
+                raise TypeError(f"{name} must be True or False, not {type(value).__name__}.")
         return options
 
     def hooks(self) -> list[RayCallback] | None:
