@@ -138,7 +138,7 @@ pub(crate) fn get<'py>(
     for (_, outcome) in ended {
         match outcome {
             Ok(value) => values.push(value),
-            Err(failure) => return Err(failures::failure(py, &failure, py.None().bind(py))),
+            Err(failure) => return Err(failures::failure(py, &failure, None)),
         }
     }
     if !all {
