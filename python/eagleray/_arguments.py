@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from eagleray._failures import named
+from eagleray._pickling import dump
 from eagleray._summary import clip, type_name
 
 _DEEPEST = 50
@@ -71,6 +72,16 @@ def place(node: Any, value: Any) -> str | None:
     return (found or "the value") if found is not None else None
 
 
+def _culprit(value: Any, depth: int = 0) -> Any:
+    """What in a container cannot be pickled; the value itself if it is none."""
+    for item in _inside(value) if depth < _DEEPEST else ():
+        try:
+            dump(item)
+        except Exception:
+            return _culprit(item, depth + 1)
+    return value
+
+
 def not_picklable(value: Any, cause: BaseException, keys: Sequence[Any], nodes: Sequence[Any]) -> TypeError:
     """The error for a function or an argument that cannot be sent to the workers.
 
@@ -80,20 +91,36 @@ def not_picklable(value: Any, cause: BaseException, keys: Sequence[Any], nodes: 
         keys: The keys of the graph's tasks.
         nodes: The tasks.
     """
-    kind = f"(type {type_name(type(value))})"
+    culprit = _culprit(value)
+    kind = f"(type {type_name(type(culprit))}{'' if culprit is value else f', in a {type_name(type(value))}'})"
     where = f"An object {kind} of the graph"
     for key, node in zip(keys, nodes, strict=True):
         found = place(node, value)
         if found is not None:
-            found = "The task" if found == "the value" and node is value else found
-            where = f"{found[0].upper()}{found[1:]} {kind} of task {named(key)}"
-            if " of " in found:
-                call, _, function = found.partition(" of ")
-                where = f"{call[0].upper()}{call[1:]} {kind} of {function} in task {named(key)}"
+            if found == "the function":
+                found = f"the function {_function_name(value)}"
+            what, _, call = found.partition(" of ")
+            where = f"{what[0].upper()}{what[1:]} {kind} of {call and f'{call} in '}task {named(key)}"
             break
+    return _refusal(f"{where} cannot be sent to a worker", cause)
+
+
+def not_picklable_value(value: Any, cause: BaseException) -> TypeError:
+    """The error for a value that cannot be put into the store."""
+    return _refusal(f"A value of type {type_name(type(_culprit(value)))} cannot be put into the object store", cause)
+
+
+def not_picklable_result(value: Any, cause: BaseException) -> TypeError:
+    """The error of a task whose result cannot leave its worker."""
+    return _refusal(
+        f"The result of the task (type {type_name(type(_culprit(value)))}) cannot be sent to those who need it", cause
+    )
+
+
+def _refusal(what: str, cause: BaseException) -> TypeError:
     error = TypeError(
-        f"{where} cannot be sent to a worker: it cannot be pickled ({type(cause).__name__}: {clip(str(cause), 1000)}). "
-        "Make it inside the task, or pass what it can be made from."
+        f"{what}, because it cannot be pickled ({type(cause).__name__}: {clip(str(cause), 1000)}). "
+        "Make it where it is used, or pass what it can be made from."
     )
     error.__cause__ = cause
     return error

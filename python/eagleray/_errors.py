@@ -16,7 +16,7 @@ import eagleray
 from eagleray._arguments import place
 from eagleray._failures import named
 from eagleray._pickling import PROTOCOL, dump
-from eagleray._summary import clip, summary, type_name
+from eagleray._summary import summary, type_name
 from eagleray.exceptions import TaskCancelledError, TaskError
 
 _MOST_BYTES = 16 << 20
@@ -76,17 +76,23 @@ def _rebuild(
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Takes every exception apart, also those within arguments and groups."""
+    """Takes an exception apart, and those within its arguments, each for itself: one of a group need not spoil it."""
+
+    def __init__(self, file: io.BytesIO, exc: BaseException) -> None:
+        super().__init__(file, PROTOCOL)
+        self._exc = exc
 
     def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, BaseException) and not isinstance(obj, TaskError):
+        if obj is self._exc:
             return _taken_apart(obj)
+        if isinstance(obj, BaseException):
+            return _load, (_record(obj), "")
         return super().reducer_override(obj)
 
 
 def _dump_apart(exc: BaseException) -> bytes:
     with io.BytesIO() as file:
-        _Pickler(file, PROTOCOL).dump(exc)
+        _Pickler(file, exc).dump(exc)
         return file.getvalue()
 
 
@@ -100,7 +106,8 @@ def _same(copy: object, exc: BaseException) -> bool:
     if _slots(copy).keys() != _slots(exc).keys():
         return False
     if isinstance(exc, BaseExceptionGroup) and isinstance(copy, BaseExceptionGroup):
-        return all(_same(a, b) for a, b in zip(copy.exceptions, exc.exceptions, strict=True))
+        members = zip(copy.exceptions, exc.exceptions, strict=True)
+        return all(isinstance(a, TaskError) or _same(a, b) for a, b in members)
     pairs = zip(copy.args, exc.args, strict=True)
     return all(type(a) is type(b) and (not isinstance(a, str | bytes | int) or a == b) for a, b in pairs)
 
@@ -133,6 +140,15 @@ def _dump_stand_in(exc: BaseException) -> bytes | None:
     except Exception:
         return None
     return data if len(data) <= _MOST_BYTES else None
+
+
+_Record = tuple[bytes | None, bytes | None, str, str]
+"""Pickle of an exception, or what a stand-in is made of; its type's name; its text."""
+
+
+def _record(exc: BaseException) -> _Record:
+    data = _dump_checked(exc)
+    return data, _dump_stand_in(exc) if data is None else None, type_name(type(exc)), _text(exc)
 
 
 # Text.
@@ -191,9 +207,7 @@ def dump_error(exc: BaseException, inputs: Inputs = ()) -> bytes:
     chain = []
     link: BaseException | None = exc
     while link is not None and len(chain) < _MOST_CAUSES:
-        data = _dump_checked(link)
-        stand_in = _dump_stand_in(link) if data is None else None
-        chain.append((data, stand_in, type_name(type(link)), _text(link)))
+        chain.append(_record(link))
         link = link.__cause__
     return pickle.dumps((chain, _traceback(exc), os.getpid(), _described(inputs)), PROTOCOL)
 
@@ -246,7 +260,7 @@ def _may_pass(cls: type[BaseException]) -> bool:
     return not issubclass(cls, SystemExit | KeyboardInterrupt | GeneratorExit | CancelledError)
 
 
-def _load(record: tuple[bytes | None, bytes | None, str, str], trace: str) -> BaseException:
+def _load(record: _Record, trace: str) -> BaseException:
     data, stand_in_data, name, text = record
     cls, state = None, {}
     try:
@@ -275,11 +289,16 @@ def _add_note(exc: BaseException, note: str) -> None:
         return
 
 
-def _argument(node: Any, value: Any) -> str:
-    """An input that no key of the graph stands for: a ref, or an argument too large to be sent with its task."""
+def _argument(node: Any, value: Any, keys: Sequence[Any]) -> str:
+    """An input that is no task's result: a ref, or a value too large to be sent with its task."""
     if isinstance(value, eagleray.ObjectRef):
         return f"ObjectRef {value.hex()}"
-    return place(node, value) or "an argument"
+    if found := place(node, value):
+        return found
+    # The value of a key. Which, is only certain if there is one.
+    known = set(keys)
+    literals = [key for key in getattr(node, "dependencies", ()) if key not in known]
+    return named(literals[0]) if len(literals) == 1 else "a value of the graph"
 
 
 def _inputs_note(
@@ -291,7 +310,7 @@ def _inputs_note(
         if number < len(keys):
             name = named(keys[number])
         elif number - len(keys) < len(externals):
-            name = _argument(node, externals[number - len(keys)])
+            name = _argument(node, externals[number - len(keys)], keys)
         else:
             name = "an object"
         lines.append(f"  {name}: {text}")
@@ -335,12 +354,3 @@ def add_local_note(
     text = _inputs_note(_described(inputs), node, keys, externals)
     _add_note(exc, f"Task {named(key)} failed.\n{text}" if text else f"Task {named(key)} failed.")
 
-
-def not_picklable_result(value: object, cause: BaseException) -> TypeError:
-    """The error of a task whose result cannot leave its worker."""
-    error = TypeError(
-        f"The result of the task, of type {type_name(type(value))}, cannot be sent: it cannot be pickled "
-        f"({type(cause).__name__}: {clip(_text(cause), 1000)}). Return something that can."
-    )
-    error.__cause__ = cause
-    return error

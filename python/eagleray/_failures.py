@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -45,13 +46,10 @@ def named(key: object) -> str:
         return f"<a {type(key).__name__} whose repr() raises {type(error).__name__}>"
 
 
-def _last_lines(pid: int) -> list[str]:
-    return []
-
-
 def _output_of(details: Mapping[str, Any]) -> str:
     """The last lines that a process wrote, for the end of a message; nothing if it wrote none."""
-    lines = _last_lines(details.get("pid", 0))[-_MOST_LINES:]
+    output = sys.modules.get("eagleray._output")  # if it was never loaded, nobody has caught any
+    lines = output.last_lines(details.get("pid", 0))[-_MOST_LINES:] if output else []
     return "".join(["\nIts last lines of output:", *(f"\n  {line}" for line in lines)]) if lines else ""
 
 
@@ -104,7 +102,7 @@ def failure(kind: str, key: object, details: Mapping[str, Any]) -> BaseException
                 else f"The result of task {named(key)} is lost and cannot be computed again."
             )
         case "no_workers":
-            reason = details.get("reason") or f"the first thing it did was to end: it {_death(details)}"
+            reason = details.get("reason") or f"each ended at once, the last one {_death(details)}"
             return exceptions.WorkerCrashedError(
                 f"No worker process could be started: {reason}.{_output_of(details)}"
             )

@@ -134,8 +134,8 @@ def counters() -> dict[str, int]: ...
 def workers() -> list[dict[str, Any]]:
     """Of each worker: id, pid, tasks, runs, state."""
 
-def order(dependencies: Sequence[Sequence[int]], /) -> list[int]:
-    """The position of each task."""
+def order(dependencies: Sequence[Sequence[int]], keys: Sequence[Any] | None = None, /) -> list[int]:
+    """The position of each task. Raises RuntimeError for a cycle, which is named by `keys` if they are given."""
 
 def worker_main(socket: int, page: int, worker: int) -> None:
     """The life of a worker process. Returns when its socket is closed."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from eagleray import _engine
+from eagleray import _engine, _failures
 from eagleray._engine import ObjectRef, native
 from eagleray.dask import graphs
 from eagleray.dask.graphs import Key, Nodes
@@ -25,7 +25,9 @@ class LocalGraph:
         inputs = self._needed()
         self.keys = [key for key in inputs if not graphs.is_literal(nodes, key)]
         number = {key: index for index, key in enumerate(self.keys)}
-        positions = native.order([[number[dep] for dep in inputs[key] if dep in number] for key in self.keys])
+        positions = native.order(
+            [[number[dep] for dep in inputs[key] if dep in number] for key in self.keys], self.keys
+        )
         self._order = sorted(range(len(self.keys)), key=positions.__getitem__)
         self._uses = Counter(dep for key in self.keys for dep in inputs[key])
         self._uses.update(graphs.flat(keys))
@@ -39,7 +41,8 @@ class LocalGraph:
             if key in inputs:
                 continue
             if key not in self._nodes:
-                raise KeyError(key)
+                dependents = [other for other, needed in inputs.items() if key in needed]
+                raise _failures.missing_key(key, dependents[:1], self._nodes)
             inputs[key] = self._nodes[key].dependencies
             stack.extend(inputs[key])
         return inputs
@@ -88,9 +91,15 @@ class LocalGraph:
         node = self._nodes[key]
         inputs = {dep: self._value(dep) for dep in node.dependencies}
         results = tuple(value for dep, value in inputs.items() if not graphs.is_literal(self._nodes, dep))
-        states = [pretask(key, results) if pretask else None for pretask, _ in self._hooks]
-        result = node(inputs)
-        for (_, posttask), state in zip(self._hooks, states, strict=True):
-            if posttask:
-                posttask(key, result, state)
+        try:
+            states = [pretask(key, results) if pretask else None for pretask, _ in self._hooks]
+            result = node(inputs)
+            for (_, posttask), state in zip(self._hooks, states, strict=True):
+                if posttask:
+                    posttask(key, result, state)
+        except BaseException as error:
+            from eagleray import _errors
+
+            _errors.add_local_note(error, key, list(enumerate(inputs.values())), node, list(inputs), ())
+            raise
         return result

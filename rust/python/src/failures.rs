@@ -6,7 +6,7 @@ use eagleray_runtime::SessionError;
 use eagleray_runtime::client::ClientError;
 use eagleray_store::StoreError;
 use pyo3::call::PyCallArgs;
-use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError};
+use pyo3::exceptions::{PyException, PyMemoryError, PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
@@ -71,6 +71,10 @@ impl Names<'_> {
 
     /// The error for a function or an argument of the graph that cannot be pickled.
     pub(crate) fn not_picklable(&self, py: Python<'_>, object: &Py<PyAny>, cause: PyErr) -> PyErr {
+        // Where pickling was interrupted, that goes on.
+        if !cause.is_instance_of::<PyException>(py) {
+            return cause;
+        }
         let build = || -> PyResult<PyErr> {
             let (keys, nodes) = (PyList::new(py, self.keys)?, PyList::new(py, self.nodes)?);
             raised(py, "eagleray._arguments", "not_picklable", (object, cause.value(py), keys, nodes))
@@ -117,6 +121,16 @@ fn build(py: Python<'_>, failure: &Failure, names: Option<Names<'_>>) -> PyResul
         }
     };
     raised(py, "eagleray._failures", "failure", (kind, key, details))
+}
+
+/// The error for a value that cannot be put because it cannot be pickled.
+pub(crate) fn not_picklable_value(value: &Bound<'_, PyAny>, cause: PyErr) -> PyErr {
+    let py = value.py();
+    if !cause.is_instance_of::<PyException>(py) {
+        return cause;
+    }
+    let build = || raised(py, "eagleray._arguments", "not_picklable_value", (value, cause.value(py)));
+    build().unwrap_or_else(|error| error)
 }
 
 /// The exception for a key that a graph does not have. `dependent` is the key of the task that needs it, if one does.

@@ -6,7 +6,7 @@ use eagleray_core::graph::Csr;
 use eagleray_core::ids::{GraphId, ObjectId};
 use eagleray_core::message::GraphSpec;
 use eagleray_runtime::program::{Part, Program, Template, Value};
-use pyo3::exceptions::{PyException, PyIndexError, PyRuntimeError};
+use pyo3::exceptions::{PyIndexError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use rustc_hash::FxHashMap;
@@ -79,8 +79,8 @@ impl Graph {
         }
         let mut puts = Puts { role: &role, objects: Vec::with_capacity(found.literals.len()) };
         for literal in &found.literals {
-            let encoded = value::encode(py, literal.bind(py))
-                .map_err(|cause| not_picklable(py, found.names(), literal, cause))?;
+            let encoded =
+                value::encode(py, literal.bind(py)).map_err(|cause| found.names().not_picklable(py, literal, cause))?;
             let value = store_encoded(&role.client, &encoded).map_err(raise)?;
             puts.objects.push(role.client.put(value).map_err(raise)?);
         }
@@ -167,7 +167,7 @@ impl Graph {
     }
 
     fn pickle(&self, py: Python<'_>, object: &Py<PyAny>) -> PyResult<bytes::Bytes> {
-        dumps(object.bind(py)).map_err(|cause| not_picklable(py, self.names(), object, cause))
+        dumps(object.bind(py)).map_err(|cause| self.names().not_picklable(py, object, cause))
     }
 
     /// Pickles a batch; if that fails, finds the constant that is the reason.
@@ -256,11 +256,6 @@ impl ResultShape {
             Self::Task(_) | Self::Literal(_) => {}
         }
     }
-}
-
-/// The error for what cannot be pickled. Where pickling was interrupted, that goes on.
-fn not_picklable(py: Python<'_>, names: Names<'_>, object: &Py<PyAny>, cause: PyErr) -> PyErr {
-    if cause.is_instance_of::<PyException>(py) { names.not_picklable(py, object, cause) } else { cause }
 }
 
 /// Decodes an answer, in private writable memory if `copy`.

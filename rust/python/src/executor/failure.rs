@@ -64,7 +64,7 @@ pub(super) fn not_picklable(py: Python<'_>, result: &Bound<'_, PyAny>, cause: Py
         return cause;
     }
     let build = || -> PyResult<PyErr> {
-        let error = py.import("eagleray._errors")?.getattr("not_picklable_result")?;
+        let error = py.import("eagleray._arguments")?.getattr("not_picklable_result")?;
         Ok(PyErr::from_value(error.call1((result, cause.value(py)))?))
     };
     build().unwrap_or(cause)

@@ -100,12 +100,12 @@ inputs_of_failed = []
 def dump_error(error, inputs):
     inputs_of_failed.append(inputs)
     return pickle.dumps((type(error).__name__, str(error)))
-def not_picklable_result(result, cause):
-    return TypeError(f"{type(result).__name__}: {cause}")
 errors.dump_error = dump_error
-errors.not_picklable_result = not_picklable_result
+arguments = types.ModuleType("eagleray._arguments")
+arguments.not_picklable_result = lambda result, cause: TypeError(f"{type(result).__name__}: {cause}")
 sys.modules.setdefault("eagleray", types.ModuleType("eagleray"))
 sys.modules["eagleray._errors"] = errors
+sys.modules["eagleray._arguments"] = arguments
 "#;
 
 /// Runs a test with the interpreter. The packages are those of the Python that the build was made for. One test at a time:
