@@ -152,9 +152,7 @@ class TestWhereItIsHeard:
     def test_high_level_graph(self) -> None:
         layers = {
             "low": MaterializedLayer({"a": (inc, 1)}, annotations={"retries": 1}),
-            "high": MaterializedLayer(
-                {"b": (inc, "a"), "c": (inc, "a")}, annotations={"priority": lambda key: ord(key)}
-            ),
+            "high": MaterializedLayer({"b": (inc, "a"), "c": (inc, "a")}, annotations={"priority": ord}),
         }
         graph = HighLevelGraph(layers, {"low": set(), "high": {"low"}})
         assert specs(graph) == ([{}, {"retries": 1}, {"priority": 98}, {"priority": 99}], {"a": 1, "b": 2, "c": 3})

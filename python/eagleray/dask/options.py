@@ -87,4 +87,8 @@ class Options:
         one = isinstance(given, Callback) or (
             isinstance(given, tuple) and not any(isinstance(item, tuple | Callback) for item in given)
         )
+        if not one and not isinstance(given, Iterable):
+            raise TypeError(
+                f"callbacks must be a Callback of Dask's, or an iterable of them, not {type(given).__name__}."
+            )
         return [normalize_callback(callback) for callback in ([given] if one and given else given)]

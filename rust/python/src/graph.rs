@@ -6,16 +6,16 @@ use eagleray_core::graph::Csr;
 use eagleray_core::ids::{GraphId, ObjectId};
 use eagleray_core::message::GraphSpec;
 use eagleray_runtime::program::{Part, Program, Template, Value};
-use pyo3::exceptions::{PyIndexError, PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyIndexError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use rustc_hash::FxHashMap;
 
-use crate::failures;
+use crate::failures::{self, Names};
 use crate::gc::Suspended;
 use crate::ingest::{self, Batch, Ingested, Options, ResultShape};
 use crate::keys::{self, Keys};
-use crate::pickles::{dumps, payload, store};
+use crate::pickles::{dumps, payload, store, store_encoded};
 use crate::refs::ObjectRef;
 use crate::role::{Role, raise};
 use crate::{template, value, waiting};
@@ -41,8 +41,9 @@ pub(crate) struct Graph {
     outputs: Vec<u32>,
     externals: Vec<ObjectId>,
     /// Keeps the refs among them alive.
-    _refs: Vec<Py<PyAny>>,
-    /// Large constants, which were put.
+    refs: Vec<Py<PyAny>>,
+    /// Large constants, and the objects that they were put as.
+    literals: Vec<Py<PyAny>>,
     puts: Vec<ObjectId>,
     result: ResultShape,
     templates: usize,
@@ -79,7 +80,9 @@ impl Graph {
         }
         let mut puts = Puts { role: &role, objects: Vec::with_capacity(found.literals.len()) };
         for literal in &found.literals {
-            let value = store(&role.client, literal.bind(py))?;
+            let encoded =
+                value::encode(py, literal.bind(py)).map_err(|cause| found.names().not_picklable(py, literal, cause))?;
+            let value = store_encoded(&role.client, &encoded).map_err(raise)?;
             puts.objects.push(role.client.put(value).map_err(raise)?);
         }
         externals.extend(&puts.objects);
@@ -114,7 +117,8 @@ impl Graph {
             nodes: found.nodes,
             outputs: found.outputs,
             externals,
-            _refs: found.externals,
+            refs: found.externals,
+            literals: found.literals,
             puts,
             result: found.result,
             templates: count,
@@ -144,11 +148,10 @@ impl Graph {
             let mut admit = upto;
             if unsent.sent < upto {
                 for function in std::mem::take(&mut unsent.functions) {
-                    part.functions.push(pickle(function.bind(py), "a function of the graph")?);
+                    part.functions.push(self.pickle(py, &function)?);
                 }
                 if let Some(batch) = unsent.batches.next() {
-                    let constants = PyList::new(py, &batch.constants)?;
-                    part.batches.push(pickle_batch(&constants)?);
+                    part.batches.push(self.pickle_batch(py, &batch.constants)?);
                     unsent.sent = batch.upto;
                 } else {
                     unsent.sent = u32::MAX;
@@ -160,6 +163,20 @@ impl Graph {
                 return Ok(());
             }
         }
+    }
+
+    fn names(&self) -> Names<'_> {
+        Names { keys: &self.keys, nodes: &self.nodes, externals: [&self.refs, &self.literals] }
+    }
+
+    fn pickle(&self, py: Python<'_>, object: &Py<PyAny>) -> PyResult<bytes::Bytes> {
+        dumps(object.bind(py)).map_err(|cause| self.names().not_picklable(py, object, cause))
+    }
+
+    /// Pickles a batch; if that fails, finds the constant that is the reason.
+    fn pickle_batch(&self, py: Python<'_>, constants: &[Py<PyAny>]) -> PyResult<bytes::Bytes> {
+        dumps(PyList::new(py, constants)?.as_any())
+            .map_err(|error| constants.iter().find_map(|constant| self.pickle(py, constant).err()).unwrap_or(error))
     }
 
     fn object(&self, index: u32) -> ObjectId {
@@ -242,25 +259,6 @@ impl ResultShape {
             Self::Task(_) | Self::Literal(_) => {}
         }
     }
-}
-
-/// Pickles something of a graph. What cannot be pickled is named, with the pickler's error as the cause.
-fn pickle(object: &Bound<'_, PyAny>, what: &str) -> PyResult<bytes::Bytes> {
-    dumps(object).map_err(|cause| {
-        let py = object.py();
-        let class = object.get_type().qualname().map_or_else(|_| "object".into(), |name| name.to_string());
-        let error = PyTypeError::new_err(format!("cannot send {what} to the workers, of type {class}: {cause}"));
-        error.set_cause(py, Some(cause));
-        error
-    })
-}
-
-/// Pickles a batch; if that fails, finds the constant that is the reason.
-fn pickle_batch(constants: &Bound<'_, PyList>) -> PyResult<bytes::Bytes> {
-    pickle(constants.as_any(), "a batch of arguments").map_err(|error| {
-        let culprit = constants.iter().find_map(|constant| pickle(&constant, "an argument of a task").err());
-        culprit.unwrap_or(error)
-    })
 }
 
 /// Decodes an answer, in private writable memory if `copy`.
@@ -375,10 +373,8 @@ impl Graph {
                 Ok(value) => values.insert(object, value),
                 Err(failure) => {
                     self.cancel_quietly();
-                    let known = failure.origin.graph == self.id;
-                    let key = if known { self.keys.get(failure.origin.index as usize) } else { None };
-                    let key = key.map_or_else(|| py.None(), |key| key.clone_ref(py));
-                    return Err(failures::failure(py, &failure, key.bind(py)));
+                    let names = (failure.origin.graph == self.id).then(|| self.names());
+                    return Err(failures::failure(py, &failure, names));
                 }
             };
         }
