@@ -38,7 +38,9 @@ class Seen:
         pair = specs_of(dsk, mapping, self.given)
         every, by_key = pair or ([{}], {})
         self.none = pair is None
-        self.of = {key: every[by_key.get(key, 0)] for key, node in mapping.items() if not graphs.is_literal(mapping, key)}
+        self.of = {
+            key: every[by_key.get(key, 0)] for key, node in mapping.items() if not graphs.is_literal(mapping, key)
+        }
         assert by_key.keys() <= mapping.keys()
         return dask.get(mapping, keys)
 
@@ -48,7 +50,7 @@ class Seen:
 
 def forgetful(dsk: Any, keys: Any, **_: Any) -> Any:
     """An optimization that leaves nothing of the graph."""
-    return {"other": (inc, 1)} | {key: "other" for key in dask.core.flatten(keys)}
+    return {"other": (inc, 1)} | dict.fromkeys(dask.core.flatten(keys), "other")
 
 
 class TestWhereItIsHeard:
@@ -150,7 +152,7 @@ class TestWhereItIsHeard:
     def test_high_level_graph(self) -> None:
         layers = {
             "low": MaterializedLayer({"a": (inc, 1)}, annotations={"retries": 1}),
-            "high": MaterializedLayer({"b": (inc, "a"), "c": (inc, "a")}, annotations={"priority": lambda key: ord(key)}),
+            "high": MaterializedLayer({"b": (inc, "a"), "c": (inc, "a")}, annotations={"priority": ord}),
         }
         graph = HighLevelGraph(layers, {"low": set(), "high": {"low"}})
         assert specs(graph) == ([{}, {"retries": 1}, {"priority": 98}, {"priority": 99}], {"a": 1, "b": 2, "c": 3})
@@ -256,6 +258,7 @@ class TestOptions:
             ({"num_cpus": "2"}, TypeError, r"ray_remote_args.*\['num_cpus'\] must be a number, not str"),
             ({"num_cpus": True}, TypeError, "not bool"),
             ({"num_gpus": -1}, ValueError, "0 or more"),
+            ({"num_gpus": 1.5}, ValueError, "1.5 GPUs"),
             ({"memory": float("nan")}, ValueError, "0 or more"),
             ({"memory": float("inf")}, ValueError, "0 or more"),
             ({"resources": 3}, TypeError, r"\['resources'\] must be a mapping of names to amounts, not int"),
@@ -290,7 +293,11 @@ class TestOptions:
 
     @pytest.mark.parametrize(
         ("values", "error"),
-        [({"retries": -1}, ValueError), ({"priority": 1.5}, TypeError), ({"ray_remote_args": {"num_cpus": ""}}, TypeError)],
+        [
+            ({"retries": -1}, ValueError),
+            ({"priority": 1.5}, TypeError),
+            ({"ray_remote_args": {"num_cpus": ""}}, TypeError),
+        ],
     )
     def test_mistakes_around_compute(self, values: Any, error: type[Exception]) -> None:
         with dask.annotate(**values), pytest.raises(error, match="around compute"):

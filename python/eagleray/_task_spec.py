@@ -71,7 +71,7 @@ def names_inside(node: Any) -> Iterator[Any]:
     stack = [node]
     while stack:
         node = stack.pop()
-        if not isinstance(node, GraphNode):
+        if not isinstance(node, GraphNode) or isinstance(node, Alias):  # an alias has the key of what is outside
             continue
         key = getattr(node, "key", None)
         yield key.partition("_.")[0] if isinstance(key, str) else key

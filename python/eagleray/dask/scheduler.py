@@ -13,7 +13,7 @@ from dask.callbacks import local_callbacks
 from eagleray import _dask_versions, _engine
 from eagleray._engine import native
 from eagleray.dask import graphs, optimizations
-from eagleray.dask.annotations import key_scoped_remote_args
+from eagleray.dask.annotations import key_scoped_remote_args, specs_of
 from eagleray.dask.callbacks import local_ray_callbacks
 from eagleray.dask.common import ray_get_unpack
 from eagleray.dask.graphs import Key, Nodes
@@ -67,27 +67,32 @@ def ray_dask_get(dsk: Any, keys: Any, **kwargs: Any) -> Any:
     _engine.ensure_started(options.num_workers)
     with _hooks(options) as hooks:
         mapping = _mapping(dsk, options)
+        specs = specs_of(dsk, mapping, options.ray_remote_args)
+        needs: dict[str, Any] = {} if specs is None else {"annotations": specs}
         submitted: Submitted
         if hooks.per_task:
 
             def submit(nodes: Nodes, wanted: Any) -> Steps:
                 tasks, aliases = graphs.aliases_as_tasks(nodes)
-                return native.submit(tasks, wanted, worker_hooks=hooks.pickled(aliases), stepwise=True)
+                return native.submit(tasks, wanted, worker_hooks=hooks.pickled(aliases), stepwise=True, **needs)
 
             submitted = Walk(graphs.to_nodes(mapping), keys, hooks, submit)
         else:
-            submitted = Whole(mapping, keys, native.submit(mapping, keys, worker_hooks=hooks.pickled()))
+            graph = native.submit(mapping, keys, worker_hooks=hooks.pickled(), **needs)
+            submitted = Whole(mapping, keys, graph)
         return _conclude(submitted, keys, hooks, options, lambda: native.run_local(mapping, keys))
 
 
 def ray_dask_get_sync(dsk: Any, keys: Any, **kwargs: Any) -> Any:
     """Computes keys of a Dask graph in this process and thread, one task at a time: for a debugger.
 
-    Takes and returns what `ray_dask_get` does. All hooks are called, those of workers too, here.
+    Takes and returns what `ray_dask_get` does. All hooks are called, those of workers too, here. Annotations and
+    `ray_remote_args` are checked, and have no effect otherwise.
     """
     options = Options.of("ray_dask_get_sync", kwargs)
     with _hooks(options) as hooks:
         mapping = _mapping(dsk, options)
+        specs_of(dsk, mapping, options.ray_remote_args)
         if not (hooks.per_task or hooks.worker or hooks.postsubmit_all or options.ray_persist):
             values = native.run_local(mapping, keys)
             return _finish(graphs.shape(keys, values, lambda key: graphs.is_literal(mapping, key)), hooks)
