@@ -8,7 +8,7 @@ from typing import Any
 from dask.utils import ensure_dict
 
 from eagleray import _task_spec
-from eagleray._engine import native
+from eagleray._engine import ObjectRef, native
 
 _spec: Any = _task_spec
 
@@ -77,6 +77,13 @@ def is_literal(dsk: Mapping[Key, Any], key: Key) -> bool:
     return False
 
 
+def resolve(nodes: Nodes, key: Key) -> Key:
+    """The key that a chain of aliases leads to."""
+    while is_alias(nodes.get(key)):
+        key = nodes[key].target
+    return key
+
+
 def same(value: Any) -> Any:
     """What an alias computes."""
     return value
@@ -123,3 +130,16 @@ def flat(keys: Any) -> Iterator[Key]:
             yield from flat(item)
     else:
         yield keys
+
+
+def holds_ref(node: Any) -> bool:
+    """Whether a literal or a task of a graph holds an `ObjectRef`: as its value, or inlined among its arguments."""
+    if isinstance(node, ObjectRef):
+        return True
+    if isinstance(node, _spec.DataNode):
+        return isinstance(node.value, ObjectRef)
+    if isinstance(node, _spec.Task):
+        return any(map(holds_ref, node.args)) or any(map(holds_ref, node.kwargs.values()))
+    if type(node) is dict:  # the inner graph of a fused task
+        return any(map(holds_ref, node.values()))
+    return False

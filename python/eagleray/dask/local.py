@@ -10,8 +10,8 @@ from typing import Any
 from eagleray import _engine
 from eagleray._engine import ObjectRef, native
 from eagleray.dask import graphs
+from eagleray.dask.callbacks import Hook, Pair
 from eagleray.dask.graphs import Key, Nodes
-from eagleray.dask.hooks import Hook, Pair
 
 
 class LocalGraph:

@@ -32,6 +32,7 @@ class Options:
     rerun_exceptions_locally: Any = None
     chunksize: Any = None
     optimize_graph: Any = None
+    _ray_enable_progress_bar: Any = False
 
     @classmethod
     def of(cls, function: str, given: Mapping[str, Any]) -> Options:
@@ -65,8 +66,9 @@ class Options:
         remote_args = options.ray_remote_args
         if remote_args is not None and not isinstance(remote_args, Mapping):
             raise TypeError(f"ray_remote_args must be a mapping of options, not {type(remote_args).__name__}.")
-        if not isinstance(options.ray_persist, bool):
-            raise TypeError(f"ray_persist must be True or False, not {type(options.ray_persist).__name__}.")
+        for name in ("ray_persist", "_ray_enable_progress_bar"):
+            if not isinstance(value := getattr(options, name), bool):
+                raise TypeError(f"{name} must be True or False, not {type(value).__name__}.")
         return options
 
     def hooks(self) -> list[RayCallback] | None:
