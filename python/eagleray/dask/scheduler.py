@@ -10,7 +10,7 @@ import dask
 from dask.base import named_schedulers
 from dask.callbacks import local_callbacks
 
-from eagleray import _engine, _output
+from eagleray import _engine, _output, _surroundings
 from eagleray._engine import native
 from eagleray.dask import graphs
 from eagleray.dask.callbacks import local_ray_callbacks
@@ -48,6 +48,7 @@ def ray_dask_get(dsk: Any, keys: Any, **kwargs: Any) -> Any:
     """
     options = Options.of("ray_dask_get", kwargs)
     _engine.ensure_started(options.num_workers)
+    surroundings = _surroundings.capture()
     with _hooks(options) as hooks:
         mapping = _mapping(dsk, options)
         submitted: Submitted
@@ -55,11 +56,14 @@ def ray_dask_get(dsk: Any, keys: Any, **kwargs: Any) -> Any:
 
             def submit(nodes: Nodes, wanted: Any) -> Steps:
                 tasks, aliases = graphs.aliases_as_tasks(nodes)
-                return native.submit(tasks, wanted, worker_hooks=hooks.pickled(aliases), stepwise=True)
+                return native.submit(
+                    tasks, wanted, worker_hooks=hooks.pickled(aliases), surroundings=surroundings, stepwise=True
+                )
 
             submitted = Walk(graphs.to_nodes(mapping), keys, hooks, submit)
         else:
-            submitted = Whole(mapping, keys, native.submit(mapping, keys, worker_hooks=hooks.pickled()))
+            graph = native.submit(mapping, keys, worker_hooks=hooks.pickled(), surroundings=surroundings)
+            submitted = Whole(mapping, keys, graph)
         return _conclude(submitted, keys, hooks, options, lambda: native.run_local(mapping, keys))
 
 
