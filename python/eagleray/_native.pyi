@@ -124,10 +124,11 @@ def submit(
     keys: Any,
     *,
     worker_hooks: bytes | None = None,
+    surroundings: bytes | None = None,
     stepwise: bool = False,
 ) -> Graph:
     """Submits a graph. `keys` is a key or a list of keys and such lists. `worker_hooks` is the pickle of a list of pairs
-    `(pretask | None, posttask | None)`, called around each task in this order. Nothing of a `stepwise` graph runs before
+    `(pretask | None, posttask | None)`, called around each task in this order. `surroundings` is what `_surroundings.capture` gave. Nothing of a `stepwise` graph runs before
     `Graph.admit`."""
 
 def run_local(dsk: Mapping[Any, Any], keys: Any) -> Any:

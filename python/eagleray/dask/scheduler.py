@@ -10,7 +10,7 @@ import dask
 from dask.base import named_schedulers
 from dask.callbacks import local_callbacks
 
-from eagleray import _dask_versions, _engine, _output
+from eagleray import _dask_versions, _engine, _output, _surroundings
 from eagleray._engine import native
 from eagleray.dask import graphs, optimizations
 from eagleray.dask.annotations import key_scoped_remote_args, specs_of
@@ -72,11 +72,14 @@ def ray_dask_get(dsk: Any, keys: Any, **kwargs: Any) -> Any:
     """
     options = Options.of("ray_dask_get", kwargs)
     _engine.ensure_started(options.num_workers)
+    surroundings = _surroundings.capture()
     with _hooks(options) as hooks:
         hooks.split()
         mapping = _mapping(dsk, options)
         specs = specs_of(dsk, mapping, options.ray_remote_args)
-        needs: dict[str, Any] = {} if specs is None else {"annotations": specs}
+        needs: dict[str, Any] = {"surroundings": surroundings}
+        if specs is not None:
+            needs["annotations"] = specs
         with _execution(hooks, options, mapping, keys) as execution:
             hooks.watched(execution.hooks())
             submitted: Submitted
@@ -84,8 +87,7 @@ def ray_dask_get(dsk: Any, keys: Any, **kwargs: Any) -> Any:
 
                 def submit(nodes: Nodes, wanted: Any) -> Steps:
                     tasks, aliases = graphs.aliases_as_tasks(nodes)
-                    worker_hooks = hooks.pickled(aliases)
-                    graph = native.submit(tasks, wanted, worker_hooks=worker_hooks, stepwise=True, **needs)
+                    graph = native.submit(tasks, wanted, worker_hooks=hooks.pickled(aliases), stepwise=True, **needs)
                     execution.submitted(graph)
                     return graph
 

@@ -88,15 +88,16 @@ pub(crate) fn in_worker() -> bool {
 }
 
 #[pyfunction]
-#[pyo3(signature = (dsk, keys, *, worker_hooks=None, stepwise=false))]
+#[pyo3(signature = (dsk, keys, *, worker_hooks=None, surroundings=None, stepwise=false))]
 pub(crate) fn submit(
     py: Python<'_>,
     dsk: &Bound<'_, PyAny>,
     keys: &Bound<'_, PyAny>,
     worker_hooks: Option<&Bound<'_, PyBytes>>,
+    surroundings: Option<&Bound<'_, PyBytes>>,
     stepwise: bool,
 ) -> PyResult<Graph> {
-    Graph::submit(py, dsk, keys, worker_hooks, stepwise)
+    Graph::submit(py, dsk, keys, worker_hooks, surroundings, stepwise)
 }
 
 #[pyfunction]

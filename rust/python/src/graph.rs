@@ -57,14 +57,15 @@ impl Graph {
         dsk: &Bound<'_, PyAny>,
         keys: &Bound<'_, PyAny>,
         worker_hooks: Option<&Bound<'_, PyBytes>>,
+        surroundings: Option<&Bound<'_, PyBytes>>,
         stepwise: bool,
     ) -> PyResult<Self> {
         let role = Role::current()?;
         let _suspended = Suspended::new(py)?;
         let options = Options { keys_for_hooks: worker_hooks.is_some() };
         let found = ingest::ingest(py, dsk, keys, &py.get_type::<ObjectRef>(), options)?;
-        let hooks = worker_hooks.map(|hooks| bytes::Bytes::copy_from_slice(hooks.as_bytes()));
-        let graph = Self::send(py, role, found, hooks)?;
+        let shipped = [worker_hooks, surroundings].map(|data| Some(bytes::Bytes::copy_from_slice(data?.as_bytes())));
+        let graph = Self::send(py, role, found, shipped)?;
         if !stepwise {
             // The workers begin with the first batch while the second is being pickled.
             graph.send_upto(py, graph.at.len() as u32).inspect_err(|_| graph.cancel_quietly())?;
@@ -72,7 +73,8 @@ impl Graph {
         Ok(graph)
     }
 
-    fn send(py: Python<'_>, role: Arc<Role>, found: Ingested, hooks: Option<bytes::Bytes>) -> PyResult<Self> {
+    /// Submits what was found. `shipped` goes to each worker once: hooks and surroundings.
+    fn send(py: Python<'_>, role: Arc<Role>, found: Ingested, shipped: [Option<bytes::Bytes>; 2]) -> PyResult<Self> {
         let mut externals = Vec::with_capacity(found.externals.len() + found.literals.len());
         for reference in &found.externals {
             let reference = reference.bind(py).cast::<ObjectRef>().map_err(PyErr::from)?;
@@ -103,7 +105,8 @@ impl Graph {
             .map(|(code, functions)| Template { code: template::to_bytes(&code).into(), functions })
             .collect();
         let count = templates.len();
-        let program = Program { templates, code: found.code, hooks };
+        let [hooks, surroundings] = shipped;
+        let program = Program { templates, code: found.code, hooks, surroundings };
         role.client.submit(spec, program).map_err(raise)?;
         let keys = Keys::new(found.keys);
         keys::register(id, &keys);

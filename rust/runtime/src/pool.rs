@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -173,8 +174,10 @@ struct Slot {
 #[derive(Debug)]
 pub(crate) struct Pool {
     argv: Vec<OsString>,
-    /// What its environment has beyond the driver's.
+    /// The environment of templates, and
     environment: Vec<(OsString, OsString)>,
+    /// their directory: those of the driver when the session began, whenever they are started.
+    directory: Option<PathBuf>,
     /// At most two, the bare one first: it forks the first workers at once, while the second imports what later ones
     /// should have. A template that imports neither forks nor reaps, so that must not be the only one.
     templates: Vec<Slot>,
@@ -188,11 +191,13 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// A pool without processes. The template is started with the first worker.
-    pub(crate) fn new(argv: Vec<OsString>, environment: Vec<(OsString, OsString)>, preload: Vec<String>) -> Self {
+    /// A pool without processes. The template is started with the first worker, in the present environment and this
+    /// besides.
+    pub(crate) fn new(argv: Vec<OsString>, beside: Vec<(OsString, OsString)>, preload: Vec<String>) -> Self {
         Self {
             argv,
-            environment,
+            environment: std::env::vars_os().chain(beside).collect(),
+            directory: std::env::current_dir().ok(),
             templates: Vec::new(),
             started: 0,
             preload,
@@ -203,7 +208,7 @@ impl Pool {
     }
 
     fn start_template(&mut self, pending: u32) -> std::io::Result<&Slot> {
-        let template = Template::start(&self.argv, &self.environment)?;
+        let template = Template::start(&self.argv, &self.environment, self.directory.as_deref())?;
         let ready = watch(template.socket().try_clone()?)?;
         self.started += 1;
         tracing::debug!(template = self.started, pid = template.pid(), "a template process starts");

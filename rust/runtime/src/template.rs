@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use eagleray_core::ids::WorkerId;
@@ -70,16 +71,21 @@ fn parse(packet: &[u8]) -> Option<FromTemplate> {
 }
 
 impl Template {
-    /// Starts it.
-    pub(crate) fn start(argv: &[OsString], environment: &[(OsString, OsString)]) -> std::io::Result<Self> {
+    /// Starts it, with this environment alone and, if it is there, in this directory.
+    pub(crate) fn start(
+        argv: &[OsString],
+        environment: &[(OsString, OsString)],
+        directory: Option<&Path>,
+    ) -> std::io::Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         let (program, arguments) = argv.split_first().ok_or(std::io::ErrorKind::InvalidInput)?;
-        let child = Command::new(program)
-            .args(arguments)
-            .envs(environment.iter().cloned())
-            .stdin(Stdio::from(theirs))
-            .spawn()?;
+        let mut command = Command::new(program);
+        command.args(arguments).env_clear().envs(environment.iter().cloned()).stdin(Stdio::from(theirs));
+        if let Some(directory) = directory.filter(|directory| directory.is_dir()) {
+            command.current_dir(directory);
+        }
+        let child = command.spawn()?;
         Ok(Self { child, socket: ours })
     }
 

@@ -281,6 +281,7 @@ fn intro_out(intro: &Intro) -> proto::Intro {
         }
         Intro::Batch { id, bytes } => intro::Body::Batch(proto::BatchIntro { id: *id, pickle: bytes.clone() }),
         Intro::Hooks(bytes) => intro::Body::Hooks(bytes.clone()),
+        Intro::Surroundings(bytes) => intro::Body::Surroundings(bytes.clone()),
     };
     proto::Intro { body: Some(body) }
 }
@@ -295,6 +296,7 @@ fn intro_in(intro: proto::Intro) -> Result<Intro, WireError> {
         }
         intro::Body::Batch(b) => Intro::Batch { id: b.id, bytes: b.pickle },
         intro::Body::Hooks(bytes) => Intro::Hooks(bytes),
+        intro::Body::Surroundings(bytes) => Intro::Surroundings(bytes),
     })
 }
 
@@ -496,6 +498,7 @@ fn submit_out(spec: &GraphSpec, program: &Program) -> proto::Submit {
         templates: program.templates.iter().map(template_out).collect(),
         code: Some(rows_out(&program.code)),
         hooks: program.hooks.clone(),
+        surroundings: program.surroundings.clone(),
     }
 }
 
@@ -517,6 +520,7 @@ fn submit_in(submit: proto::Submit) -> Result<Command, WireError> {
         templates: submit.templates.into_iter().map(template_in).collect(),
         code: rows_in(submit.code)?,
         hooks: submit.hooks,
+        surroundings: submit.surroundings,
     };
     Ok(Command::Submit(Box::new(spec), Box::new(program)))
 }

@@ -46,7 +46,7 @@ fn chain(id: GraphId, len: u32) -> (GraphSpec, Program) {
         outputs: vec![len - 1],
     };
     let template = Template { code: Bytes::from_static(b""), functions: vec![0] };
-    (spec, Program { templates: vec![template], code, hooks: None })
+    (spec, Program { templates: vec![template], code, hooks: None, surroundings: None })
 }
 
 fn submit(client: &Client, len: u32, functions: usize) -> ObjectId {

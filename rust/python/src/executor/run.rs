@@ -104,12 +104,16 @@ impl<'a, 'py> Runner<'a, 'py> {
 
     /// Executes what can be claimed.
     pub(super) fn execute(mut self) -> PyResult<()> {
+        let obstacle = self.io.obstacle();
         while let Some(place) = self.io.claim() {
             if place as usize >= self.run.tasks.len() {
                 return Err(PyRuntimeError::new_err(format!("claimed task {place}, which the run does not have")));
             }
             let begin = self.io.now_ns();
-            let ended = self.task(place, begin);
+            let ended = match &obstacle {
+                None => self.task(place, begin),
+                Some(error) => Err(Failure::Raised(error.clone_ref(self.py))),
+            };
             let ns = self.io.now_ns().saturating_sub(begin);
             let (bytes, trouble) = match ended {
                 Ok(bytes) => (bytes, None),
