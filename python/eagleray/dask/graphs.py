@@ -53,6 +53,11 @@ def is_alias(node: Any) -> bool:
     return isinstance(node, _spec.Alias)
 
 
+def target(alias: Any) -> Key:
+    """The key that an alias stands for."""
+    return _spec.target(alias)
+
+
 def is_literal(dsk: Mapping[Key, Any], key: Key) -> bool:
     """Whether a key names a value, not the result of a task. Looks at what the key needs, not at the whole graph."""
     seen: set[Key] = set()
@@ -68,7 +73,7 @@ def is_literal(dsk: Mapping[Key, Any], key: Key) -> bool:
             return True
         if not isinstance(node, _spec.Alias):
             return False
-        key = node.target
+        key = target(node)
     return False
 
 
@@ -89,7 +94,7 @@ def aliases_as_tasks(nodes: Nodes) -> tuple[Nodes, list[Key]]:
 
     To a worker's hooks they are no tasks.
     """
-    aliases = {key: node.target for key, node in nodes.items() if is_alias(node)}
+    aliases = {key: target(node) for key, node in nodes.items() if is_alias(node)}
     tasks = {key: _spec.Task(key, same, _spec.TaskRef(target)) for key, target in aliases.items()}
     return {**nodes, **tasks}, list(aliases)
 

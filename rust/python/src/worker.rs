@@ -184,6 +184,7 @@ impl Worker {
     fn execute(&self, py: Python<'_>, mut program: RunProgram) -> PyResult<()> {
         self.introduce(&mut program)?;
         let run = program.run;
+        tracing::trace!(run = run.id.seq, graph = run.graph.seq, tasks = run.tasks.len(), "a run begins");
         let (len, externals, quick) = match lock(&self.graphs).get_mut(&run.graph) {
             Some(note) => (note.len, note.externals.clone(), std::mem::take(&mut note.quick)),
             None => return Err(PyRuntimeError::new_err("a run of a graph that was not introduced")),
@@ -231,6 +232,7 @@ impl Worker {
         if ended {
             *unreported = None;
         }
+        tracing::trace!(run = run.seq, upto, ended, "what is done is reported");
         let (troubles, timings) = (done.troubles, done.timings);
         let report = Report { run, upto, ended, troubles, published: Vec::new(), timings };
         let wakeups = self.link.take_wakeups();
