@@ -18,7 +18,7 @@ use crate::graph::{self, Graph};
 use crate::pickles;
 use crate::refs::ObjectRef;
 use crate::role::{Kind, Role, raise};
-use crate::{failures, value, waiting};
+use crate::{failures, keys, value, waiting};
 
 /// What workers forked later should have imported, if the driver has.
 const PRELOAD: [&str; 7] = ["numpy", "pandas", "pyarrow", "dask", "dask.array", "dask.dataframe", "dask.bag"];
@@ -138,7 +138,10 @@ pub(crate) fn get<'py>(
     for (_, outcome) in ended {
         match outcome {
             Ok(value) => values.push(value),
-            Err(failure) => return Err(failures::failure(py, &failure, py.None().bind(py))),
+            Err(failure) => {
+                let key = keys::of_object(py, failure.origin).unwrap_or_else(|| py.None());
+                return Err(failures::failure(py, &failure, key.bind(py)));
+            }
         }
     }
     if !all {
