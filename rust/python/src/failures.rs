@@ -10,6 +10,8 @@ use pyo3::exceptions::{PyException, PyMemoryError, PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
+use crate::keys;
+
 fn death_details<'py>(py: Python<'py>, death: &Death) -> PyResult<Bound<'py, PyDict>> {
     let details = PyDict::new(py);
     match &death.end {
@@ -90,7 +92,10 @@ pub(crate) fn failure(py: Python<'_>, failure: &Failure, names: Option<Names<'_>
 
 fn build(py: Python<'_>, failure: &Failure, names: Option<Names<'_>>) -> PyResult<PyErr> {
     let task = failure.origin.index;
-    let key = names.map_or_else(|| py.None(), |names| names.key(py, task));
+    let key = match names {
+        Some(names) => names.key(py, task),
+        None => keys::of_object(py, failure.origin).unwrap_or_else(|| py.None()),
+    };
     let details = PyDict::new(py);
     let kind = match &failure.kind {
         FailureKind::Raised(bytes) => {

@@ -352,12 +352,19 @@ impl Graph {
     #[pyo3(name = "ref", signature = (index, /))]
     fn reference(&self, index: u32) -> PyResult<ObjectRef> {
         self.check(index)?;
-        ObjectRef::holding(&self.role, self.object(index))
+        ObjectRef::of_graph(&self.role, self.object(index), &self.keys)
     }
 
     /// `ObjectRef`s nested as the requested keys; a literal stands for itself.
     fn refs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.nest(py, &mut |object| Ok(Bound::new(py, ObjectRef::holding(&self.role, object)?)?.into_any()))
+        self.nest(py, &mut |object| {
+            let reference = if object.graph == self.id {
+                ObjectRef::of_graph(&self.role, object, &self.keys)?
+            } else {
+                ObjectRef::holding(&self.role, object)?
+            };
+            Ok(Bound::new(py, reference)?.into_any())
+        })
     }
 
     /// Values nested as the requested keys. Raises what a task raised, after which nothing else of the graph starts.
