@@ -7,8 +7,8 @@ import os
 import pickle
 import traceback
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any
+from weakref import WeakValueDictionary
 
 import cloudpickle
 
@@ -204,7 +204,7 @@ def dump_error(exc: BaseException, inputs: Inputs = ()) -> bytes:
         exc: What the task raised.
         inputs: What the task was given.
     """
-    chain = []
+    chain: list[_Record] = []
     link: BaseException | None = exc
     while link is not None and len(chain) < _MOST_CAUSES:
         chain.append(_record(link))
@@ -215,19 +215,25 @@ def dump_error(exc: BaseException, inputs: Inputs = ()) -> bytes:
 # What the driver raises.
 
 
-@lru_cache(128)
+_stand_ins: WeakValueDictionary[type[BaseException], type[TaskError]] = WeakValueDictionary()
+"""By the class that they stand for."""
+
+
 def _stand_in_class(cls: type[BaseException]) -> type[TaskError]:
+    known = _stand_ins.get(cls)
+    if known is not None:
+        return known
+
     def reduce(self: TaskError) -> tuple[Any, ...]:
         return stand_in, (cls, self.type_name, self.text, self.remote_traceback, {})
 
     name = f"{TaskError.__name__}({cls.__name__})"
     namespace = {"__reduce__": reduce, "__module__": TaskError.__module__, "__qualname__": name}
-    return type(name, (TaskError, cls), namespace)
+    made = _stand_ins[cls] = type(name, (TaskError, cls), namespace)
+    return made
 
 
-def stand_in(
-    cls: type[BaseException] | None, name: str, text: str, trace: str, state: dict[str, Any]
-) -> TaskError:
+def stand_in(cls: type[BaseException] | None, name: str, text: str, trace: str, state: dict[str, Any]) -> TaskError:
     """A `TaskError` for an exception that cannot be brought here, which `except` takes for one of its class.
 
     Args:
@@ -308,7 +314,7 @@ def _inputs_note(
     lines = []
     for number, text in shown:
         if number < len(keys):
-            name = named(keys[number])
+            name = keys[number] if isinstance(keys[number], str) else named(keys[number])
         elif number - len(keys) < len(externals):
             name = _argument(node, externals[number - len(keys)], keys)
         else:
@@ -316,7 +322,7 @@ def _inputs_note(
         lines.append(f"  {name}: {text}")
     if count > len(shown):
         lines.append(f"  and {count - len(shown)} more")
-    return "\n".join(["Its inputs:", *lines]) if lines else ""
+    return "".join([" Its inputs:\n", *(f"{line}\n" for line in lines)]) if lines else ""
 
 
 def task_error(
@@ -341,9 +347,8 @@ def task_error(
             break
         link = link.__cause__
     what = "The task" if key is None else f"Task {named(key)}"
-    note = f"{what} failed in worker process {pid}. Traceback there:\n{trace.rstrip()}"
-    inputs = _inputs_note(described, node, keys, externals)
-    _add_note(exc, f"{note}\n{inputs}" if inputs else note)
+    inputs = _inputs_note(described, node, keys, externals) or " "
+    _add_note(exc, f"{what} failed in worker process {pid}.{inputs}Traceback there:\n{trace.rstrip()}")
     return exc
 
 
@@ -352,5 +357,4 @@ def add_local_note(
 ) -> None:
     """Adds to the exception of a task that ran in this process what `task_error` says of one that did not."""
     text = _inputs_note(_described(inputs), node, keys, externals)
-    _add_note(exc, f"Task {named(key)} failed.\n{text}" if text else f"Task {named(key)} failed.")
-
+    _add_note(exc, f"Task {named(key)} failed.{text}".rstrip())

@@ -103,9 +103,7 @@ def failure(kind: str, key: object, details: Mapping[str, Any]) -> BaseException
             )
         case "no_workers":
             reason = details.get("reason") or f"each ended at once, the last one {_death(details)}"
-            return exceptions.WorkerCrashedError(
-                f"No worker process could be started: {reason}.{_output_of(details)}"
-            )
+            return exceptions.WorkerCrashedError(f"No worker process could be started: {reason}.{_output_of(details)}")
         case "too_deep":
             return exceptions.EaglerayError(
                 f"{what} waits for a graph that is nested {details.get('depth')} deep; "
