@@ -96,6 +96,10 @@ def _dump_apart(exc: BaseException) -> bytes:
         return file.getvalue()
 
 
+def _alike(a: object, b: object) -> bool:
+    return type(a) is type(b) and (not isinstance(a, str | bytes | int) or a == b)
+
+
 def _same(copy: object, exc: BaseException) -> bool:
     """Whether unpickling gave the exception back, as far as can be told.
 
@@ -103,13 +107,13 @@ def _same(copy: object, exc: BaseException) -> bool:
     """
     if type(copy) is not type(exc) or not isinstance(copy, BaseException) or len(copy.args) != len(exc.args):
         return False
-    if _slots(copy).keys() != _slots(exc).keys():
+    slots, other = _slots(exc), _slots(copy)
+    if slots.keys() != other.keys() or not all(_alike(slots[name], other[name]) for name in slots):
         return False
     if isinstance(exc, BaseExceptionGroup) and isinstance(copy, BaseExceptionGroup):
         members = zip(copy.exceptions, exc.exceptions, strict=True)
         return all(isinstance(a, TaskError) or _same(a, b) for a, b in members)
-    pairs = zip(copy.args, exc.args, strict=True)
-    return all(type(a) is type(b) and (not isinstance(a, str | bytes | int) or a == b) for a, b in pairs)
+    return all(_alike(a, b) for a, b in zip(copy.args, exc.args, strict=True))
 
 
 def _dump_checked(exc: BaseException) -> bytes | None:
