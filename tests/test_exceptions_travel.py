@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import eagleray
-from eagleray import _errors
+from eagleray import _engine, _errors
 from eagleray.dask import ray_dask_get, ray_dask_get_sync
 from eagleray.exceptions import TaskError, WorkerCrashedError
 from tests.conftest import until
@@ -306,3 +306,41 @@ def test_segmentation_fault_leaves_the_python_stack(capfd: pytest.CaptureFixture
         return "in string_at" in "".join(written)
 
     until(said)
+
+
+@pytest.mark.usefixtures("shared")
+class TestRefs:
+    """The graph is gone when the error comes."""
+
+    def failing(self) -> Any:
+        return ray_dask_get(
+            {"x": (int, 3), "bad": (fail_with, "x"), "after": (str, "bad")}, ["after"], ray_persist=True
+        )
+
+    def check(self, notes: list[str]) -> None:
+        (note,) = notes
+        assert note.startswith("Task 'bad' failed in worker process")
+        assert "  x: int, 3\n" in note
+
+    def test_asked_for(self) -> None:
+        (ref,) = self.failing()
+        with pytest.raises(ValueError, match="boom 3") as caught:
+            eagleray.get(ref)
+        self.check(caught.value.__notes__)
+
+    def test_in_another_graph(self) -> None:
+        (ref,) = self.failing()
+        with pytest.raises(ValueError, match="boom 3") as caught:
+            ray_dask_get({"b": (len, ref)}, "b")
+        self.check(caught.value.__notes__)
+
+    def test_keys_go_with_the_last_ref(self) -> None:
+        refs = ray_dask_get({"a": (int, 3), "b": (int, 4)}, ["a", "b"], ray_persist=True)
+        graph = int(refs[0].hex()[:16], 16)
+        known = [_engine.native.task_key(graph, index) for index in range(3)]
+        assert known == ["a", "b", None]
+        last = refs[1]
+        del refs
+        assert _engine.native.task_key(graph, 0) == "a"
+        del last
+        assert _engine.native.task_key(graph, 0) is None

@@ -14,6 +14,7 @@ use rustc_hash::FxHashMap;
 use crate::failures::{self, Names};
 use crate::gc::Suspended;
 use crate::ingest::{self, Batch, Ingested, Options, ResultShape};
+use crate::keys::{self, Keys};
 use crate::pickles::{dumps, payload, store, store_encoded};
 use crate::refs::ObjectRef;
 use crate::role::{Role, raise};
@@ -35,7 +36,7 @@ pub(crate) struct Graph {
     inputs: Csr,
     /// The task at each position.
     at: Vec<u32>,
-    keys: Vec<Py<PyAny>>,
+    keys: Keys,
     nodes: Vec<Py<PyAny>>,
     outputs: Vec<u32>,
     externals: Vec<ObjectId>,
@@ -104,13 +105,15 @@ impl Graph {
         let count = templates.len();
         let program = Program { templates, code: found.code, hooks };
         role.client.submit(spec, program).map_err(raise)?;
+        let keys = Keys::new(found.keys);
+        keys::register(id, &keys);
         let puts = puts.keep();
         Ok(Self {
             role,
             id,
             inputs: found.inputs,
             at,
-            keys: found.keys,
+            keys,
             nodes: found.nodes,
             outputs: found.outputs,
             externals,
@@ -265,6 +268,7 @@ pub(crate) fn decode(py: Python<'_>, value: Value, copy: bool) -> PyResult<Bound
 
 impl Drop for Graph {
     fn drop(&mut self) {
+        keys::forget(self.id, &self.keys);
         if self.role.is_mine() {
             let objects: Vec<ObjectId> =
                 self.outputs.iter().map(|&index| self.object(index)).chain(self.puts.iter().copied()).collect();
@@ -279,7 +283,7 @@ impl Graph {
     /// The key of each task.
     #[getter]
     fn keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        PyList::new(py, &self.keys)
+        PyList::new(py, self.keys.iter())
     }
 
     /// Counts of what was sent.
@@ -345,12 +349,20 @@ impl Graph {
     #[pyo3(name = "ref", signature = (index, /))]
     fn reference(&self, index: u32) -> PyResult<ObjectRef> {
         self.check(index)?;
-        ObjectRef::holding(&self.role, self.object(index))
+        ObjectRef::to_result(&self.role, self.object(index), &self.keys)
     }
 
     /// `ObjectRef`s nested as the requested keys; a literal stands for itself.
     fn refs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.nest(py, &mut |object| Ok(Bound::new(py, ObjectRef::holding(&self.role, object)?)?.into_any()))
+        self.nest(py, &mut |object| {
+            // What is not a result of this graph is a ref in it, or was put for it.
+            let made = if object.graph == self.id {
+                ObjectRef::to_result(&self.role, object, &self.keys)?
+            } else {
+                ObjectRef::holding(&self.role, object)?
+            };
+            Ok(Bound::new(py, made)?.into_any())
+        })
     }
 
     /// Values nested as the requested keys. Raises what a task raised, after which nothing else of the graph starts.
@@ -369,8 +381,13 @@ impl Graph {
                 Ok(value) => values.insert(object, value),
                 Err(failure) => {
                     self.cancel_quietly();
-                    let names = (failure.origin.graph == self.id).then(|| self.names());
-                    return Err(failures::failure(py, &failure, names));
+                    let mine = failure.origin.graph == self.id;
+                    let error = if mine {
+                        failures::failure(py, &failure, Some(self.names()))
+                    } else {
+                        failures::failure_of_another(py, &failure)
+                    };
+                    return Err(error);
                 }
             };
         }

@@ -206,6 +206,7 @@ impl Pool {
         let template = Template::start(&self.argv, &self.environment)?;
         let ready = watch(template.socket().try_clone()?)?;
         self.started += 1;
+        tracing::debug!(template = self.started, pid = template.pid(), "a template process starts");
         self.templates.push(Slot { id: self.started, ready, template, pending });
         Ok(&self.templates[self.templates.len() - 1])
     }
@@ -322,6 +323,7 @@ impl Pool {
                 FromTemplate::Ready => {
                     if let Some(slot) = self.templates.iter_mut().find(|slot| slot.id == template) {
                         slot.pending = slot.pending.saturating_sub(1);
+                        tracing::debug!(template, waits_for = slot.pending, "a template process is ready");
                     }
                 }
                 FromTemplate::Started { worker, pid } => {
@@ -333,6 +335,7 @@ impl Pool {
                 FromTemplate::Error(text) => tracing::error!(text, "template process"),
                 FromTemplate::Gone => {
                     let Some(at) = self.templates.iter().position(|slot| slot.id == template) else { continue };
+                    tracing::warn!("a template process has ended, and its workers with it; another takes its place");
                     let (ended, template_pid) = self.templates.remove(at).template.stop();
                     // They end with it; nobody is left to say how.
                     let orphans = self.workers.iter().filter(|(_, worker)| worker.template == template);
