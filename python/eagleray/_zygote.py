@@ -33,7 +33,6 @@ os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
 
 import array
 import contextlib
-import faulthandler
 import gc
 import importlib
 import pickle  # noqa: F401  (loaded here so that no worker has to)
@@ -196,8 +195,6 @@ class Zygote:
                 os.close(child)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             _worker_output.attach(self._session_dir, native.current_task, native.after_run)
-            # Native code that crashes leaves the Python stack in the last lines of output.
-            faulthandler.enable()
             _surroundings.begin()
             random.seed()
             if "numpy" in sys.modules:

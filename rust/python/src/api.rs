@@ -140,7 +140,7 @@ pub(crate) fn get<'py>(
     for (_, outcome) in ended {
         match outcome {
             Ok(value) => values.push(value),
-            Err(failure) => return Err(failures::failure(py, &failure, None)),
+            Err(failure) => return Err(failures::failure_of_another(py, &failure)),
         }
     }
     if !all {

@@ -352,18 +352,19 @@ impl Graph {
     #[pyo3(name = "ref", signature = (index, /))]
     fn reference(&self, index: u32) -> PyResult<ObjectRef> {
         self.check(index)?;
-        ObjectRef::of_graph(&self.role, self.object(index), &self.keys)
+        ObjectRef::to_result(&self.role, self.object(index), &self.keys)
     }
 
     /// `ObjectRef`s nested as the requested keys; a literal stands for itself.
     fn refs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.nest(py, &mut |object| {
-            let reference = if object.graph == self.id {
-                ObjectRef::of_graph(&self.role, object, &self.keys)?
+            // What is not a result of this graph is a ref in it, or was put for it.
+            let made = if object.graph == self.id {
+                ObjectRef::to_result(&self.role, object, &self.keys)?
             } else {
                 ObjectRef::holding(&self.role, object)?
             };
-            Ok(Bound::new(py, reference)?.into_any())
+            Ok(Bound::new(py, made)?.into_any())
         })
     }
 
@@ -383,8 +384,13 @@ impl Graph {
                 Ok(value) => values.insert(object, value),
                 Err(failure) => {
                     self.cancel_quietly();
-                    let names = (failure.origin.graph == self.id).then(|| self.names());
-                    return Err(failures::failure(py, &failure, names));
+                    let mine = failure.origin.graph == self.id;
+                    let error = if mine {
+                        failures::failure(py, &failure, Some(self.names()))
+                    } else {
+                        failures::failure_of_another(py, &failure)
+                    };
+                    return Err(error);
                 }
             };
         }

@@ -147,12 +147,13 @@ impl Template {
         }
     }
 
-    /// Ends it with all its workers, and waits for that.
-    pub(crate) fn stop(mut self) {
-        // Both may fail because it is gone already, which is what is wanted.
+    /// Ends it with all its workers, and waits for that. Returns how it ended, in words, and its pid.
+    pub(crate) fn stop(mut self) -> (String, u32) {
+        // It fails if the template is gone already, which is what is wanted.
         let _ = self.send(b"Q", &[]);
         drop(self.socket);
-        let _ = self.child.wait();
+        let ended = self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+        (ended, self.child.id())
     }
 }
 
