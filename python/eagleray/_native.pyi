@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, final
+from typing import Any, Literal, NoReturn, final
 
 __all__ = [
     "GcGuard",
@@ -36,6 +36,9 @@ class ObjectRef:
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
     def __reduce__(self) -> tuple[Any, ...]: ...
+    def __array__(self, *_args: object, **_kwargs: object) -> NoReturn:
+        """Raises TypeError."""
+
     def __dask_tokenize__(self) -> tuple[str, str, str]: ...
 
 def _rebuild_ref(session: str, graph: int, index: int) -> ObjectRef:
