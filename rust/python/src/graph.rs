@@ -1,5 +1,6 @@
 //! A submitted graph: from Dask's objects to the session, and back to values.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use eagleray_core::graph::Csr;
@@ -47,6 +48,8 @@ pub(crate) struct Graph {
     result: ResultShape,
     templates: usize,
     unsent: Mutex<Option<Unsent>>,
+    /// Somebody holds a result: tasks may run when this is dropped.
+    runs_on: AtomicBool,
 }
 
 impl Graph {
@@ -121,6 +124,7 @@ impl Graph {
             puts,
             result: found.result,
             templates: count,
+            runs_on: AtomicBool::new(false),
             unsent: Mutex::new(Some(Unsent {
                 functions: found.functions,
                 batches: found.batches.into_iter(),
@@ -273,7 +277,7 @@ pub(crate) fn decode(py: Python<'_>, value: Value, copy: bool) -> PyResult<Bound
 
 impl Drop for Graph {
     fn drop(&mut self) {
-        keys::forget(self.id, &self.keys);
+        keys::forget(self.id, &self.keys, self.runs_on.load(Ordering::Relaxed));
         if self.role.is_mine() {
             let objects: Vec<ObjectId> =
                 self.outputs.iter().map(|&index| self.object(index)).chain(self.puts.iter().copied()).collect();
@@ -354,11 +358,13 @@ impl Graph {
     #[pyo3(name = "ref", signature = (index, /))]
     fn reference(&self, index: u32) -> PyResult<ObjectRef> {
         self.check(index)?;
+        self.runs_on.store(true, Ordering::Relaxed);
         ObjectRef::holding(&self.role, self.object(index))
     }
 
     /// `ObjectRef`s nested as the requested keys; a literal stands for itself.
     fn refs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.runs_on.store(true, Ordering::Relaxed);
         self.nest(py, &mut |object| Ok(Bound::new(py, ObjectRef::holding(&self.role, object)?)?.into_any()))
     }
 
