@@ -82,7 +82,8 @@ class Template:
         """Worker, pid and wait status of the next that was reaped."""
         message = self.control.recv(4096)
         assert message[:1] == b"X"
-        worker, pid, status = struct.unpack("<IIi", message[1:])
+        worker, pid, status, peak = struct.unpack("<IIiQ", message[1:])
+        assert peak > 1 << 20 or not pid
         return worker, pid, status
 
     def close(self) -> None:

@@ -1,22 +1,21 @@
 //! A submitted graph: from Dask's objects to the session, and back to values.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use eagleray_core::graph::Csr;
 use eagleray_core::ids::{GraphId, ObjectId};
 use eagleray_core::message::GraphSpec;
 use eagleray_runtime::program::{Part, Program, Template, Value};
-use pyo3::exceptions::{PyIndexError, PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyIndexError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use rustc_hash::FxHashMap;
 
-use crate::failures;
+use crate::failures::{self, Names};
 use crate::gc::Suspended;
 use crate::ingest::{self, Batch, Ingested, Options, ResultShape};
 use crate::keys::{self, Keys};
-use crate::pickles::{dumps, payload, store};
+use crate::pickles::{dumps, payload, store, store_encoded};
 use crate::refs::ObjectRef;
 use crate::role::{Role, raise};
 use crate::{template, value, waiting};
@@ -42,14 +41,13 @@ pub(crate) struct Graph {
     outputs: Vec<u32>,
     externals: Vec<ObjectId>,
     /// Keeps the refs among them alive.
-    _refs: Vec<Py<PyAny>>,
-    /// Large constants, which were put.
+    refs: Vec<Py<PyAny>>,
+    /// Large constants, and the objects that they were put as.
+    literals: Vec<Py<PyAny>>,
     puts: Vec<ObjectId>,
     result: ResultShape,
     templates: usize,
     unsent: Mutex<Option<Unsent>>,
-    /// Somebody holds a result: tasks may run when this is dropped.
-    runs_on: AtomicBool,
 }
 
 impl Graph {
@@ -84,7 +82,9 @@ impl Graph {
         }
         let mut puts = Puts { role: &role, objects: Vec::with_capacity(found.literals.len()) };
         for literal in &found.literals {
-            let value = store(&role.client, literal.bind(py))?;
+            let encoded =
+                value::encode(py, literal.bind(py)).map_err(|cause| found.names().not_picklable(py, literal, cause))?;
+            let value = store_encoded(&role.client, &encoded).map_err(raise)?;
             puts.objects.push(role.client.put(value).map_err(raise)?);
         }
         externals.extend(&puts.objects);
@@ -120,11 +120,11 @@ impl Graph {
             nodes: found.nodes,
             outputs: found.outputs,
             externals,
-            _refs: found.externals,
+            refs: found.externals,
+            literals: found.literals,
             puts,
             result: found.result,
             templates: count,
-            runs_on: AtomicBool::new(false),
             unsent: Mutex::new(Some(Unsent {
                 functions: found.functions,
                 batches: found.batches.into_iter(),
@@ -151,11 +151,10 @@ impl Graph {
             let mut admit = upto;
             if unsent.sent < upto {
                 for function in std::mem::take(&mut unsent.functions) {
-                    part.functions.push(pickle(function.bind(py), "a function of the graph")?);
+                    part.functions.push(self.pickle(py, &function)?);
                 }
                 if let Some(batch) = unsent.batches.next() {
-                    let constants = PyList::new(py, &batch.constants)?;
-                    part.batches.push(pickle_batch(&constants)?);
+                    part.batches.push(self.pickle_batch(py, &batch.constants)?);
                     unsent.sent = batch.upto;
                 } else {
                     unsent.sent = u32::MAX;
@@ -167,6 +166,20 @@ impl Graph {
                 return Ok(());
             }
         }
+    }
+
+    fn names(&self) -> Names<'_> {
+        Names { keys: &self.keys, nodes: &self.nodes, externals: [&self.refs, &self.literals] }
+    }
+
+    fn pickle(&self, py: Python<'_>, object: &Py<PyAny>) -> PyResult<bytes::Bytes> {
+        dumps(object.bind(py)).map_err(|cause| self.names().not_picklable(py, object, cause))
+    }
+
+    /// Pickles a batch; if that fails, finds the constant that is the reason.
+    fn pickle_batch(&self, py: Python<'_>, constants: &[Py<PyAny>]) -> PyResult<bytes::Bytes> {
+        dumps(PyList::new(py, constants)?.as_any())
+            .map_err(|error| constants.iter().find_map(|constant| self.pickle(py, constant).err()).unwrap_or(error))
     }
 
     fn object(&self, index: u32) -> ObjectId {
@@ -251,25 +264,6 @@ impl ResultShape {
     }
 }
 
-/// Pickles something of a graph. What cannot be pickled is named, with the pickler's error as the cause.
-fn pickle(object: &Bound<'_, PyAny>, what: &str) -> PyResult<bytes::Bytes> {
-    dumps(object).map_err(|cause| {
-        let py = object.py();
-        let class = object.get_type().qualname().map_or_else(|_| "object".into(), |name| name.to_string());
-        let error = PyTypeError::new_err(format!("cannot send {what} to the workers, of type {class}: {cause}"));
-        error.set_cause(py, Some(cause));
-        error
-    })
-}
-
-/// Pickles a batch; if that fails, finds the constant that is the reason.
-fn pickle_batch(constants: &Bound<'_, PyList>) -> PyResult<bytes::Bytes> {
-    pickle(constants.as_any(), "a batch of arguments").map_err(|error| {
-        let culprit = constants.iter().find_map(|constant| pickle(&constant, "an argument of a task").err());
-        culprit.unwrap_or(error)
-    })
-}
-
 /// Decodes an answer, in private writable memory if `copy`.
 pub(crate) fn decode(py: Python<'_>, value: Value, copy: bool) -> PyResult<Bound<'_, PyAny>> {
     value::decode(py, &payload(value), copy)
@@ -277,7 +271,7 @@ pub(crate) fn decode(py: Python<'_>, value: Value, copy: bool) -> PyResult<Bound
 
 impl Drop for Graph {
     fn drop(&mut self) {
-        keys::forget(self.id, &self.keys, self.runs_on.load(Ordering::Relaxed));
+        keys::forget(self.id, &self.keys);
         if self.role.is_mine() {
             let objects: Vec<ObjectId> =
                 self.outputs.iter().map(|&index| self.object(index)).chain(self.puts.iter().copied()).collect();
@@ -358,14 +352,19 @@ impl Graph {
     #[pyo3(name = "ref", signature = (index, /))]
     fn reference(&self, index: u32) -> PyResult<ObjectRef> {
         self.check(index)?;
-        self.runs_on.store(true, Ordering::Relaxed);
-        ObjectRef::holding(&self.role, self.object(index))
+        ObjectRef::of_graph(&self.role, self.object(index), &self.keys)
     }
 
     /// `ObjectRef`s nested as the requested keys; a literal stands for itself.
     fn refs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.runs_on.store(true, Ordering::Relaxed);
-        self.nest(py, &mut |object| Ok(Bound::new(py, ObjectRef::holding(&self.role, object)?)?.into_any()))
+        self.nest(py, &mut |object| {
+            let reference = if object.graph == self.id {
+                ObjectRef::of_graph(&self.role, object, &self.keys)?
+            } else {
+                ObjectRef::holding(&self.role, object)?
+            };
+            Ok(Bound::new(py, reference)?.into_any())
+        })
     }
 
     /// Values nested as the requested keys. Raises what a task raised, after which nothing else of the graph starts.
@@ -384,10 +383,8 @@ impl Graph {
                 Ok(value) => values.insert(object, value),
                 Err(failure) => {
                     self.cancel_quietly();
-                    let known = failure.origin.graph == self.id;
-                    let key = if known { self.keys.get(failure.origin.index as usize) } else { None };
-                    let key = key.map_or_else(|| py.None(), |key| key.clone_ref(py));
-                    return Err(failures::failure(py, &failure, key.bind(py)));
+                    let names = (failure.origin.graph == self.id).then(|| self.names());
+                    return Err(failures::failure(py, &failure, names));
                 }
             };
         }

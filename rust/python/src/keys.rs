@@ -1,72 +1,48 @@
-//! The keys of graphs that this process has submitted: workers name a task by numbers.
+//! The keys of the graphs that this process has submitted, as long as it has the graph or refs of it: workers name a task by
+//! numbers.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use eagleray_core::ids::GraphId;
+use eagleray_core::ids::{GraphId, ObjectId};
 use pyo3::prelude::*;
 use rustc_hash::FxHashMap;
 
 /// The key of each task of a graph.
 pub(crate) type Keys = Arc<Vec<Py<PyAny>>>;
 
-/// Of graphs that nobody has in hand while their tasks may run on, so many are known, and
-const MOST_GRAPHS: usize = 32;
+static GRAPHS: Mutex<Option<FxHashMap<GraphId, Weak<Vec<Py<PyAny>>>>>> = Mutex::new(None);
 
-/// so many of their keys.
-const MOST_KEYS: usize = 200_000;
-
-#[derive(Default)]
-struct Known {
-    graphs: FxHashMap<GraphId, Weak<Vec<Py<PyAny>>>>,
-    /// Those that nobody has in hand, oldest first.
-    running_on: VecDeque<(GraphId, Keys)>,
+fn graphs() -> MutexGuard<'static, Option<FxHashMap<GraphId, Weak<Vec<Py<PyAny>>>>>> {
+    GRAPHS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
-
-fn known() -> MutexGuard<'static, Option<Known>> {
-    KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Known {
-    /// Forgets the keys of a graph, unless they are those of one of the same number in a later session.
-    fn remove(&mut self, graph: GraphId, keys: &Keys) {
-        if self.graphs.get(&graph).is_some_and(|found| std::ptr::eq(found.as_ptr(), Arc::as_ptr(keys))) {
-            self.graphs.remove(&graph);
-        }
-    }
-}
-
-/// Makes the keys of a graph known until [`forget`].
+/// Makes the keys of a graph known until they are dropped or [`forget`] is called.
 pub(crate) fn register(graph: GraphId, keys: &Keys) {
-    known().get_or_insert_default().graphs.insert(graph, Arc::downgrade(keys));
+    graphs().get_or_insert_default().insert(graph, Arc::downgrade(keys));
 }
 
-/// A graph is dropped. If its tasks may run on, its keys stay known for a while.
-pub(crate) fn forget(graph: GraphId, keys: &Keys, runs_on: bool) {
-    let mut dropped = Vec::new();
-    if let Some(known) = known().as_mut() {
-        if !runs_on || keys.len() > MOST_KEYS {
-            known.remove(graph, keys);
-            return;
-        }
-        known.running_on.push_back((graph, Arc::clone(keys)));
-        let mut count: usize = known.running_on.iter().map(|(_, keys)| keys.len()).sum();
-        while known.running_on.len() > MOST_GRAPHS || count > MOST_KEYS {
-            let Some((graph, keys)) = known.running_on.pop_front() else { break };
-            count -= keys.len();
-            known.remove(graph, &keys);
-            dropped.push(keys);
+/// A holder of the keys of a graph is about to drop them; if it is the last, they are forgotten. Those of a graph of the
+/// same number in a later session stay.
+pub(crate) fn forget(graph: GraphId, keys: &Keys) {
+    if Arc::strong_count(keys) > 1 {
+        return;
+    }
+    if let Some(graphs) = graphs().as_mut() {
+        if graphs.get(&graph).is_some_and(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(keys))) {
+            graphs.remove(&graph);
         }
     }
-    // Without the lock: it runs Python.
-    drop(dropped);
+}
+
+/// The key of the task that makes an object, if somebody holds the keys of its graph.
+pub(crate) fn of_object(py: Python<'_>, object: ObjectId) -> Option<Py<PyAny>> {
+    // Out of the lock before the reference may be the last.
+    let keys = graphs().as_ref()?.get(&object.graph)?.upgrade()?;
+    Some(keys.get(object.index as usize)?.clone_ref(py))
 }
 
 #[pyfunction]
 #[pyo3(signature = (graph, index, /))]
 pub(crate) fn task_key(py: Python<'_>, graph: u64, index: u32) -> Option<Py<PyAny>> {
-    let keys = known().as_ref()?.graphs.get(&GraphId::from_u64(graph))?.upgrade()?;
-    Some(keys.get(index as usize)?.clone_ref(py))
+    of_object(py, ObjectId { graph: GraphId::from_u64(graph), index })
 }

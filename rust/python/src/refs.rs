@@ -8,6 +8,7 @@ use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
+use crate::keys::{self, Keys};
 use crate::role::{Role, raise};
 
 /// A reference to an object of the session. As long as it lives, the object does.
@@ -15,6 +16,8 @@ use crate::role::{Role, raise};
 pub(crate) struct ObjectRef {
     role: Arc<Role>,
     object: ObjectId,
+    /// Those of its graph, which may be gone: should a task have failed, its key is among them.
+    keys: Option<Keys>,
 }
 
 impl ObjectRef {
@@ -26,7 +29,13 @@ impl ObjectRef {
 
     /// A reference that is counted already.
     pub(crate) fn counted(role: &Arc<Role>, object: ObjectId) -> Self {
-        Self { role: Arc::clone(role), object }
+        Self { role: Arc::clone(role), object, keys: None }
+    }
+
+    /// A reference to a result of a graph with these keys.
+    pub(crate) fn of_graph(role: &Arc<Role>, object: ObjectId, keys: &Keys) -> PyResult<Self> {
+        role.client.hold(object).map_err(raise)?;
+        Ok(Self { role: Arc::clone(role), object, keys: Some(Arc::clone(keys)) })
     }
 
     /// Its object. Raises `ObjectLostError` if it is of another session than `role`.
@@ -52,6 +61,9 @@ const NOT_ITS_VALUE: &str = "it only names a value. Get that with eagleray.get(r
 
 impl Drop for ObjectRef {
     fn drop(&mut self) {
+        if let Some(keys) = &self.keys {
+            keys::forget(self.object.graph, keys);
+        }
         if self.role.is_mine() {
             // When the session has ended there is nothing to release.
             let _ = self.role.client.release(&[self.object]);

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use eagleray_core::ids::{GraphId, ObjectId, WorkerId};
-use eagleray_core::message::{Death, FromNode, Run};
+use eagleray_core::message::{Death, End, FromNode, Run};
 use eagleray_core::page::Page;
 use eagleray_store::Words;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -227,7 +227,9 @@ impl Pool {
 
     /// Starts a worker. What goes wrong is reported as its end.
     pub(crate) fn start(&mut self, id: WorkerId) -> Result<(), Death> {
-        let failed = |what: &str, error: &dyn std::fmt::Display| Death::NeverStarted(format!("{what}: {error}").into());
+        let failed = |what: &str, error: &dyn std::fmt::Display| -> Death {
+            End::NeverStarted(format!("{what}: {error}").into()).into()
+        };
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
             .map_err(|e| failed("socket", &e))?;
         let (words, page) = Words::create().map_err(|e| failed("control page", &e))?;
@@ -345,8 +347,8 @@ impl Pool {
                     }
                     // They end with it; nobody is left to say how.
                     let orphans = self.workers.iter().filter(|(_, worker)| worker.template == template);
-                    let death = || Death::NeverStarted("its template process ended".into());
-                    exits.extend(orphans.map(|(&id, _)| (id, death())));
+                    let end = || End::NeverStarted("its template process ended".into());
+                    exits.extend(orphans.map(|(&id, worker)| (id, Death { pid: worker.info.pid, ..end().into() })));
                 }
             }
         }
@@ -369,7 +371,8 @@ impl Pool {
         }
         self.past.push_back(worker.info);
         self.stop_unused_template();
-        (worker.fault.map_or(death, Death::Protocol), running)
+        let end = worker.fault.map_or(death.end, End::Protocol);
+        (Death { end, ..death }, running)
     }
 
     /// The bare template ends with its last worker, if there is a better one.
