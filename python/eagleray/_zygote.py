@@ -1,7 +1,7 @@
 """The template process: forks workers, reaps them, and ends them with the driver.
 
-Started as `python … <control socket> <driver pid> <session directory> <processors of a worker>`. It stays single-threaded: a child forked from
-a process with threads inherits locks that nobody will ever release.
+Started as `python … <control socket> <driver pid> <session directory> <processors of a worker>`. It stays single-threaded:
+a child forked from a process with threads inherits locks that nobody will ever release.
 
 The control socket carries one message a packet, numbers little-endian:
 

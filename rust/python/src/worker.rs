@@ -2,8 +2,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
+use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -500,11 +502,24 @@ pub(crate) fn after_run(function: Py<PyAny>) {
     }
 }
 
+unsafe extern "C" {
+    static stdout: *mut c_void;
+    fn setvbuf(stream: *mut c_void, buffer: *mut c_char, mode: c_int, size: usize) -> c_int;
+}
+
+/// What C code prints is seen when it prints it, though the worker's output is no terminal.
+fn buffer_lines_of_c() {
+    const LINES: c_int = 1;
+    // SAFETY: the stream is the C library's own, its buffer is left to it, and there is no other thread yet.
+    unsafe { setvbuf(stdout, ptr::null_mut(), LINES, 0) };
+}
+
 /// A worker's whole life. `socket` and `page` are its descriptors, which it owns from now on.
 ///
 /// Raises `OSError` when its node's socket or the shared memory does not work.
 #[pyfunction]
 pub(crate) fn worker_main(py: Python<'_>, socket: RawFd, page: RawFd, worker: u32) -> PyResult<()> {
+    buffer_lines_of_c();
     // SAFETY: the template received both for this worker alone and gives them up.
     let [socket, page] = [socket, page].map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
     let variable = |name| std::env::var_os(name).ok_or_else(|| PyRuntimeError::new_err(format!("{name} is not set")));
