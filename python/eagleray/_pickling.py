@@ -19,6 +19,21 @@ _MOST_BYTES = 16 << 20
 _MOST_TEXT = 1 << 16
 """The longest traceback, in characters; of a longer one, both ends."""
 
+_FOR_LOCKS = (
+    "A lock of threading holds in one process only; use dask.utils.SerializableLock, which here holds in all of them, "
+    "or lock=True where Dask has such an argument."
+)
+
+_ADVICE = {
+    "'_thread.lock'": _FOR_LOCKS,
+    "'_thread.RLock'": _FOR_LOCKS,
+    "h5py": (
+        "An open HDF5 file belongs to its process; have the task open it by its path, under a "
+        "dask.utils.SerializableLock if tasks write to it, or use zarr."
+    ),
+}
+"""What to do about objects that cannot be pickled, by words of the pickler's error."""
+
 
 def dump(value: object) -> bytes:
     """Pickles a value: plain pickle first, cloudpickle for what it refuses and for what names `__main__`.
@@ -34,7 +49,12 @@ def dump(value: object) -> bytes:
             return data
     import cloudpickle
 
-    by_value: bytes = cloudpickle.dumps(value, _PROTOCOL)
+    try:
+        by_value: bytes = cloudpickle.dumps(value, _PROTOCOL)
+    except Exception as error:
+        if advice := next((advice for words, advice in _ADVICE.items() if words in str(error)), None):
+            raise TypeError(f"{error}. {advice}") from error
+        raise
     return by_value
 
 
