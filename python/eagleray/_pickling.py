@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from eagleray import exceptions
+from eagleray import _sharing, exceptions
 
 _PROTOCOL = 5
 
@@ -35,6 +35,24 @@ _ADVICE = {
 """What to do about objects that cannot be pickled, by words of the pickler's error."""
 
 
+def cloud_dumps(value: object, protocol: int = _PROTOCOL, buffer_callback: Any = None) -> bytes:
+    """Pickles with cloudpickle.
+
+    Raises:
+        TypeError: With advice, if there is some for what cannot be pickled.
+        Exception: What the pickler raises.
+    """
+    import cloudpickle
+
+    try:
+        data: bytes = cloudpickle.dumps(value, protocol, buffer_callback)
+    except Exception as error:
+        if advice := next((advice for words, advice in _ADVICE.items() if words in str(error)), None):
+            raise TypeError(f"{error}. {advice}") from error
+        raise
+    return data
+
+
 def dump(value: object) -> bytes:
     """Pickles a value: plain pickle first, cloudpickle for what it refuses and for what names `__main__`.
 
@@ -47,15 +65,12 @@ def dump(value: object) -> bytes:
     else:
         if b"__main__" not in data:
             return data
-    import cloudpickle
+    return cloud_dumps(value)
 
-    try:
-        by_value: bytes = cloudpickle.dumps(value, _PROTOCOL)
-    except Exception as error:
-        if advice := next((advice for words, advice in _ADVICE.items() if words in str(error)), None):
-            raise TypeError(f"{error}. {advice}") from error
-        raise
-    return by_value
+
+def dump_function(function: object) -> bytes:
+    """Pickles something that tasks call."""
+    return dump(_sharing.sent(function))
 
 
 class _Parts:
@@ -140,6 +155,8 @@ def task_error(payload: bytes, key: object) -> BaseException:
         exc = exceptions.TaskCancelledError("The task was interrupted.")
     elif not isinstance(exc, Exception):
         exc = exceptions.TaskError(name, text, trace)
+    if isinstance(exc, exceptions.ReadOnlyInputError) and exc.key is None:
+        exc.key = key
     what = "The task" if key is None else f"Task {key!r}"
     exc.add_note(f"{what} failed in worker process {pid}. Traceback there:\n{trace.rstrip()}")
     return exc

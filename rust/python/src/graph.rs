@@ -14,7 +14,7 @@ use rustc_hash::FxHashMap;
 use crate::failures;
 use crate::gc::Suspended;
 use crate::ingest::{self, Batch, Ingested, Options, ResultShape};
-use crate::pickles::{dumps, payload, store};
+use crate::pickles::{dump_constants, dump_function, payload, store};
 use crate::refs::ObjectRef;
 use crate::role::{Role, raise};
 use crate::{template, value, waiting};
@@ -141,7 +141,7 @@ impl Graph {
             let mut admit = upto;
             if unsent.sent < upto {
                 for function in std::mem::take(&mut unsent.functions) {
-                    part.functions.push(pickle(function.bind(py), "a function of the graph")?);
+                    part.functions.push(pickle(dump_function, function.bind(py), "a function of the graph")?);
                 }
                 if let Some(batch) = unsent.batches.next() {
                     let constants = PyList::new(py, &batch.constants)?;
@@ -242,8 +242,12 @@ impl ResultShape {
 }
 
 /// Pickles something of a graph. What cannot be pickled is named, with the pickler's error as the cause.
-fn pickle(object: &Bound<'_, PyAny>, what: &str) -> PyResult<bytes::Bytes> {
-    dumps(object).map_err(|cause| {
+fn pickle(
+    dump: impl Fn(&Bound<'_, PyAny>) -> PyResult<bytes::Bytes>,
+    object: &Bound<'_, PyAny>,
+    what: &str,
+) -> PyResult<bytes::Bytes> {
+    dump(object).map_err(|cause| {
         let py = object.py();
         let class = object.get_type().qualname().map_or_else(|_| "object".into(), |name| name.to_string());
         let error = PyTypeError::new_err(format!("cannot send {what} to the workers, of type {class}: {cause}"));
@@ -254,8 +258,8 @@ fn pickle(object: &Bound<'_, PyAny>, what: &str) -> PyResult<bytes::Bytes> {
 
 /// Pickles a batch; if that fails, finds the constant that is the reason.
 fn pickle_batch(constants: &Bound<'_, PyList>) -> PyResult<bytes::Bytes> {
-    pickle(constants.as_any(), "a batch of arguments").map_err(|error| {
-        let culprit = constants.iter().find_map(|constant| pickle(&constant, "an argument of a task").err());
+    pickle(dump_constants, constants.as_any(), "a batch of arguments").map_err(|error| {
+        let culprit = constants.iter().find_map(|constant| pickle(dump_constants, &constant, "an argument of a task").err());
         culprit.unwrap_or(error)
     })
 }

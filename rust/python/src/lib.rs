@@ -16,6 +16,7 @@ mod local;
 mod pickles;
 mod refs;
 mod role;
+mod sharing;
 mod template;
 mod value;
 mod waiting;

@@ -1,18 +1,15 @@
 //! Runs a graph in this process, one task at a time: the executor without workers.
 
 use std::cell::{Cell, RefCell};
-use std::sync::Arc;
 
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
 use eagleray_core::message::{Failure, FailureKind, Run, Trouble, output};
 use eagleray_runtime::session::now_ns;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::PyList;
 
 use crate::executor::{Executor, RunIo};
 use crate::ingest::{self, Options, ResultShape};
-use crate::pickles::dumps;
 use crate::refs::ObjectRef;
 use crate::value::Encoded;
 use crate::{failures, template};
@@ -66,9 +63,9 @@ pub(crate) fn run_local<'py>(
     let found = ingest::ingest(py, dsk, keys, &py.get_type::<ObjectRef>(), Options::default())?;
     let graph = GraphId { peer: PeerId::USER, seq: 0 };
     let tasks = found.position.len() as u32;
-    let executor = Executor::new();
+    let executor = Executor::in_place();
     for (id, function) in found.functions.iter().enumerate() {
-        executor.add_blob(id as u32, Arc::new(dumps(function.bind(py))?));
+        executor.add_own_blob(id as u32, function.clone_ref(py));
         executor.add_function(graph, id as u32, id as u32);
     }
     let at = found.at();
@@ -77,8 +74,8 @@ pub(crate) fn run_local<'py>(
             .add_template(graph, id as u32, &template::to_bytes(code), functions.clone())
             .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
     }
-    for (id, batch) in found.batches.iter().enumerate() {
-        executor.add_batch(graph, id as u32, Arc::new(dumps(PyList::new(py, &batch.constants)?.as_any())?));
+    for (id, batch) in found.batches.into_iter().enumerate() {
+        executor.add_own_batch(graph, id as u32, batch.constants);
     }
     let external = |k: u32| ObjectId { graph: GraphId { peer: PeerId::USER, seq: 1 }, index: k };
     let mut values = Vec::new();
