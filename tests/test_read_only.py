@@ -254,7 +254,7 @@ class TestEachTasksOwn:
     def test_a_list_in_itself(self) -> None:
         items: list[Any] = [1]
         items.append([items])
-        assert ray_dask_get({"items": delayed_literal(items), "k": (lambda a: a[1][0] is a, "items")}, "k")
+        assert ray_dask_get({"k": (lambda a: a[1][0] is a, eagleray.put(items))}, "k")
 
     def test_a_rerun_after_its_worker_died(self, tmp_path: Path) -> None:
         def change_and_die(items: list[int], path: str) -> list[int]:
@@ -271,13 +271,6 @@ class TestEachTasksOwn:
         for n in range(3):
             items[0] = array[0] = n
             assert ray_dask_get({"k": (lambda a, b: (a[0], int(b[0])), items, array)}, "k") == (n, n)
-
-
-def delayed_literal(value: Any) -> Any:
-    """A literal that nobody looks into."""
-    from dask._task_spec import DataNode
-
-    return DataNode(None, value)
 
 
 class Dictionary:
