@@ -319,9 +319,7 @@ class TestStore:
     @pytest.mark.parametrize("compute", [True, False])
     def test_and_return_it(self, size: int, compute: bool) -> None:
         with pytest.raises(ReadOnlyInputError, match="target"):
-            dask.compute(
-                da.store(da.ones(size, chunks=size // 2), np.zeros(size), return_stored=True, compute=compute)
-            )
+            dask.compute(da.store(da.ones(size, chunks=size // 2), np.zeros(size), return_stored=True, compute=compute))
 
     @pytest.mark.parametrize("size", [SMALL, LARGE])
     def test_into_a_memmap(self, size: int, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def worker_main(fd, page_fd, worker):
             link.send(str(child.pid).encode())
 
 native.worker_main = worker_main
+native.current_task = native.after_run = native.task_key = lambda *_: None
 sys.modules["eagleray._native"] = native
 from eagleray import _zygote
 _zygote.main(sys.argv[1:])
@@ -81,7 +82,8 @@ class Template:
         """Worker, pid and wait status of the next that was reaped."""
         message = self.control.recv(4096)
         assert message[:1] == b"X"
-        worker, pid, status = struct.unpack("<IIi", message[1:])
+        worker, pid, status, peak = struct.unpack("<IIiQ", message[1:])
+        assert peak > 1 << 20 or not pid
         return worker, pid, status
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ The control socket carries one message a packet, numbers little-endian:
 |---|---|
 | `R` | ready: at the beginning, and after each `P` |
 | `U`, worker `u32`, pid `u32` | the worker is up |
-| `X`, worker `u32`, pid `u32`, wait status `i32` | the worker has been reaped; once for each |
+| `X`, worker `u32`, pid `u32`, wait status `i32`, peak memory in bytes `u64` | the worker has been reaped; once for each |
 | `E`, text | something failed |
 
 A fork that fails is an `E` and an `X` with pid 0 and exit code 1.
@@ -33,6 +33,7 @@ os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
 
 import array
 import contextlib
+import faulthandler
 import gc
 import importlib
 import pickle  # noqa: F401  (loaded here so that no worker has to)
@@ -49,7 +50,7 @@ from typing import NoReturn
 
 import cloudpickle  # noqa: F401  (as above)
 
-from eagleray import _engine, _locks
+from eagleray import _engine, _locks, _worker_output
 from eagleray._engine import native
 
 _PRELOAD = frozenset({"numpy", "pandas", "pyarrow", "dask"})
@@ -59,7 +60,7 @@ _TEXT = 4000
 _WORKER = struct.Struct("<I")
 _SIGNAL = struct.Struct("<II")
 _UP = struct.Struct("<II")
-_EXIT = struct.Struct("<IIi")
+_EXIT = struct.Struct("<IIiQ")
 
 
 class _DriverGoneError(Exception):
@@ -86,8 +87,9 @@ def _freeze() -> None:
 class Zygote:
     """The template's state and its loop."""
 
-    def __init__(self, control: socket.socket, driver_pidfd: int) -> None:
+    def __init__(self, control: socket.socket, driver_pidfd: int, session_dir: str) -> None:
         self._control = control
+        self._session_dir = session_dir
         self._driver_pidfd = driver_pidfd
         self._children: dict[int, _Child] = {}
         """By pidfd."""
@@ -128,7 +130,7 @@ class Zygote:
 
     def _refuse(self, worker: int, why: str) -> None:
         self._complain(f"worker {worker}: {why}")
-        self._send(b"X" + _EXIT.pack(worker, 0, 1 << 8))
+        self._send(b"X" + _EXIT.pack(worker, 0, 1 << 8, 0))
 
     def _request(self) -> bool:
         """Serves one request; False if it was the last."""
@@ -193,6 +195,9 @@ class Zygote:
             for child in self._children:
                 os.close(child)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            _worker_output.attach(self._session_dir, native.current_task, native.after_run)
+            # Native code that crashes leaves the Python stack in the last lines of output.
+            faulthandler.enable()
             random.seed()
             if "numpy" in sys.modules:
                 sys.modules["numpy"].random.seed()
@@ -225,21 +230,20 @@ class Zygote:
                 with contextlib.suppress(OSError):
                     signal.pidfd_send_signal(child.pidfd, number)
 
-    def _collect(self, child: _Child) -> int:
-        """Waits for a child's end, ends what is left of its group, and returns its wait status."""
+    def _collect(self, child: _Child) -> tuple[int, int]:
+        """Waits for a child's end, ends what is left of its group, and returns wait status and peak memory in bytes."""
         # While it is a zombie its number cannot belong to another group.
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         with contextlib.suppress(OSError):
             os.killpg(child.pid, signal.SIGKILL)
-        _, status = os.waitpid(child.pid, 0)
+        _, status, usage = os.wait4(child.pid, 0)
         self._poll.unregister(child.pidfd)
         del self._children[child.pidfd]
         os.close(child.pidfd)
-        return status
+        return status, usage.ru_maxrss << 10
 
     def _reap(self, child: _Child) -> None:
-        status = self._collect(child)
-        self._send(b"X" + _EXIT.pack(child.worker, child.pid, status))
+        self._send(b"X" + _EXIT.pack(child.worker, child.pid, *self._collect(child)))
 
     def _end_all(self) -> None:
         children = list(self._children.values())
@@ -283,7 +287,7 @@ def main(arguments: list[str]) -> None:
             sys.exit(1)
         _freeze()
         try:
-            Zygote(control, os.pidfd_open(driver_pid)).run()
+            Zygote(control, os.pidfd_open(driver_pid), session_dir).run()
         except (_DriverGoneError, ProcessLookupError):
             _remove(session_dir)
 

@@ -102,8 +102,9 @@ pub(crate) fn submit(
 #[pyfunction]
 pub(crate) fn put(value: &Bound<'_, PyAny>) -> PyResult<ObjectRef> {
     let role = Role::current()?;
-    let value = pickles::store(&role.client, value)?;
-    let object = role.client.put(value).map_err(raise)?;
+    let encoded = value::encode(value.py(), value).map_err(|cause| failures::not_picklable_value(value, cause))?;
+    let stored = pickles::store_encoded(&role.client, &encoded).map_err(raise)?;
+    let object = role.client.put(stored).map_err(raise)?;
     Ok(ObjectRef::counted(&role, object))
 }
 
@@ -138,7 +139,7 @@ pub(crate) fn get<'py>(
     for (_, outcome) in ended {
         match outcome {
             Ok(value) => values.push(value),
-            Err(failure) => return Err(failures::failure(py, &failure, py.None().bind(py))),
+            Err(failure) => return Err(failures::failure(py, &failure, None)),
         }
     }
     if !all {
@@ -220,8 +221,12 @@ pub(crate) fn workers(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
 }
 
 #[pyfunction]
-#[pyo3(name = "order", signature = (dependencies, /))]
-pub(crate) fn py_order(py: Python<'_>, dependencies: Vec<Vec<u32>>) -> PyResult<Vec<u32>> {
+#[pyo3(name = "order", signature = (dependencies, keys=None, /))]
+pub(crate) fn py_order(
+    py: Python<'_>,
+    dependencies: Vec<Vec<u32>>,
+    keys: Option<Vec<Bound<'_, PyAny>>>,
+) -> PyResult<Vec<u32>> {
     let tasks = dependencies.len();
     let mut deps = Csr::with_capacity(tasks, 0);
     for row in dependencies {
@@ -230,6 +235,10 @@ pub(crate) fn py_order(py: Python<'_>, dependencies: Vec<Vec<u32>>) -> PyResult<
         }
         deps.push_row(row);
     }
-    py.detach(|| order::order(&deps))
-        .map_err(|cycle| PyRuntimeError::new_err(format!("the tasks {:?} form a cycle", cycle.nodes)))
+    py.detach(|| order::order(&deps)).map_err(|cycle| match &keys {
+        Some(keys) if keys.len() == tasks => {
+            failures::cycle(py, &cycle.nodes.iter().map(|&task| &keys[task as usize]).collect::<Vec<_>>())
+        }
+        _ => PyRuntimeError::new_err(format!("the tasks {:?} form a cycle", cycle.nodes)),
+    })
 }

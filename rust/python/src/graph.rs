@@ -6,15 +6,16 @@ use eagleray_core::graph::Csr;
 use eagleray_core::ids::{GraphId, ObjectId};
 use eagleray_core::message::GraphSpec;
 use eagleray_runtime::program::{Part, Program, Template, Value};
-use pyo3::exceptions::{PyIndexError, PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyIndexError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use rustc_hash::FxHashMap;
 
-use crate::failures;
+use crate::failures::{self, Names};
 use crate::gc::Suspended;
 use crate::ingest::{self, Batch, Ingested, Options, ResultShape};
-use crate::pickles::{dump_constants, dump_function, payload, store};
+use crate::keys::{self, Keys};
+use crate::pickles::{dump_constants, dump_function, payload, store, store_encoded};
 use crate::refs::ObjectRef;
 use crate::role::{Role, raise};
 use crate::{template, value, waiting};
@@ -35,13 +36,14 @@ pub(crate) struct Graph {
     inputs: Csr,
     /// The task at each position.
     at: Vec<u32>,
-    keys: Vec<Py<PyAny>>,
+    keys: Keys,
     nodes: Vec<Py<PyAny>>,
     outputs: Vec<u32>,
     externals: Vec<ObjectId>,
     /// Keeps the refs among them alive.
-    _refs: Vec<Py<PyAny>>,
-    /// Large constants, which were put.
+    refs: Vec<Py<PyAny>>,
+    /// Large constants, and the objects that they were put as.
+    literals: Vec<Py<PyAny>>,
     puts: Vec<ObjectId>,
     result: ResultShape,
     templates: usize,
@@ -78,7 +80,9 @@ impl Graph {
         }
         let mut puts = Puts { role: &role, objects: Vec::with_capacity(found.literals.len()) };
         for literal in &found.literals {
-            let value = store(&role.client, literal.bind(py))?;
+            let encoded =
+                value::encode(py, literal.bind(py)).map_err(|cause| found.names().not_picklable(py, literal, cause))?;
+            let value = store_encoded(&role.client, &encoded).map_err(raise)?;
             puts.objects.push(role.client.put(value).map_err(raise)?);
         }
         externals.extend(&puts.objects);
@@ -101,17 +105,20 @@ impl Graph {
         let count = templates.len();
         let program = Program { templates, code: found.code, hooks };
         role.client.submit(spec, program).map_err(raise)?;
+        let keys = Keys::new(found.keys);
+        keys::register(id, &keys);
         let puts = puts.keep();
         Ok(Self {
             role,
             id,
             inputs: found.inputs,
             at,
-            keys: found.keys,
+            keys,
             nodes: found.nodes,
             outputs: found.outputs,
             externals,
-            _refs: found.externals,
+            refs: found.externals,
+            literals: found.literals,
             puts,
             result: found.result,
             templates: count,
@@ -141,11 +148,10 @@ impl Graph {
             let mut admit = upto;
             if unsent.sent < upto {
                 for function in std::mem::take(&mut unsent.functions) {
-                    part.functions.push(pickle(dump_function, function.bind(py), "a function of the graph")?);
+                    part.functions.push(self.pickle(py, dump_function, &function)?);
                 }
                 if let Some(batch) = unsent.batches.next() {
-                    let constants = PyList::new(py, &batch.constants)?;
-                    part.batches.push(pickle_batch(&constants)?);
+                    part.batches.push(self.pickle_batch(py, &batch.constants)?);
                     unsent.sent = batch.upto;
                 } else {
                     unsent.sent = u32::MAX;
@@ -157,6 +163,26 @@ impl Graph {
                 return Ok(());
             }
         }
+    }
+
+    fn names(&self) -> Names<'_> {
+        Names { keys: &self.keys, nodes: &self.nodes, externals: [&self.refs, &self.literals] }
+    }
+
+    fn pickle(
+        &self,
+        py: Python<'_>,
+        dump: impl Fn(&Bound<'_, PyAny>) -> PyResult<bytes::Bytes>,
+        object: &Py<PyAny>,
+    ) -> PyResult<bytes::Bytes> {
+        dump(object.bind(py)).map_err(|cause| self.names().not_picklable(py, object, cause))
+    }
+
+    /// Pickles a batch; if that fails, finds the constant that is the reason.
+    fn pickle_batch(&self, py: Python<'_>, constants: &[Py<PyAny>]) -> PyResult<bytes::Bytes> {
+        dump_constants(PyList::new(py, constants)?.as_any()).map_err(|error| {
+            constants.iter().find_map(|constant| self.pickle(py, dump_constants, constant).err()).unwrap_or(error)
+        })
     }
 
     fn object(&self, index: u32) -> ObjectId {
@@ -241,29 +267,6 @@ impl ResultShape {
     }
 }
 
-/// Pickles something of a graph. What cannot be pickled is named, with the pickler's error as the cause.
-fn pickle(
-    dump: impl Fn(&Bound<'_, PyAny>) -> PyResult<bytes::Bytes>,
-    object: &Bound<'_, PyAny>,
-    what: &str,
-) -> PyResult<bytes::Bytes> {
-    dump(object).map_err(|cause| {
-        let py = object.py();
-        let class = object.get_type().qualname().map_or_else(|_| "object".into(), |name| name.to_string());
-        let error = PyTypeError::new_err(format!("cannot send {what} to the workers, of type {class}: {cause}"));
-        error.set_cause(py, Some(cause));
-        error
-    })
-}
-
-/// Pickles a batch; if that fails, finds the constant that is the reason.
-fn pickle_batch(constants: &Bound<'_, PyList>) -> PyResult<bytes::Bytes> {
-    pickle(dump_constants, constants.as_any(), "a batch of arguments").map_err(|error| {
-        let culprit = constants.iter().find_map(|constant| pickle(dump_constants, &constant, "an argument of a task").err());
-        culprit.unwrap_or(error)
-    })
-}
-
 /// Decodes an answer, in private writable memory if `copy`.
 pub(crate) fn decode(py: Python<'_>, value: Value, copy: bool) -> PyResult<Bound<'_, PyAny>> {
     value::decode(py, &payload(value), copy)
@@ -271,6 +274,7 @@ pub(crate) fn decode(py: Python<'_>, value: Value, copy: bool) -> PyResult<Bound
 
 impl Drop for Graph {
     fn drop(&mut self) {
+        keys::forget(self.id, &self.keys);
         if self.role.is_mine() {
             let objects: Vec<ObjectId> =
                 self.outputs.iter().map(|&index| self.object(index)).chain(self.puts.iter().copied()).collect();
@@ -285,7 +289,7 @@ impl Graph {
     /// The key of each task.
     #[getter]
     fn keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        PyList::new(py, &self.keys)
+        PyList::new(py, self.keys.iter())
     }
 
     /// Counts of what was sent.
@@ -375,10 +379,8 @@ impl Graph {
                 Ok(value) => values.insert(object, value),
                 Err(failure) => {
                     self.cancel_quietly();
-                    let known = failure.origin.graph == self.id;
-                    let key = if known { self.keys.get(failure.origin.index as usize) } else { None };
-                    let key = key.map_or_else(|| py.None(), |key| key.clone_ref(py));
-                    return Err(failures::failure(py, &failure, key.bind(py)));
+                    let names = (failure.origin.graph == self.id).then(|| self.names());
+                    return Err(failures::failure(py, &failure, names));
                 }
             };
         }

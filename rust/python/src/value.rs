@@ -176,7 +176,7 @@ fn dump(value: &Bound<'_, PyAny>, least: usize) -> PyResult<Encoded> {
         Err(error) if !error.is_instance_of::<PyException>(py) => return Err(error),
         _ => {}
     }
-    let (_, sources) = dump_with(CLOUD_DUMPS.import(py, "eagleray._pickling", "cloud_dumps")?, value, least)?;
+    let (_, sources) = dump_with(CLOUD_DUMPS.import(py, "cloudpickle", "dumps")?, value, least)?;
     Ok(Encoded::new(sources))
 }
 

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use eagleray_core::ids::{GraphId, ObjectId, WorkerId};
-use eagleray_core::message::{Death, FromNode, Run};
+use eagleray_core::message::{Death, End, FromNode, Run};
 use eagleray_core::page::Page;
 use eagleray_store::Words;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -206,6 +206,7 @@ impl Pool {
         let template = Template::start(&self.argv, &self.environment)?;
         let ready = watch(template.socket().try_clone()?)?;
         self.started += 1;
+        tracing::debug!(template = self.started, pid = template.pid(), "a template process starts");
         self.templates.push(Slot { id: self.started, ready, template, pending });
         Ok(&self.templates[self.templates.len() - 1])
     }
@@ -221,7 +222,9 @@ impl Pool {
 
     /// Starts a worker. What goes wrong is reported as its end.
     pub(crate) fn start(&mut self, id: WorkerId) -> Result<(), Death> {
-        let failed = |what: &str, error: &dyn std::fmt::Display| Death::NeverStarted(format!("{what}: {error}").into());
+        let failed = |what: &str, error: &dyn std::fmt::Display| -> Death {
+            End::NeverStarted(format!("{what}: {error}").into()).into()
+        };
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
             .map_err(|e| failed("socket", &e))?;
         let (words, page) = Words::create().map_err(|e| failed("control page", &e))?;
@@ -320,6 +323,7 @@ impl Pool {
                 FromTemplate::Ready => {
                     if let Some(slot) = self.templates.iter_mut().find(|slot| slot.id == template) {
                         slot.pending = slot.pending.saturating_sub(1);
+                        tracing::debug!(template, waits_for = slot.pending, "a template process is ready");
                     }
                 }
                 FromTemplate::Started { worker, pid } => {
@@ -331,12 +335,13 @@ impl Pool {
                 FromTemplate::Error(text) => tracing::error!(text, "template process"),
                 FromTemplate::Gone => {
                     if let Some(at) = self.templates.iter().position(|slot| slot.id == template) {
+                        tracing::warn!("a template process has ended, and its workers with it; another takes its place");
                         self.templates.remove(at).template.stop();
                     }
                     // They end with it; nobody is left to say how.
                     let orphans = self.workers.iter().filter(|(_, worker)| worker.template == template);
-                    let death = || Death::NeverStarted("its template process ended".into());
-                    exits.extend(orphans.map(|(&id, _)| (id, death())));
+                    let end = || End::NeverStarted("its template process ended".into());
+                    exits.extend(orphans.map(|(&id, worker)| (id, Death { pid: worker.info.pid, ..end().into() })));
                 }
             }
         }
@@ -359,7 +364,8 @@ impl Pool {
         }
         self.past.push_back(worker.info);
         self.stop_unused_template();
-        (worker.fault.map_or(death, Death::Protocol), running)
+        let end = worker.fault.map_or(death.end, End::Protocol);
+        (Death { end, ..death }, running)
     }
 
     /// The bare template ends with its last worker, if there is a better one.

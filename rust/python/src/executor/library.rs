@@ -58,6 +58,11 @@ impl Library {
         lock(&self.blobs).entry(blob).or_insert(Lazy::Pickled(bytes));
     }
 
+    pub(super) fn add_loaded_blob(&self, blob: u32, object: Py<PyAny>) {
+        let old = lock(&self.blobs).insert(blob, Lazy::Loaded(Arc::new(object)));
+        drop(old);
+    }
+
     pub(super) fn drop_blob(&self, blob: u32) {
         let old = lock(&self.blobs).remove(&blob);
         drop(old);
@@ -77,14 +82,9 @@ impl Library {
         drop(old);
     }
 
-    pub(super) fn add_own_batch(&self, graph: GraphId, id: u32, objects: Box<[Py<PyAny>]>) {
+    pub(super) fn add_loaded_batch(&self, graph: GraphId, id: u32, objects: Box<[Py<PyAny>]>) {
         let constants = Lazy::Loaded(Arc::new(Constants::shared(objects)));
         let old = lock(&self.graphs).entry(graph).or_default().batches.insert(id, constants);
-        drop(old);
-    }
-
-    pub(super) fn add_own_blob(&self, blob: u32, object: Py<PyAny>) {
-        let old = lock(&self.blobs).insert(blob, Lazy::Loaded(Arc::new(object)));
         drop(old);
     }
 

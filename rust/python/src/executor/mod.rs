@@ -26,6 +26,7 @@ use eagleray_core::message::Run;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
+pub(crate) use failure::Inputs;
 pub(crate) use io::RunIo;
 pub(crate) use shape::BadProgram;
 
@@ -58,20 +59,15 @@ impl Executor {
         Self { in_place: true, ..Self::default() }
     }
 
-    /// A function by its number in the session, not pickled.
-    pub(crate) fn add_own_blob(&self, blob: u32, object: Py<PyAny>) {
-        self.library.add_own_blob(blob, object);
-    }
-
-    /// A batch of constants of a graph, not pickled. Tasks share them.
-    pub(crate) fn add_own_batch(&self, graph: GraphId, id: u32, objects: Vec<Py<PyAny>>) {
-        self.library.add_own_batch(graph, id, objects.into());
-    }
-
     /// The pickle of a function, by its number in the session. It is loaded at its first use. Bytes for a number that has
     /// some are not looked at.
     pub(crate) fn add_blob(&self, blob: u32, bytes: Payload) {
         self.library.add_blob(blob, bytes);
+    }
+
+    /// A function as it is, for tasks of the process that it belongs to.
+    pub(crate) fn add_loaded_blob(&self, blob: u32, function: Py<PyAny>) {
+        self.library.add_loaded_blob(blob, function);
     }
 
     /// Drops the pickle of a function, and the function if no graph uses it.
@@ -103,6 +99,11 @@ impl Executor {
         self.library.add_batch(graph, id, bytes);
     }
 
+    /// A batch of constants as they are, for tasks of the process that they belong to.
+    pub(crate) fn add_loaded_batch(&self, graph: GraphId, id: u32, constants: Vec<Py<PyAny>>) {
+        self.library.add_loaded_batch(graph, id, constants.into());
+    }
+
     /// The worker hooks of a graph: the pickle of a list of pairs of a function before and one after each task, or `None`.
     /// Holds for runs that begin later.
     pub(crate) fn set_hooks(&self, graph: GraphId, bytes: Payload) {
@@ -127,6 +128,11 @@ impl Executor {
             let active = lock(&self.active).clone();
             active.iter().find_map(|values| values.get(py, object))
         })
+    }
+
+    /// The task at a place of the innermost run that is not over.
+    pub(crate) fn task_at(&self, place: u32) -> Option<ObjectId> {
+        lock(&self.active).last()?.task_at(place)
     }
 
     /// Keeps a value until [`Executor::drop_kept`].
