@@ -49,7 +49,7 @@ from typing import NoReturn
 
 import cloudpickle  # noqa: F401  (as above)
 
-from eagleray import _surroundings, _worker_output
+from eagleray import _engine, _locks, _surroundings, _worker_output
 from eagleray._engine import native
 
 _PRELOAD = frozenset({"numpy", "pandas", "pyarrow", "dask"})
@@ -280,6 +280,8 @@ def main(arguments: list[str]) -> None:
         if control_fd > 2:
             os.close(control_fd)
         _settle()
+        # A process that a task forks still belongs to the session, as long as it has none of its own.
+        _locks.in_session(lambda: _engine._session_dir or session_dir)
         if _threads() != 1:
             control.send(b"Ethe template has threads before it has forked anything")
             sys.exit(1)

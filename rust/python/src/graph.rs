@@ -15,7 +15,7 @@ use crate::failures::{self, Names};
 use crate::gc::Suspended;
 use crate::ingest::{self, Batch, Ingested, Options, ResultShape};
 use crate::keys::{self, Keys};
-use crate::pickles::{dumps, payload, store, store_encoded};
+use crate::pickles::{dump_constants, dump_function, payload, store, store_encoded};
 use crate::refs::ObjectRef;
 use crate::role::{Role, raise};
 use crate::{template, value, waiting};
@@ -151,7 +151,7 @@ impl Graph {
             let mut admit = upto;
             if unsent.sent < upto {
                 for function in std::mem::take(&mut unsent.functions) {
-                    part.functions.push(self.pickle(py, &function)?);
+                    part.functions.push(self.pickle(py, dump_function, &function)?);
                 }
                 if let Some(batch) = unsent.batches.next() {
                     part.batches.push(self.pickle_batch(py, &batch.constants)?);
@@ -172,14 +172,20 @@ impl Graph {
         Names { keys: &self.keys, nodes: &self.nodes, externals: [&self.refs, &self.literals] }
     }
 
-    fn pickle(&self, py: Python<'_>, object: &Py<PyAny>) -> PyResult<bytes::Bytes> {
-        dumps(object.bind(py)).map_err(|cause| self.names().not_picklable(py, object, cause))
+    fn pickle(
+        &self,
+        py: Python<'_>,
+        dump: impl Fn(&Bound<'_, PyAny>) -> PyResult<bytes::Bytes>,
+        object: &Py<PyAny>,
+    ) -> PyResult<bytes::Bytes> {
+        dump(object.bind(py)).map_err(|cause| self.names().not_picklable(py, object, cause))
     }
 
     /// Pickles a batch; if that fails, finds the constant that is the reason.
     fn pickle_batch(&self, py: Python<'_>, constants: &[Py<PyAny>]) -> PyResult<bytes::Bytes> {
-        dumps(PyList::new(py, constants)?.as_any())
-            .map_err(|error| constants.iter().find_map(|constant| self.pickle(py, constant).err()).unwrap_or(error))
+        dump_constants(PyList::new(py, constants)?.as_any()).map_err(|error| {
+            constants.iter().find_map(|constant| self.pickle(py, dump_constants, constant).err()).unwrap_or(error)
+        })
     }
 
     fn object(&self, index: u32) -> ObjectId {
