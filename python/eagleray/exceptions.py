@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "EaglerayError",
     "GetTimeoutError",
+    "MissingKeyError",
     "ObjectLostError",
     "ObjectStoreFullError",
     "OutOfMemoryError",
@@ -22,11 +23,13 @@ class EaglerayError(Exception):
 class TaskError(EaglerayError):
     """A task raised an exception that could not be brought here. What is known of it is kept as text.
 
-    An exception that can be pickled is raised as itself, not as a `TaskError`.
+    An exception that can be pickled is raised as itself, not as a `TaskError`. Of one that cannot, a class derived from
+    this one and from its own is raised if its class is known here, so that `except` finds it by either.
     """
 
     def __init__(self, type_name: str, text: str, remote_traceback: str = "") -> None:
-        super().__init__(type_name, text, remote_traceback)
+        # Not `super()`: a derived class has the constructor of somebody's exception behind this one.
+        Exception.__init__(self, type_name, text, remote_traceback)
         self.type_name = type_name
         """The qualified name of the exception's class."""
         self.text = text
@@ -36,6 +39,18 @@ class TaskError(EaglerayError):
 
     def __str__(self) -> str:
         return f"{self.type_name}: {self.text}" if self.text else self.type_name
+
+
+class MissingKeyError(EaglerayError, KeyError):
+    """A key that was asked for, or that a task needs, is not in the graph. `args` holds the key, as of any `KeyError`."""
+
+    def __init__(self, key: object, text: str = "") -> None:
+        super().__init__(key)
+        self.text = text
+        """What is wrong, in whole sentences."""
+
+    def __str__(self) -> str:
+        return self.text or super().__str__()
 
 
 class WorkerCrashedError(EaglerayError):

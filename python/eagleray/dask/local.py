@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from eagleray import _engine
+from eagleray import _engine, _failures
 from eagleray._engine import ObjectRef, native
 from eagleray.dask import graphs
 from eagleray.dask.callbacks import Hook, Pair
@@ -26,7 +26,9 @@ class LocalGraph:
         inputs = self._needed()
         self.keys = [key for key in inputs if not graphs.is_literal(nodes, key)]
         number = {key: index for index, key in enumerate(self.keys)}
-        positions = native.order([[number[dep] for dep in inputs[key] if dep in number] for key in self.keys])
+        positions = native.order(
+            [[number[dep] for dep in inputs[key] if dep in number] for key in self.keys], self.keys
+        )
         self._order = sorted(range(len(self.keys)), key=positions.__getitem__)
         self._uses = Counter(dep for key in self.keys for dep in inputs[key])
         self._uses.update(graphs.flat(keys))
@@ -40,7 +42,8 @@ class LocalGraph:
             if key in inputs:
                 continue
             if key not in self._nodes:
-                raise KeyError(key)
+                dependents = [other for other, needed in inputs.items() if key in needed]
+                raise _failures.missing_key(key, dependents[:1], self._nodes)
             inputs[key] = self._nodes[key].dependencies
             stack.extend(inputs[key])
         return inputs
@@ -95,7 +98,13 @@ class LocalGraph:
 
         pretasks = [pretask for pretask, _ in self._hooks]
         posttasks = [posttask for _, posttask in self._hooks]
-        return dask_task_wrapper(node, repack, key, pretasks, posttasks, *[inputs[dep] for dep in made])
+        try:
+            return dask_task_wrapper(node, repack, key, pretasks, posttasks, *[inputs[dep] for dep in made])
+        except BaseException as error:
+            from eagleray import _errors
+
+            _errors.add_local_note(error, key, list(enumerate(inputs.values())), node, list(inputs), ())
+            raise
 
 
 def dask_task_wrapper(

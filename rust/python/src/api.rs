@@ -18,7 +18,7 @@ use crate::graph::{self, Graph};
 use crate::pickles;
 use crate::refs::ObjectRef;
 use crate::role::{Kind, Role, raise};
-use crate::{failures, keys, value, waiting};
+use crate::{failures, value, waiting};
 
 /// What workers forked later should have imported, if the driver has.
 const PRELOAD: [&str; 7] = ["numpy", "pandas", "pyarrow", "dask", "dask.array", "dask.dataframe", "dask.bag"];
@@ -88,22 +88,24 @@ pub(crate) fn in_worker() -> bool {
 }
 
 #[pyfunction]
-#[pyo3(signature = (dsk, keys, *, worker_hooks=None, stepwise=false))]
+#[pyo3(signature = (dsk, keys, *, worker_hooks=None, surroundings=None, stepwise=false))]
 pub(crate) fn submit(
     py: Python<'_>,
     dsk: &Bound<'_, PyAny>,
     keys: &Bound<'_, PyAny>,
     worker_hooks: Option<&Bound<'_, PyBytes>>,
+    surroundings: Option<&Bound<'_, PyBytes>>,
     stepwise: bool,
 ) -> PyResult<Graph> {
-    Graph::submit(py, dsk, keys, worker_hooks, stepwise)
+    Graph::submit(py, dsk, keys, worker_hooks, surroundings, stepwise)
 }
 
 #[pyfunction]
 pub(crate) fn put(value: &Bound<'_, PyAny>) -> PyResult<ObjectRef> {
     let role = Role::current()?;
-    let value = pickles::store(&role.client, value)?;
-    let object = role.client.put(value).map_err(raise)?;
+    let encoded = value::encode(value.py(), value).map_err(|cause| failures::not_picklable_value(value, cause))?;
+    let stored = pickles::store_encoded(&role.client, &encoded).map_err(raise)?;
+    let object = role.client.put(stored).map_err(raise)?;
     Ok(ObjectRef::counted(&role, object))
 }
 
@@ -138,10 +140,7 @@ pub(crate) fn get<'py>(
     for (_, outcome) in ended {
         match outcome {
             Ok(value) => values.push(value),
-            Err(failure) => {
-                let key = keys::of_object(py, failure.origin).unwrap_or_else(|| py.None());
-                return Err(failures::failure(py, &failure, key.bind(py)));
-            }
+            Err(failure) => return Err(failures::failure(py, &failure, None)),
         }
     }
     if !all {
@@ -223,8 +222,12 @@ pub(crate) fn workers(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
 }
 
 #[pyfunction]
-#[pyo3(name = "order", signature = (dependencies, /))]
-pub(crate) fn py_order(py: Python<'_>, dependencies: Vec<Vec<u32>>) -> PyResult<Vec<u32>> {
+#[pyo3(name = "order", signature = (dependencies, keys=None, /))]
+pub(crate) fn py_order(
+    py: Python<'_>,
+    dependencies: Vec<Vec<u32>>,
+    keys: Option<Vec<Bound<'_, PyAny>>>,
+) -> PyResult<Vec<u32>> {
     let tasks = dependencies.len();
     let mut deps = Csr::with_capacity(tasks, 0);
     for row in dependencies {
@@ -233,6 +236,10 @@ pub(crate) fn py_order(py: Python<'_>, dependencies: Vec<Vec<u32>>) -> PyResult<
         }
         deps.push_row(row);
     }
-    py.detach(|| order::order(&deps))
-        .map_err(|cycle| PyRuntimeError::new_err(format!("the tasks {:?} form a cycle", cycle.nodes)))
+    py.detach(|| order::order(&deps)).map_err(|cycle| match &keys {
+        Some(keys) if keys.len() == tasks => {
+            failures::cycle(py, &cycle.nodes.iter().map(|&task| &keys[task as usize]).collect::<Vec<_>>())
+        }
+        _ => PyRuntimeError::new_err(format!("the tasks {:?} form a cycle", cycle.nodes)),
+    })
 }

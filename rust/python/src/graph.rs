@@ -6,16 +6,16 @@ use eagleray_core::graph::Csr;
 use eagleray_core::ids::{GraphId, ObjectId};
 use eagleray_core::message::GraphSpec;
 use eagleray_runtime::program::{Part, Program, Template, Value};
-use pyo3::exceptions::{PyIndexError, PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyIndexError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use rustc_hash::FxHashMap;
 
-use crate::failures;
+use crate::failures::{self, Names};
 use crate::gc::Suspended;
 use crate::ingest::{self, Batch, Ingested, Options, ResultShape};
 use crate::keys::{self, Keys};
-use crate::pickles::{dumps, payload, store};
+use crate::pickles::{dumps, payload, store, store_encoded};
 use crate::refs::ObjectRef;
 use crate::role::{Role, raise};
 use crate::{template, value, waiting};
@@ -41,8 +41,9 @@ pub(crate) struct Graph {
     outputs: Vec<u32>,
     externals: Vec<ObjectId>,
     /// Keeps the refs among them alive.
-    _refs: Vec<Py<PyAny>>,
-    /// Large constants, which were put.
+    refs: Vec<Py<PyAny>>,
+    /// Large constants, and the objects that they were put as.
+    literals: Vec<Py<PyAny>>,
     puts: Vec<ObjectId>,
     result: ResultShape,
     templates: usize,
@@ -56,14 +57,15 @@ impl Graph {
         dsk: &Bound<'_, PyAny>,
         keys: &Bound<'_, PyAny>,
         worker_hooks: Option<&Bound<'_, PyBytes>>,
+        surroundings: Option<&Bound<'_, PyBytes>>,
         stepwise: bool,
     ) -> PyResult<Self> {
         let role = Role::current()?;
         let _suspended = Suspended::new(py)?;
         let options = Options { keys_for_hooks: worker_hooks.is_some() };
         let found = ingest::ingest(py, dsk, keys, &py.get_type::<ObjectRef>(), options)?;
-        let hooks = worker_hooks.map(|hooks| bytes::Bytes::copy_from_slice(hooks.as_bytes()));
-        let graph = Self::send(py, role, found, hooks)?;
+        let shipped = [worker_hooks, surroundings].map(|data| Some(bytes::Bytes::copy_from_slice(data?.as_bytes())));
+        let graph = Self::send(py, role, found, shipped)?;
         if !stepwise {
             // The workers begin with the first batch while the second is being pickled.
             graph.send_upto(py, graph.at.len() as u32).inspect_err(|_| graph.cancel_quietly())?;
@@ -71,7 +73,8 @@ impl Graph {
         Ok(graph)
     }
 
-    fn send(py: Python<'_>, role: Arc<Role>, found: Ingested, hooks: Option<bytes::Bytes>) -> PyResult<Self> {
+    /// Submits what was found. `shipped` goes to each worker once: hooks and surroundings.
+    fn send(py: Python<'_>, role: Arc<Role>, found: Ingested, shipped: [Option<bytes::Bytes>; 2]) -> PyResult<Self> {
         let mut externals = Vec::with_capacity(found.externals.len() + found.literals.len());
         for reference in &found.externals {
             let reference = reference.bind(py).cast::<ObjectRef>().map_err(PyErr::from)?;
@@ -79,7 +82,9 @@ impl Graph {
         }
         let mut puts = Puts { role: &role, objects: Vec::with_capacity(found.literals.len()) };
         for literal in &found.literals {
-            let value = store(&role.client, literal.bind(py))?;
+            let encoded =
+                value::encode(py, literal.bind(py)).map_err(|cause| found.names().not_picklable(py, literal, cause))?;
+            let value = store_encoded(&role.client, &encoded).map_err(raise)?;
             puts.objects.push(role.client.put(value).map_err(raise)?);
         }
         externals.extend(&puts.objects);
@@ -100,7 +105,8 @@ impl Graph {
             .map(|(code, functions)| Template { code: template::to_bytes(&code).into(), functions })
             .collect();
         let count = templates.len();
-        let program = Program { templates, code: found.code, hooks };
+        let [hooks, surroundings] = shipped;
+        let program = Program { templates, code: found.code, hooks, surroundings };
         role.client.submit(spec, program).map_err(raise)?;
         let keys = Keys::new(found.keys);
         keys::register(id, &keys);
@@ -114,7 +120,8 @@ impl Graph {
             nodes: found.nodes,
             outputs: found.outputs,
             externals,
-            _refs: found.externals,
+            refs: found.externals,
+            literals: found.literals,
             puts,
             result: found.result,
             templates: count,
@@ -144,11 +151,10 @@ impl Graph {
             let mut admit = upto;
             if unsent.sent < upto {
                 for function in std::mem::take(&mut unsent.functions) {
-                    part.functions.push(pickle(function.bind(py), "a function of the graph")?);
+                    part.functions.push(self.pickle(py, &function)?);
                 }
                 if let Some(batch) = unsent.batches.next() {
-                    let constants = PyList::new(py, &batch.constants)?;
-                    part.batches.push(pickle_batch(&constants)?);
+                    part.batches.push(self.pickle_batch(py, &batch.constants)?);
                     unsent.sent = batch.upto;
                 } else {
                     unsent.sent = u32::MAX;
@@ -160,6 +166,20 @@ impl Graph {
                 return Ok(());
             }
         }
+    }
+
+    fn names(&self) -> Names<'_> {
+        Names { keys: &self.keys, nodes: &self.nodes, externals: [&self.refs, &self.literals] }
+    }
+
+    fn pickle(&self, py: Python<'_>, object: &Py<PyAny>) -> PyResult<bytes::Bytes> {
+        dumps(object.bind(py)).map_err(|cause| self.names().not_picklable(py, object, cause))
+    }
+
+    /// Pickles a batch; if that fails, finds the constant that is the reason.
+    fn pickle_batch(&self, py: Python<'_>, constants: &[Py<PyAny>]) -> PyResult<bytes::Bytes> {
+        dumps(PyList::new(py, constants)?.as_any())
+            .map_err(|error| constants.iter().find_map(|constant| self.pickle(py, constant).err()).unwrap_or(error))
     }
 
     fn object(&self, index: u32) -> ObjectId {
@@ -242,25 +262,6 @@ impl ResultShape {
             Self::Task(_) | Self::Literal(_) => {}
         }
     }
-}
-
-/// Pickles something of a graph. What cannot be pickled is named, with the pickler's error as the cause.
-fn pickle(object: &Bound<'_, PyAny>, what: &str) -> PyResult<bytes::Bytes> {
-    dumps(object).map_err(|cause| {
-        let py = object.py();
-        let class = object.get_type().qualname().map_or_else(|_| "object".into(), |name| name.to_string());
-        let error = PyTypeError::new_err(format!("cannot send {what} to the workers, of type {class}: {cause}"));
-        error.set_cause(py, Some(cause));
-        error
-    })
-}
-
-/// Pickles a batch; if that fails, finds the constant that is the reason.
-fn pickle_batch(constants: &Bound<'_, PyList>) -> PyResult<bytes::Bytes> {
-    pickle(constants.as_any(), "a batch of arguments").map_err(|error| {
-        let culprit = constants.iter().find_map(|constant| pickle(&constant, "an argument of a task").err());
-        culprit.unwrap_or(error)
-    })
 }
 
 /// Decodes an answer, in private writable memory if `copy`.
@@ -382,8 +383,8 @@ impl Graph {
                 Ok(value) => values.insert(object, value),
                 Err(failure) => {
                     self.cancel_quietly();
-                    let key = keys::of_object(py, failure.origin).unwrap_or_else(|| py.None());
-                    return Err(failures::failure(py, &failure, key.bind(py)));
+                    let names = (failure.origin.graph == self.id).then(|| self.names());
+                    return Err(failures::failure(py, &failure, names));
                 }
             };
         }

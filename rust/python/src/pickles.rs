@@ -34,6 +34,7 @@ pub(crate) fn store(client: &Client, object: &Bound<'_, PyAny>) -> PyResult<Valu
     store_encoded(client, &encoded).map_err(raise)
 }
 
-fn store_encoded(client: &Client, encoded: &Encoded) -> Result<Value, ClientError> {
+/// The same for what is encoded already.
+pub(crate) fn store_encoded(client: &Client, encoded: &Encoded) -> Result<Value, ClientError> {
     client.store(encoded.len(), &mut |target| encoded.write_to(target))
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use eagleray_core::graph::Csr;
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
 use eagleray_core::message::{Report, Timing, Trouble};
@@ -19,6 +20,8 @@ use eagleray_runtime::session::{SESSION_DIR, STORE_BYTES, now_ns};
 use eagleray_runtime::{FromWorker, SessionError, SocketError, ToWorker};
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyBytes;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::executor::{Executor, RunIo};
@@ -54,6 +57,8 @@ struct GraphNote {
     externals: Vec<ObjectId>,
     /// Classes whose last task here took less than [`REPORT_NS`].
     quick: FxHashSet<u32>,
+    /// What surrounds its tasks, if not what this process had from the beginning.
+    surroundings: Option<Bytes>,
 }
 
 /// See the module.
@@ -74,6 +79,8 @@ pub(crate) struct Worker {
     reading: Mutex<bool>,
     /// The reader has taken something in, or has stopped reading.
     news: Condvar,
+    /// What was set last for the tasks of a graph.
+    surroundings: Mutex<Option<Bytes>>,
     /// To be called when the present run is over.
     after_run: Mutex<Vec<Py<PyAny>>>,
 }
@@ -159,7 +166,7 @@ impl Worker {
         for intro in program.intros.drain(..) {
             match intro {
                 Intro::Graph { len, externals } => {
-                    lock(&self.graphs).insert(graph, GraphNote { len, externals, quick: FxHashSet::default() });
+                    lock(&self.graphs).insert(graph, GraphNote { len, externals, ..GraphNote::default() });
                 }
                 Intro::Function { id, blob, bytes } => {
                     if let Some(bytes) = bytes {
@@ -172,6 +179,12 @@ impl Worker {
                     .add_template(graph, id, &template.code, template.functions)
                     .map_err(|error| PyRuntimeError::new_err(error.to_string()))?,
                 Intro::Batch { id, bytes } => self.executor.add_batch(graph, id, Arc::new(bytes)),
+                Intro::Surroundings(bytes) => {
+                    if let Some(note) = lock(&self.graphs).get_mut(&graph) {
+                        // The frame it came in must not live as long as the graph.
+                        note.surroundings = Some(Bytes::copy_from_slice(&bytes));
+                    }
+                }
                 Intro::Hooks(bytes) => self.executor.set_hooks(graph, Arc::new(bytes)),
             }
         }
@@ -185,8 +198,10 @@ impl Worker {
         self.introduce(&mut program)?;
         let run = program.run;
         tracing::trace!(run = run.id.seq, graph = run.graph.seq, tasks = run.tasks.len(), "a run begins");
-        let (len, externals, quick) = match lock(&self.graphs).get_mut(&run.graph) {
-            Some(note) => (note.len, note.externals.clone(), std::mem::take(&mut note.quick)),
+        let (len, externals, quick, surroundings) = match lock(&self.graphs).get_mut(&run.graph) {
+            Some(note) => {
+                (note.len, note.externals.clone(), std::mem::take(&mut note.quick), note.surroundings.clone())
+            }
             None => return Err(PyRuntimeError::new_err("a run of a graph that was not introduced")),
         };
         *lock(&self.unreported) = Some((run.id, Unreported::default()));
@@ -197,6 +212,7 @@ impl Worker {
             now: Cell::new(0),
             quick: RefCell::new(quick),
             failed: Cell::new(None),
+            obstacle: Cell::new(self.surround(py, surroundings).err()),
         };
         let externals = |k: u32| externals.get(k as usize).copied();
         self.executor.execute(py, &run, &program.code, len, &externals, &io)?;
@@ -206,6 +222,20 @@ impl Worker {
             note.quick = io.quick.into_inner();
         }
         self.report(true)
+    }
+
+    /// Sets what surrounds the tasks of a graph, unless it was set for the graph before.
+    fn surround(&self, py: Python<'_>, surroundings: Option<Bytes>) -> PyResult<()> {
+        static APPLY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        if *lock(&self.surroundings) == surroundings {
+            return Ok(());
+        }
+        // What an error leaves is what the process had from the beginning.
+        *lock(&self.surroundings) = None;
+        let data = surroundings.as_ref().map(|data| PyBytes::new(py, data));
+        APPLY.import(py, "eagleray._surroundings", "apply")?.call1((data,))?;
+        *lock(&self.surroundings) = surroundings;
+        Ok(())
     }
 
     fn call_after_run(&self, py: Python<'_>) {
@@ -330,6 +360,8 @@ struct WorkerIo<'a> {
     quick: RefCell<FxHashSet<u32>>,
     /// A report that could not be sent before a task.
     failed: Cell<Option<PyErr>>,
+    /// Why the surroundings of the tasks are not what they should be.
+    obstacle: Cell<Option<PyErr>>,
 }
 
 impl WorkerIo<'_> {
@@ -342,6 +374,10 @@ impl WorkerIo<'_> {
 }
 
 impl RunIo for WorkerIo<'_> {
+    fn obstacle(&self) -> Option<PyErr> {
+        self.obstacle.take()
+    }
+
     fn claim(&self) -> Option<u32> {
         self.worker.link.page().claim(self.seq)
     }
@@ -488,6 +524,7 @@ pub(crate) fn worker_main(py: Python<'_>, socket: RawFd, page: RawFd, worker: u3
         stop: AtomicBool::new(false),
         reading: Mutex::default(),
         news: Condvar::new(),
+        surroundings: Mutex::default(),
         after_run: Mutex::default(),
     });
     let _ = WORKER.set((std::process::id(), Arc::clone(&worker)));

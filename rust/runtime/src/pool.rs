@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use eagleray_core::ids::{GraphId, ObjectId, WorkerId};
-use eagleray_core::message::{Death, FromNode, Run};
+use eagleray_core::message::{Death, End, FromNode, Run};
 use eagleray_core::page::Page;
 use eagleray_store::Words;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -173,8 +174,10 @@ struct Slot {
 #[derive(Debug)]
 pub(crate) struct Pool {
     argv: Vec<OsString>,
-    /// What its environment has beyond the driver's.
+    /// The environment of templates, and
     environment: Vec<(OsString, OsString)>,
+    /// their directory: those of the driver when the session began, whenever they are started.
+    directory: Option<PathBuf>,
     /// At most two, the bare one first: it forks the first workers at once, while the second imports what later ones
     /// should have. A template that imports neither forks nor reaps, so that must not be the only one.
     templates: Vec<Slot>,
@@ -188,11 +191,13 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// A pool without processes. The template is started with the first worker.
-    pub(crate) fn new(argv: Vec<OsString>, environment: Vec<(OsString, OsString)>, preload: Vec<String>) -> Self {
+    /// A pool without processes. The template is started with the first worker, in the present environment and this
+    /// besides.
+    pub(crate) fn new(argv: Vec<OsString>, beside: Vec<(OsString, OsString)>, preload: Vec<String>) -> Self {
         Self {
             argv,
-            environment,
+            environment: std::env::vars_os().chain(beside).collect(),
+            directory: std::env::current_dir().ok(),
             templates: Vec::new(),
             started: 0,
             preload,
@@ -203,7 +208,7 @@ impl Pool {
     }
 
     fn start_template(&mut self, pending: u32) -> std::io::Result<&Slot> {
-        let template = Template::start(&self.argv, &self.environment)?;
+        let template = Template::start(&self.argv, &self.environment, self.directory.as_deref())?;
         let ready = watch(template.socket().try_clone()?)?;
         self.started += 1;
         tracing::debug!(template = self.started, pid = template.pid(), "a template process starts");
@@ -222,7 +227,9 @@ impl Pool {
 
     /// Starts a worker. What goes wrong is reported as its end.
     pub(crate) fn start(&mut self, id: WorkerId) -> Result<(), Death> {
-        let failed = |what: &str, error: &dyn std::fmt::Display| Death::NeverStarted(format!("{what}: {error}").into());
+        let failed = |what: &str, error: &dyn std::fmt::Display| -> Death {
+            End::NeverStarted(format!("{what}: {error}").into()).into()
+        };
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
             .map_err(|e| failed("socket", &e))?;
         let (words, page) = Words::create().map_err(|e| failed("control page", &e))?;
@@ -340,8 +347,8 @@ impl Pool {
                     }
                     // They end with it; nobody is left to say how.
                     let orphans = self.workers.iter().filter(|(_, worker)| worker.template == template);
-                    let death = || Death::NeverStarted("its template process ended".into());
-                    exits.extend(orphans.map(|(&id, _)| (id, death())));
+                    let end = || End::NeverStarted("its template process ended".into());
+                    exits.extend(orphans.map(|(&id, worker)| (id, Death { pid: worker.info.pid, ..end().into() })));
                 }
             }
         }
@@ -364,7 +371,8 @@ impl Pool {
         }
         self.past.push_back(worker.info);
         self.stop_unused_template();
-        (worker.fault.map_or(death, Death::Protocol), running)
+        let end = worker.fault.map_or(death.end, End::Protocol);
+        (Death { end, ..death }, running)
     }
 
     /// The bare template ends with its last worker, if there is a better one.

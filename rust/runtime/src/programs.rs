@@ -42,6 +42,7 @@ struct GraphProgram {
     templates: Vec<Template>,
     code: Csr,
     hooks: Option<Bytes>,
+    surroundings: Option<Bytes>,
     /// Each function's blob.
     functions: Vec<u32>,
     batches: Vec<Bytes>,
@@ -105,7 +106,7 @@ impl Programs {
         externals: Vec<ObjectId>,
         program: Program,
     ) -> Result<(), BadProgram> {
-        let Program { templates, code, hooks } = program;
+        let Program { templates, code, hooks, surroundings } = program;
         if code.len() != len as usize {
             return Err(BadProgram("its code does not fit its tasks"));
         }
@@ -118,6 +119,7 @@ impl Programs {
             templates,
             code,
             hooks,
+            surroundings,
             functions: Vec::new(),
             batches: Vec::new(),
             sent: FxHashMap::default(),
@@ -157,6 +159,7 @@ impl Programs {
         let sent = graph.sent.entry(worker).or_insert_with(|| {
             intros.push(Intro::Graph { len: graph.len, externals: graph.externals.clone() });
             intros.extend(graph.hooks.clone().map(Intro::Hooks));
+            intros.extend(graph.surroundings.clone().map(Intro::Surroundings));
             Sent::default()
         });
         let known = known_blobs.entry(worker).or_default();
@@ -257,7 +260,7 @@ mod tests {
         code.push_row([0, 0, 0, 0, 5]);
         code.push_row([0, 0, 1, 0]);
         code.push_row([0, NO_BATCH, 0, 0, 6]);
-        Program { templates: vec![template(&[0]), template(&[0, 1])], code, hooks: None }
+        Program { templates: vec![template(&[0]), template(&[0, 1])], code, hooks: None, surroundings: None }
     }
 
     fn names(intros: &[Intro]) -> Vec<String> {
@@ -267,6 +270,7 @@ mod tests {
             Intro::Template { id, .. } => format!("template {id}"),
             Intro::Batch { id, .. } => format!("batch {id}"),
             Intro::Hooks(_) => "hooks".into(),
+            Intro::Surroundings(_) => "surroundings".into(),
         };
         intros.iter().map(name).collect()
     }

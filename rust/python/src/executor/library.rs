@@ -60,6 +60,11 @@ impl Library {
         lock(&self.blobs).entry(blob).or_insert(Lazy::Pickled(bytes));
     }
 
+    pub(super) fn add_loaded_blob(&self, blob: u32, object: Py<PyAny>) {
+        let old = lock(&self.blobs).insert(blob, Lazy::Loaded(Arc::new(object)));
+        drop(old);
+    }
+
     pub(super) fn drop_blob(&self, blob: u32) {
         let old = lock(&self.blobs).remove(&blob);
         drop(old);
@@ -76,6 +81,11 @@ impl Library {
 
     pub(super) fn add_batch(&self, graph: GraphId, id: u32, bytes: Payload) {
         let old = lock(&self.graphs).entry(graph).or_default().batches.insert(id, Lazy::Pickled(bytes));
+        drop(old);
+    }
+
+    pub(super) fn add_loaded_batch(&self, graph: GraphId, id: u32, objects: Objects) {
+        let old = lock(&self.graphs).entry(graph).or_default().batches.insert(id, Lazy::Loaded(objects));
         drop(old);
     }
 

@@ -25,6 +25,7 @@ use eagleray_core::message::Run;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
+pub(crate) use failure::Inputs;
 pub(crate) use io::RunIo;
 pub(crate) use shape::BadProgram;
 
@@ -56,6 +57,11 @@ impl Executor {
         self.library.add_blob(blob, bytes);
     }
 
+    /// A function as it is, for tasks of the process that it belongs to.
+    pub(crate) fn add_loaded_blob(&self, blob: u32, function: Py<PyAny>) {
+        self.library.add_loaded_blob(blob, function);
+    }
+
     /// Drops the pickle of a function, and the function if no graph uses it.
     pub(crate) fn drop_blob(&self, blob: u32) {
         self.library.drop_blob(blob);
@@ -82,6 +88,11 @@ impl Executor {
     /// A batch of constants of a graph: the pickle of a list. It is loaded at its first use.
     pub(crate) fn add_batch(&self, graph: GraphId, id: u32, bytes: Payload) {
         self.library.add_batch(graph, id, bytes);
+    }
+
+    /// A batch of constants as they are, for tasks of the process that they belong to.
+    pub(crate) fn add_loaded_batch(&self, graph: GraphId, id: u32, constants: Vec<Py<PyAny>>) {
+        self.library.add_loaded_batch(graph, id, constants.into());
     }
 
     /// The worker hooks of a graph: the pickle of a list of pairs of a function before and one after each task, or `None`.

@@ -11,7 +11,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
 use super::Executor;
-use super::failure::{Failure, is_read_only};
+use super::failure::{Failure, Inputs, is_read_only, not_picklable};
 use super::hooks::Hooks;
 use super::io::RunIo;
 use super::library::{Objects, lock};
@@ -104,18 +104,22 @@ impl<'a, 'py> Runner<'a, 'py> {
 
     /// Executes what can be claimed.
     pub(super) fn execute(mut self) -> PyResult<()> {
+        let obstacle = self.io.obstacle();
         while let Some(place) = self.io.claim() {
             if place as usize >= self.run.tasks.len() {
                 return Err(PyRuntimeError::new_err(format!("claimed task {place}, which the run does not have")));
             }
             let begin = self.io.now_ns();
-            let ended = self.task(place, begin);
+            let ended = match &obstacle {
+                None => self.task(place, begin),
+                Some(error) => Err(Failure::Raised(error.clone_ref(self.py))),
+            };
             let ns = self.io.now_ns().saturating_sub(begin);
-            self.inputs.clear();
             let (bytes, trouble) = match ended {
                 Ok(bytes) => (bytes, None),
-                Err(failure) => (0, Some(failure.into_trouble(self.py)?)),
+                Err(failure) => (0, Some(failure.into_trouble(self.py, self.io, || self.numbered_inputs(place))?)),
             };
+            self.inputs.clear();
             self.release(place, trouble.as_ref());
             self.io.ended(place, self.code.row(place)[0], ns, bytes, trouble);
             self.io.between(self.py)?;
@@ -225,6 +229,19 @@ impl<'a, 'py> Runner<'a, 'py> {
         PyTuple::new(self.py, distinct)
     }
 
+    /// The collected inputs, each object once, with their numbers.
+    fn numbered_inputs(&self, place: u32) -> Inputs {
+        let parameters = &self.code.row(place)[HEADER..];
+        let numbers = self.plan.shape(place).inputs.iter().map(|&parameter| parameters[parameter as usize]);
+        let mut numbered = Inputs::new();
+        for (number, input) in numbers.zip(&self.inputs) {
+            if numbered.iter().all(|(known, _)| *known != number) {
+                numbered.push((number, input.clone_ref(self.py)));
+            }
+        }
+        numbered
+    }
+
     /// Evaluates the task on its inputs; once more on copies if it failed by writing to one.
     fn call(&mut self, shape: &Shape, operands: Operands<'_>) -> PyResult<Py<PyAny>> {
         let py = self.py;
@@ -252,7 +269,8 @@ impl<'a, 'py> Runner<'a, 'py> {
         let flags = self.run.outputs[place as usize];
         let mut bytes = None;
         if flags & output::PUBLISH != 0 {
-            let encoded = value::encode(py, result.bind(py))?;
+            let encoded = value::encode(py, result.bind(py));
+            let encoded = encoded.map_err(|cause| not_picklable(py, result.bind(py), cause))?;
             bytes = Some(encoded.len() as u64);
             self.io.publish(py, place, encoded, flags & output::SEAL != 0)?;
         }

@@ -4,7 +4,7 @@ use eagleray_core::ids::{GraphId, PeerId};
 use eagleray_core::message::Trouble;
 use eagleray_core::message::output::{KEEP, PUBLISH};
 
-use super::{GRAPH, Io, Session, TASKS, call, code, constant, input, object, python};
+use super::{GRAPH, Io, Session, TASKS, call, code, constant, eval, input, object, python};
 use crate::template::{CALL, FUNC};
 
 #[test]
@@ -58,8 +58,24 @@ fn a_result_that_cannot_be_pickled_is_a_failure() {
         let tasks: [(u32, u32, u8, &[u32]); 3] = [(0, 0, PUBLISH | KEEP, &[]), (1, 1, 0, &[0]), (2, 0, KEEP, &[])];
         session.execute(py, &tasks, &io).unwrap();
         assert_eq!(io.ends(), "RS+");
-        assert_eq!(io.error(py, 0), ("RuntimeError".into(), "not for travelling".into()));
+        assert_eq!(io.error(py, 0), ("TypeError".into(), "Unpicklable: not for travelling".into()));
         assert!(session.kept(py, 0).is_none());
+    });
+}
+
+#[test]
+fn inputs_of_a_failed_task_are_reported_once_each_with_their_numbers() {
+    python(|py| {
+        let session = Session::default();
+        session.template(py, 0, &[constant(0)], &[]);
+        session.template(py, 1, &[call(0, &[input(1), input(0), input(1), input(2)])], &["fail"]);
+        session.constants(py, "['made here']");
+        let io = Io::new(2);
+        let tasks: [(u32, u32, u8, &[u32]); 2] = [(4, 0, 0, &[0]), (1, 1, KEEP, &[TASKS + 2, 4, 4])];
+        session.execute_with(py, &tasks, &[(2, "'from outside'")], &io).unwrap();
+        assert_eq!(io.ends(), "+R");
+        let inputs = eval(py, "sorted(inputs_of_failed[-1])").to_string();
+        assert_eq!(inputs, format!("[(4, 'made here'), ({}, 'from outside')]", TASKS + 2));
     });
 }
 

@@ -95,11 +95,17 @@ def before(key, inputs):
 def after(key, result, state): log.append(("after", key, result, state))
 def before_fails(key, inputs): raise LookupError("hook")
 
-def dump_error(error): return pickle.dumps((type(error).__name__, str(error)))
-pickling = types.ModuleType("eagleray._pickling")
-pickling.dump_error = dump_error
+errors = types.ModuleType("eagleray._errors")
+inputs_of_failed = []
+def dump_error(error, inputs):
+    inputs_of_failed.append(inputs)
+    return pickle.dumps((type(error).__name__, str(error)))
+errors.dump_error = dump_error
+arguments = types.ModuleType("eagleray._arguments")
+arguments.not_picklable_result = lambda result, cause: TypeError(f"{type(result).__name__}: {cause}")
 sys.modules.setdefault("eagleray", types.ModuleType("eagleray"))
-sys.modules["eagleray._pickling"] = pickling
+sys.modules["eagleray._errors"] = errors
+sys.modules["eagleray._arguments"] = arguments
 "#;
 
 /// Runs a test with the interpreter. The packages are those of the Python that the build was made for. One test at a time:
