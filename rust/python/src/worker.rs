@@ -20,7 +20,7 @@ use eagleray_runtime::link::{Link, LinkConfig, LinkError};
 use eagleray_runtime::program::{Intro, RunProgram, Value};
 use eagleray_runtime::session::{SESSION_DIR, STORE_BYTES, now_ns};
 use eagleray_runtime::{FromWorker, SessionError, SocketError, ToWorker};
-use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
@@ -219,11 +219,13 @@ impl Worker {
         let externals = |k: u32| externals.get(k as usize).copied();
         self.executor.execute(py, &run, &program.code, len, &externals, &io)?;
         self.call_after_run(py);
-        self.link.page().rest();
         if let Some(note) = lock(&self.graphs).get_mut(&run.graph) {
             note.quick = io.quick.into_inner();
         }
-        self.report(true)
+        self.report(true)?;
+        // Not before: a task that has closed this process's descriptors, say, is known by the death that follows.
+        self.link.page().rest();
+        Ok(())
     }
 
     /// Sets what surrounds the tasks of a graph, unless it was set for the graph before.
@@ -519,8 +521,11 @@ fn buffer_lines_of_c() {
 /// Raises `OSError` when its node's socket or the shared memory does not work.
 #[pyfunction]
 pub(crate) fn worker_main(py: Python<'_>, socket: RawFd, page: RawFd, worker: u32) -> PyResult<()> {
+    if [socket, page].iter().any(|fd| *fd < 0) {
+        return Err(PyValueError::new_err(format!("not file descriptors: {socket}, {page}")));
+    }
     buffer_lines_of_c();
-    // SAFETY: the template received both for this worker alone and gives them up.
+    // SAFETY: no descriptor is negative. The template received both for this worker alone and gives them up.
     let [socket, page] = [socket, page].map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
     let variable = |name| std::env::var_os(name).ok_or_else(|| PyRuntimeError::new_err(format!("{name} is not set")));
     let escape_dir = PathBuf::from(variable(SESSION_DIR)?);
