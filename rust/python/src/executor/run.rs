@@ -250,6 +250,7 @@ impl<'a, 'py> Runner<'a, 'py> {
             let encoded = value::encode(py, result.bind(py))?;
             bytes = Some(encoded.len() as u64);
             self.io.publish(py, place, encoded, flags & output::SEAL != 0)?;
+            self.executor.published(self.run.graph, result.bind(py));
         }
         let bytes = bytes.unwrap_or_else(|| size::guess(result.bind(py)));
         let read_later = lock(&self.values.slots)[place as usize].readers > 0;
