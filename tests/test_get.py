@@ -186,8 +186,8 @@ def test_enable_and_disable() -> None:
         assert dask.config.get("scheduler", None) is None
         enable_dask_on_ray()
         disable_dask_on_ray()
-        assert dask.config.get("scheduler") is None
-        assert dask.config.get("dataframe.shuffle.method") is None
+        assert dask.config.get("scheduler", None) is None
+        assert dask.config.get("dataframe.shuffle.method", None) is None
 
 
 def test_rerun_locally_raises_in_this_process(tmp_path: Path) -> None:

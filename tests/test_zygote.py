@@ -40,6 +40,7 @@ def worker_main(fd, page_fd, worker):
             link.send(str(child.pid).encode())
 
 native.worker_main = worker_main
+native.current_task = native.after_run = native.task_key = lambda *_: None
 sys.modules["eagleray._native"] = native
 from eagleray import _zygote
 _zygote.main(sys.argv[1:])

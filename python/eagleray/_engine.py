@@ -11,7 +11,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Literal, overload
 
-from eagleray import _machine
+from eagleray import _machine, _output
 from eagleray import _native as native
 from eagleray._native import ObjectRef
 from eagleray.exceptions import ObjectLostError
@@ -120,6 +120,7 @@ def start(
         session_dir = tempfile.mkdtemp(prefix=f"eagleray-{os.getpid()}-")
         path = json.dumps([str(entry) for entry in sys.path])
         template = [sys.executable, "-P", "-c", _BOOT, path, "0", str(os.getpid()), session_dir]
+        _output.start(session_dir, native.task_key)
         try:
             native.start(
                 slots or _machine.cpus(),
@@ -130,6 +131,7 @@ def start(
                 results,
             )
         except BaseException:
+            _output.stop()
             _remove(session_dir)
             raise
         _session_dir = session_dir
@@ -163,6 +165,7 @@ def shutdown() -> None:
         try:
             native.stop()
         finally:
+            _output.stop()
             _remove(session_dir)
             atexit.unregister(_at_exit)
 
@@ -229,7 +232,10 @@ def get(refs: ObjectRef | list[ObjectRef], timeout: float | None = None, *, copy
     if not wanted:
         return []
     _check_session()
-    values = native.get(wanted, seconds, bool(copy))
+    try:
+        values = native.get(wanted, seconds, bool(copy))
+    finally:
+        _output.drain()
     return values[0] if single else values
 
 

@@ -1,15 +1,17 @@
 """The native module. Everything else reaches it through `eagleray._engine`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, final
+from typing import Any, Literal, NoReturn, final
 
 __all__ = [
     "GcGuard",
     "Graph",
     "ObjectRef",
     "_rebuild_ref",
+    "after_run",
     "counters",
+    "current_task",
     "get",
     "in_worker",
     "order",
@@ -19,6 +21,7 @@ __all__ = [
     "started",
     "stop",
     "submit",
+    "task_key",
     "wait",
     "worker_main",
     "workers",
@@ -33,6 +36,9 @@ class ObjectRef:
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
     def __reduce__(self) -> tuple[Any, ...]: ...
+    def __array__(self, *_args: object, **_kwargs: object) -> NoReturn:
+        """Raises TypeError."""
+
     def __dask_tokenize__(self) -> tuple[str, str, str]: ...
 
 def _rebuild_ref(session: str, graph: int, index: int) -> ObjectRef:
@@ -136,6 +142,15 @@ def workers() -> list[dict[str, Any]]:
 
 def order(dependencies: Sequence[Sequence[int]], /) -> list[int]:
     """The position of each task."""
+
+def task_key(graph: int, index: int, /) -> Any:
+    """The key of a task by its graph's number, as long as there is its `Graph` in this process; else None."""
+
+def current_task() -> tuple[int, int] | None:
+    """In a worker: the number of the graph and the index of the task that runs, or ran last in the present run."""
+
+def after_run(function: Callable[[], object], /) -> None:
+    """In a worker: calls a function when the present run is over, before that is reported. What it raises is dropped."""
 
 def worker_main(socket: int, page: int, worker: int) -> None:
     """The life of a worker process. Returns when its socket is closed."""

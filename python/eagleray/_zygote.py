@@ -49,6 +49,7 @@ from typing import NoReturn
 
 import cloudpickle  # noqa: F401  (as above)
 
+from eagleray import _worker_output
 from eagleray._engine import native
 
 _PRELOAD = frozenset({"numpy", "pandas", "pyarrow", "dask"})
@@ -85,8 +86,9 @@ def _freeze() -> None:
 class Zygote:
     """The template's state and its loop."""
 
-    def __init__(self, control: socket.socket, driver_pidfd: int) -> None:
+    def __init__(self, control: socket.socket, driver_pidfd: int, session_dir: str) -> None:
         self._control = control
+        self._session_dir = session_dir
         self._driver_pidfd = driver_pidfd
         self._children: dict[int, _Child] = {}
         """By pidfd."""
@@ -192,6 +194,7 @@ class Zygote:
             for child in self._children:
                 os.close(child)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            _worker_output.attach(self._session_dir, native.current_task, native.after_run)
             random.seed()
             if "numpy" in sys.modules:
                 sys.modules["numpy"].random.seed()
@@ -280,7 +283,7 @@ def main(arguments: list[str]) -> None:
             sys.exit(1)
         _freeze()
         try:
-            Zygote(control, os.pidfd_open(driver_pid)).run()
+            Zygote(control, os.pidfd_open(driver_pid), session_dir).run()
         except (_DriverGoneError, ProcessLookupError):
             _remove(session_dir)
 

@@ -14,6 +14,7 @@ use rustc_hash::FxHashMap;
 use crate::failures;
 use crate::gc::Suspended;
 use crate::ingest::{self, Batch, Ingested, Options, ResultShape};
+use crate::keys::{self, Keys};
 use crate::pickles::{dumps, payload, store};
 use crate::refs::ObjectRef;
 use crate::role::{Role, raise};
@@ -35,7 +36,7 @@ pub(crate) struct Graph {
     inputs: Csr,
     /// The task at each position.
     at: Vec<u32>,
-    keys: Vec<Py<PyAny>>,
+    keys: Keys,
     nodes: Vec<Py<PyAny>>,
     outputs: Vec<u32>,
     externals: Vec<ObjectId>,
@@ -101,13 +102,15 @@ impl Graph {
         let count = templates.len();
         let program = Program { templates, code: found.code, hooks };
         role.client.submit(spec, program).map_err(raise)?;
+        let keys = Keys::new(found.keys);
+        keys::register(id, &keys);
         let puts = puts.keep();
         Ok(Self {
             role,
             id,
             inputs: found.inputs,
             at,
-            keys: found.keys,
+            keys,
             nodes: found.nodes,
             outputs: found.outputs,
             externals,
@@ -267,6 +270,7 @@ pub(crate) fn decode(py: Python<'_>, value: Value, copy: bool) -> PyResult<Bound
 
 impl Drop for Graph {
     fn drop(&mut self) {
+        keys::forget(self.id, &self.keys);
         if self.role.is_mine() {
             let objects: Vec<ObjectId> =
                 self.outputs.iter().map(|&index| self.object(index)).chain(self.puts.iter().copied()).collect();
@@ -281,7 +285,7 @@ impl Graph {
     /// The key of each task.
     #[getter]
     fn keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        PyList::new(py, &self.keys)
+        PyList::new(py, self.keys.iter())
     }
 
     /// Counts of what was sent.

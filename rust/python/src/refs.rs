@@ -4,13 +4,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use eagleray_core::ids::{GraphId, ObjectId};
+use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyDict, PyTuple};
 
 use crate::role::{Role, raise};
 
 /// A reference to an object of the session. As long as it lives, the object does.
-#[pyclass(frozen, module = "eagleray", name = "ObjectRef")]
+#[pyclass(frozen, weakref, module = "eagleray", name = "ObjectRef")]
 pub(crate) struct ObjectRef {
     role: Arc<Role>,
     object: ObjectId,
@@ -44,6 +45,10 @@ fn lost(text: &str) -> PyErr {
         class.and_then(|class| class.call1((text,))).map_or_else(|error| error, PyErr::from_value)
     })
 }
+
+/// What to know for somebody who took a ref for its value.
+const NOT_ITS_VALUE: &str = "it only names a value. Get that with eagleray.get(ref); compute a collection that was \
+                             persisted with eagleray with scheduler=ray_dask_get.";
 
 impl Drop for ObjectRef {
     fn drop(&mut self) {
@@ -85,6 +90,17 @@ impl ObjectRef {
         }
         let rebuild = py.import("eagleray._native")?.getattr("_rebuild_ref")?;
         Ok((rebuild, (self.role.session.clone(), self.object.graph.to_u64(), self.object.index)))
+    }
+
+    /// NumPy would silently make an array of objects of it.
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn __array__(&self, _args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+        Err(PyTypeError::new_err(format!("An ObjectRef is no array: {NOT_ITS_VALUE}")))
+    }
+
+    /// Called for what there is not.
+    fn __getattr__(&self, name: &str) -> PyResult<()> {
+        Err(PyAttributeError::new_err(format!("An ObjectRef has no attribute {name:?}: {NOT_ITS_VALUE}")))
     }
 
     /// Dask asks for this. The same ref is the same token.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use eagleray_core::graph::Csr;
@@ -74,6 +74,16 @@ pub(crate) struct Worker {
     reading: Mutex<bool>,
     /// The reader has taken something in, or has stopped reading.
     news: Condvar,
+    /// To be called when the present run is over.
+    after_run: Mutex<Vec<Py<PyAny>>>,
+}
+
+/// That of this process, and the process.
+static WORKER: OnceLock<(u32, Arc<Worker>)> = OnceLock::new();
+
+/// That of this process, if it is a worker; one that a worker has forked is none.
+fn this_worker() -> Option<&'static Arc<Worker>> {
+    WORKER.get().filter(|(pid, _)| *pid == std::process::id()).map(|(_, worker)| worker)
 }
 
 fn os(error: LinkError) -> PyErr {
@@ -176,6 +186,7 @@ impl Worker {
     fn execute(&self, py: Python<'_>, mut program: RunProgram) -> PyResult<()> {
         self.introduce(&mut program)?;
         let run = program.run;
+        tracing::trace!(run = run.id.seq, graph = run.graph.seq, tasks = run.tasks.len(), "a run begins");
         let (len, externals, quick) = match lock(&self.graphs).get_mut(&run.graph) {
             Some(note) => (note.len, note.externals.clone(), std::mem::take(&mut note.quick)),
             None => return Err(PyRuntimeError::new_err("a run of a graph that was not introduced")),
@@ -191,11 +202,20 @@ impl Worker {
         };
         let externals = |k: u32| externals.get(k as usize).copied();
         self.executor.execute(py, &run, &program.code, len, &externals, &io)?;
+        self.call_after_run(py);
         self.link.page().rest();
         if let Some(note) = lock(&self.graphs).get_mut(&run.graph) {
             note.quick = io.quick.into_inner();
         }
         self.report(true)
+    }
+
+    fn call_after_run(&self, py: Python<'_>) {
+        let functions = std::mem::take(&mut *lock(&self.after_run));
+        for function in functions {
+            // No task is left whose failure it could be.
+            let _ = function.call0(py);
+        }
     }
 
     /// Sends what is not reported.
@@ -214,6 +234,7 @@ impl Worker {
         if ended {
             *unreported = None;
         }
+        tracing::trace!(run = run.seq, upto, ended, "what is done is reported");
         let (troubles, timings) = (done.troubles, done.timings);
         let report = Report { run, upto, ended, troubles, published: Vec::new(), timings };
         let wakeups = self.link.take_wakeups();
@@ -429,6 +450,22 @@ impl Port for WorkerPort {
     }
 }
 
+#[pyfunction]
+pub(crate) fn current_task() -> Option<(u64, u32)> {
+    let worker = this_worker()?;
+    let running = worker.link.page().running()?;
+    let task = worker.executor.task_at(running.index)?;
+    Some((task.graph.to_u64(), task.index))
+}
+
+#[pyfunction]
+#[pyo3(signature = (function, /))]
+pub(crate) fn after_run(function: Py<PyAny>) {
+    if let Some(worker) = this_worker() {
+        lock(&worker.after_run).push(function);
+    }
+}
+
 /// A worker's whole life. `socket` and `page` are its descriptors, which it owns from now on.
 ///
 /// Raises `OSError` when its node's socket or the shared memory does not work.
@@ -453,7 +490,9 @@ pub(crate) fn worker_main(py: Python<'_>, socket: RawFd, page: RawFd, worker: u3
         stop: AtomicBool::new(false),
         reading: Mutex::default(),
         news: Condvar::new(),
+        after_run: Mutex::default(),
     });
+    let _ = WORKER.set((std::process::id(), Arc::clone(&worker)));
     let client = Client::new(PeerId::of_worker(id), Box::new(WorkerPort(Arc::clone(&worker))));
     Role::take_on(Role::new(session, client, Kind::Worker))?;
     worker.serve(py)

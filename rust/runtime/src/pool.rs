@@ -206,6 +206,7 @@ impl Pool {
         let template = Template::start(&self.argv, &self.environment)?;
         let ready = watch(template.socket().try_clone()?)?;
         self.started += 1;
+        tracing::debug!(template = self.started, pid = template.pid(), "a template process starts");
         self.templates.push(Slot { id: self.started, ready, template, pending });
         Ok(&self.templates[self.templates.len() - 1])
     }
@@ -320,6 +321,7 @@ impl Pool {
                 FromTemplate::Ready => {
                     if let Some(slot) = self.templates.iter_mut().find(|slot| slot.id == template) {
                         slot.pending = slot.pending.saturating_sub(1);
+                        tracing::debug!(template, waits_for = slot.pending, "a template process is ready");
                     }
                 }
                 FromTemplate::Started { worker, pid } => {
@@ -331,6 +333,7 @@ impl Pool {
                 FromTemplate::Error(text) => tracing::error!(text, "template process"),
                 FromTemplate::Gone => {
                     if let Some(at) = self.templates.iter().position(|slot| slot.id == template) {
+                        tracing::warn!("a template process has ended, and its workers with it; another takes its place");
                         self.templates.remove(at).template.stop();
                     }
                     // They end with it; nobody is left to say how.

@@ -82,6 +82,10 @@ impl Template {
         &self.socket
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     fn send(&self, packet: &[u8], fds: &[&OwnedFd]) -> Result<(), Errno> {
         let fds: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];

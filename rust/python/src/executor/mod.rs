@@ -118,6 +118,11 @@ impl Executor {
         })
     }
 
+    /// The task at a place of the innermost run that is not over.
+    pub(crate) fn task_at(&self, place: u32) -> Option<ObjectId> {
+        lock(&self.active).last()?.task_at(place)
+    }
+
     /// Keeps a value until [`Executor::drop_kept`].
     pub(crate) fn keep(&self, object: ObjectId, value: Py<PyAny>) {
         self.objects.keep(object, value);

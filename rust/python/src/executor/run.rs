@@ -42,6 +42,11 @@ impl Values {
         lock(&self.slots)[place].value.as_ref().map(|value| value.clone_ref(py))
     }
 
+    /// The task at a place of the run.
+    pub(super) fn task_at(&self, place: u32) -> Option<ObjectId> {
+        self.run.tasks.get(place as usize).map(|&index| ObjectId { graph: self.run.graph, index })
+    }
+
     /// Takes out what was made for tasks that were recalled, or will come back because another input was missing.
     pub(super) fn take_unread(&self) -> Vec<(ObjectId, Py<PyAny>)> {
         let mut slots = lock(&self.slots);

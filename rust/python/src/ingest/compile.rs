@@ -142,7 +142,10 @@ impl<'py> Compiler<'py> {
         let py = self.py;
         match kind {
             Kind::TaskRef => self.reference(&node.getattr(intern!(py, "key"))?)?,
-            Kind::Alias => self.reference(&node.getattr(intern!(py, "target"))?)?,
+            Kind::Alias => {
+                let target = self.kinds.target(node)?;
+                self.reference(&target)?;
+            }
             Kind::DataNode => {
                 self.expression(&node.getattr(intern!(py, "value"))?, Mode::Plain)?;
             }

@@ -125,7 +125,7 @@ impl<'py> Graph<'py> {
         let kind = kinds.of(&node)?;
         match kind {
             Kind::ObjectRef => return Ok(Class::Ref),
-            Kind::Alias => return self.follow(slot, &node.getattr(intern!(py, "target"))?),
+            Kind::Alias => return self.follow(slot, &kinds.target(&node)?),
             Kind::TaskRef | Kind::Future => return self.follow(slot, &node.getattr(intern!(py, "key"))?),
             Kind::DataNode => {
                 let value = node.getattr(intern!(py, "value"))?;
