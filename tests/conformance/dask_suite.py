@@ -70,7 +70,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--workers", type=int, default=2, help="worker processes of each pytest process")
     group.addoption("--no-list", action="store_true", help="take no notice of the list")
     group.addoption("--listed", action="store_true", help="run what is on the list only")
-    group.addoption("--outcomes", type=Path, help="write the outcome of each test to this file, as JSON")
+    group.addoption("--outcomes", type=Path, help="write each test's outcome and seconds to this file, as JSON")
     group.addoption("--runslow", action="store_true", help="run slow tests")
     group.addoption("--runarrayexpr", action="store_true", help="run array-expr tests only")
 
@@ -102,6 +102,7 @@ class Suite:
         self._target = target
         self._entries = [] if config.getoption("--no-list") else entries()
         self._outcomes: dict[str, str] = {}
+        self._seconds: Counter[str] = Counter()
         self._sent: Counter[str] = Counter()
 
     @pytest.hookimpl(trylast=True)
@@ -138,6 +139,7 @@ class Suite:
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._seconds[report.nodeid] += report.duration
         if report.when != "call" and report.outcome == "passed":
             return
         outcome: str = report.outcome
@@ -157,7 +159,8 @@ class Suite:
             session.config.workeroutput["conformance"] = dict(self._sent)
         path = session.config.getoption("--outcomes")
         if path is not None and not hasattr(session.config, "workerinput"):
-            path.write_text(json.dumps(self._outcomes, indent=0, sort_keys=True))
+            rows = {test: (outcome, round(self._seconds[test], 3)) for test, outcome in sorted(self._outcomes.items())}
+            path.write_text(json.dumps(rows, indent=0))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
+from types import FunctionType, ModuleType
 from typing import Any, Protocol
 
 import dask
@@ -118,12 +119,8 @@ class Processes:
 def replace(target: Target) -> None:
     """Lets Dask compute with `target` whatever scheduler a collection, a call or the configuration names.
 
-    Raises:
-        RuntimeError: A module of Dask that copies schedulers has been imported already.
+    To be called once, before other modules than Dask's own have copied a scheduler.
     """
-    copies = [name for name in ("dask.array", "dask.bag", "dask.dataframe") if name in sys.modules]
-    if copies:
-        raise RuntimeError(f"Dask's schedulers must be replaced before {', '.join(copies)} is imported.")
 
     def instead_of(scheduler: Get) -> Get:
         # Has the name of what it replaces, so it is pickled as that: in a worker nothing is replaced.
@@ -133,22 +130,34 @@ def replace(target: Target) -> None:
 
         return get
 
-    sync = instead_of(dask.local.get_sync)
-    threads = instead_of(dask.threaded.get)
-    processes = instead_of(dask.multiprocessing.get)
+    replaced = {get: instead_of(get) for get in (dask.local.get_sync, dask.threaded.get, dask.multiprocessing.get)}
+
+    def replacement(value: Any) -> Any:
+        if isinstance(value, staticmethod):
+            new = replacement(value.__func__)
+            return new and staticmethod(new)
+        return replaced.get(value) if isinstance(value, FunctionType) else None
+
+    def search(owner: Any) -> None:
+        for name, value in list(vars(owner).items()):
+            new = replacement(value)
+            if new is not None:
+                setattr(owner, name, new)
+            elif isinstance(value, type) and isinstance(owner, ModuleType) and value.__module__ == owner.__name__:
+                search(value)
+
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == "dask" and isinstance(module, ModuleType):
+            search(module)
+    for name, scheduler in dask.base.named_schedulers.items():
+        dask.base.named_schedulers[name] = replaced[scheduler]
 
     @functools.wraps(dask.local.get_async)
     def get_async(submit: Any, num_workers: int, dsk: Any, result: Any, cache: Any = None, **kwargs: Any) -> Any:
         return target.get(dsk, result, cache=cache, **kwargs)
 
-    by_original = {
-        dask.local.get_sync: sync,
-        dask.threaded.get: threads,
-        dask.multiprocessing.get: processes,
-    }
-    for name, scheduler in dask.base.named_schedulers.items():
-        dask.base.named_schedulers[name] = by_original.get(scheduler, scheduler)
-    dask.get = dask.local.get_sync = sync
-    dask.threaded.get = threads
-    dask.multiprocessing.get = processes
+    # Only where it is looked for to make a scheduler of an executor: `dask.multiprocessing` works with its own copy.
     dask.local.get_async = get_async
+    # So that a traceback is as short as it would be.
+    shorten = dask.config.get("admin.traceback.shorten")
+    dask.config.set({"admin.traceback.shorten": [*shorten, r"conformance[\\\/]schedulers\.py"]})
