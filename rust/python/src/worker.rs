@@ -149,8 +149,10 @@ impl Worker {
 
     /// Publishes a result that is kept. One that cannot be encoded is as good as lost.
     fn publish_kept(&self, py: Python<'_>, object: ObjectId, seal: bool) -> PyResult<()> {
-        let value = match self.executor.kept(py, object).map(|value| value::encode(py, value.bind(py))) {
+        let kept = self.executor.kept(py, object).map(|value| value.into_bound(py));
+        let value = match kept.as_ref().map(|value| value::encode(py, value)) {
             Some(Ok(encoded)) => {
+                kept.iter().for_each(|value| self.executor.published(object.graph, value));
                 Some(self.link.store(encoded.len(), seal, |target| encoded.write_to(target)).map_err(os)?)
             }
             Some(Err(error)) => {

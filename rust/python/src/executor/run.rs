@@ -345,6 +345,7 @@ impl<'a, 'py> Runner<'a, 'py> {
             let encoded = encoded.map_err(|cause| not_picklable(py, result.bind(py), cause))?;
             bytes = Some(encoded.len() as u64);
             self.io.publish(py, place, encoded, flags & output::SEAL != 0)?;
+            self.executor.published(self.run.graph, result.bind(py));
         }
         let bytes = bytes.unwrap_or_else(|| size::guess(result.bind(py)));
         let read_later = lock(&self.values.slots)[place as usize].readers > 0;
