@@ -279,7 +279,7 @@ def soak(computes: int, seed: int, tell: Callable[[str], None] = print) -> None:
             if killed is not None:
                 killed.result()
                 killed = None
-            if count == warm or count % 200 == 0 or count == computes:
+            if count in (warm, computes) or count % 200 == 0:
                 _rest(2)
                 now = figures()
                 tell(f"{count:8}  " + "  ".join(f"{value:>{len(name)}}" for name, value in now.items()))
