@@ -1,6 +1,7 @@
 //! What only `unsafe` can do, behind functions that are safe to call. The other place is `buffer`, where the interpreter
 //! asks for bytes.
 
+use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use pyo3::buffer::PyUntypedBuffer;
@@ -18,6 +19,9 @@ unsafe extern "C" {
         nargsf: usize,
         kwnames: *mut ffi::PyObject,
     ) -> *mut ffi::PyObject;
+
+    static stdout: *mut c_void;
+    fn setvbuf(stream: *mut c_void, buffer: *mut c_char, mode: c_int, size: usize) -> c_int;
 }
 
 /// The callee may change `args[-1]` for the time of the call, so that a bound method needs no copy of its arguments.
@@ -79,4 +83,11 @@ pub(crate) fn own(fd: RawFd) -> PyResult<OwnedFd> {
     }
     // SAFETY: it is not negative; the caller gives it up. A number that is not open makes later calls fail with EBADF.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// What C code prints is seen when it prints it, though the worker's output is no terminal.
+pub(crate) fn buffer_lines_of_c() {
+    const LINES: c_int = 1;
+    // SAFETY: the stream is the C library's own, which locks it, and its buffer is left to it.
+    unsafe { setvbuf(stdout, std::ptr::null_mut(), LINES, 0) };
 }

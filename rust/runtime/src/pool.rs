@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use eagleray_core::ids::{GraphId, ObjectId, WorkerId};
-use eagleray_core::message::{Death, FromNode, Run};
+use eagleray_core::message::{Death, End, FromNode, Run};
 use eagleray_core::page::Page;
 use eagleray_store::Words;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -198,8 +199,10 @@ struct Slot {
 #[derive(Debug)]
 pub(crate) struct Pool {
     argv: Vec<OsString>,
-    /// What its environment has beyond the driver's.
+    /// The environment of templates, and
     environment: Vec<(OsString, OsString)>,
+    /// their directory: those of the driver when the session began, whenever they are started.
+    directory: Option<PathBuf>,
     /// At most two, the bare one first: it forks the first workers at once, while the second imports what later ones
     /// should have. A template that imports neither forks nor reaps, so that must not be the only one.
     templates: Vec<Slot>,
@@ -213,11 +216,13 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// A pool without processes. The template is started with the first worker.
-    pub(crate) fn new(argv: Vec<OsString>, environment: Vec<(OsString, OsString)>, preload: Vec<String>) -> Self {
+    /// A pool without processes. The template is started with the first worker, in the present environment and this
+    /// besides.
+    pub(crate) fn new(argv: Vec<OsString>, beside: Vec<(OsString, OsString)>, preload: Vec<String>) -> Self {
         Self {
             argv,
-            environment,
+            environment: std::env::vars_os().chain(beside).collect(),
+            directory: std::env::current_dir().ok(),
             templates: Vec::new(),
             started: 0,
             preload,
@@ -228,9 +233,10 @@ impl Pool {
     }
 
     fn start_template(&mut self, pending: u32) -> std::io::Result<&Slot> {
-        let template = Template::start(&self.argv, &self.environment)?;
+        let template = Template::start(&self.argv, &self.environment, self.directory.as_deref())?;
         let ready = watch(template.socket().try_clone()?)?;
         self.started += 1;
+        tracing::debug!(template = self.started, pid = template.pid(), "a template process starts");
         self.templates.push(Slot { id: self.started, ready, template, pending });
         Ok(&self.templates[self.templates.len() - 1])
     }
@@ -246,7 +252,9 @@ impl Pool {
 
     /// Starts a worker. What goes wrong is reported as its end.
     pub(crate) fn start(&mut self, id: WorkerId) -> Result<(), Death> {
-        let failed = |what: &str, error: &dyn std::fmt::Display| Death::NeverStarted(format!("{what}: {error}").into());
+        let failed = |what: &str, error: &dyn std::fmt::Display| -> Death {
+            End::NeverStarted(format!("{what}: {error}").into()).into()
+        };
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
             .map_err(|e| failed("socket", &e))?;
         let (words, page) = Words::create().map_err(|e| failed("control page", &e))?;
@@ -346,6 +354,7 @@ impl Pool {
                 FromTemplate::Ready => {
                     if let Some(slot) = self.templates.iter_mut().find(|slot| slot.id == template) {
                         slot.pending = slot.pending.saturating_sub(1);
+                        tracing::debug!(template, waits_for = slot.pending, "a template process is ready");
                     }
                 }
                 FromTemplate::Started { worker, pid } => {
@@ -361,13 +370,17 @@ impl Pool {
                 }
                 FromTemplate::Error(text) => tracing::error!(text, "template process"),
                 FromTemplate::Gone => {
-                    if let Some(at) = self.templates.iter().position(|slot| slot.id == template) {
-                        self.templates.remove(at).template.stop();
-                    }
+                    let Some(at) = self.templates.iter().position(|slot| slot.id == template) else { continue };
+                    tracing::warn!("a template process has ended, and its workers with it; another takes its place");
+                    let (ended, template_pid) = self.templates.remove(at).template.stop();
                     // They end with it; nobody is left to say how.
                     let orphans = self.workers.iter().filter(|(_, worker)| worker.template == template);
-                    let death = || Death::NeverStarted("its template process ended".into());
-                    exits.extend(orphans.map(|(&id, _)| (id, death())));
+                    let end = End::NeverStarted(format!("its template process ended ({ended})").into());
+                    exits.extend(orphans.map(|(&id, worker)| {
+                        // A worker that was not forked yet has written nothing; the template may have said why.
+                        let pid = if worker.info.pid == 0 { template_pid } else { worker.info.pid };
+                        (id, Death { pid, ..end.clone().into() })
+                    }));
                 }
             }
         }
@@ -390,7 +403,8 @@ impl Pool {
         }
         self.past.push_back(worker.info);
         self.stop_unused_template();
-        (worker.fault.map_or(death, Death::Protocol), running)
+        let end = worker.fault.map_or(death.end, End::Protocol);
+        (Death { end, ..death }, running)
     }
 
     /// The bare template ends with its last worker, if there is a better one.

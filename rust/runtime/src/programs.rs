@@ -42,6 +42,7 @@ struct GraphProgram {
     templates: Vec<Template>,
     code: Csr,
     hooks: Option<Bytes>,
+    surroundings: Option<Bytes>,
     /// Each function's blob.
     functions: Vec<u32>,
     batches: Vec<Bytes>,
@@ -105,7 +106,7 @@ impl Programs {
         externals: Vec<ObjectId>,
         program: Program,
     ) -> Result<(), BadProgram> {
-        let Program { templates, code, hooks } = program;
+        let Program { templates, code, hooks, surroundings } = program;
         if self.graphs.contains_key(&id) {
             return Err(BadProgram("its number is taken"));
         }
@@ -121,6 +122,7 @@ impl Programs {
             templates,
             code,
             hooks,
+            surroundings,
             functions: Vec::new(),
             batches: Vec::new(),
             sent: FxHashMap::default(),
@@ -165,6 +167,7 @@ impl Programs {
         let sent = graph.sent.entry(worker).or_insert_with(|| {
             intros.push(Intro::Graph { len: graph.len, externals: graph.externals.clone() });
             intros.extend(graph.hooks.clone().map(Intro::Hooks));
+            intros.extend(graph.surroundings.clone().map(Intro::Surroundings));
             Sent::default()
         });
         let known = known_blobs.entry(worker).or_default();
@@ -267,7 +270,7 @@ mod tests {
         code.push_row([0, 0, 0, 0, 5]);
         code.push_row([0, 0, 1, 0]);
         code.push_row([0, NO_BATCH, 0, 0, 6]);
-        Program { templates: vec![template(&[0]), template(&[0, 1])], code, hooks: None }
+        Program { templates: vec![template(&[0]), template(&[0, 1])], code, hooks: None, surroundings: None }
     }
 
     fn names(intros: &[Intro]) -> Vec<String> {
@@ -277,6 +280,7 @@ mod tests {
             Intro::Template { id, .. } => format!("template {id}"),
             Intro::Batch { id, .. } => format!("batch {id}"),
             Intro::Hooks(_) => "hooks".into(),
+            Intro::Surroundings(_) => "surroundings".into(),
         };
         intros.iter().map(name).collect()
     }
@@ -298,6 +302,19 @@ mod tests {
         assert_eq!(programs.for_run(&run(0, &[2])).unwrap().1.len(), 3);
         assert_eq!(programs.forget(graph_id()).workers, [WorkerId(0), WorkerId(1)]);
         assert!(programs.for_run(&run(0, &[0])).is_err());
+    }
+
+    #[test]
+    fn hooks_and_surroundings_are_sent_before_anything_runs() {
+        let mut programs = Programs::default();
+        let program = Program { hooks: Some("h".into()), surroundings: Some("s".into()), ..program() };
+        programs.submit(graph_id(), 3, vec![], program).unwrap();
+        programs.extend(graph_id(), Part { functions: vec!["f".into(), "g".into()], batches: vec!["b".into()] });
+        for worker in 0..2 {
+            let (_, intros) = programs.for_run(&run(worker, &[0])).unwrap();
+            assert_eq!(names(&intros)[..3], ["graph of 3", "hooks", "surroundings"]);
+            assert!(programs.for_run(&run(worker, &[0])).unwrap().1.is_empty());
+        }
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub struct SessionConfig {
     pub store_bytes: u64,
     /// A private directory, which exists.
     pub session_dir: PathBuf,
+    /// What the templates' environment has beside that of this process, and so the workers'.
+    pub environment: Vec<(OsString, OsString)>,
     /// No processes: each task ends at once, with this value. For measuring what the head and the node cost.
     pub zero_worker: Option<Bytes>,
 }
@@ -74,6 +76,8 @@ impl Session {
     /// Starts the thread and, through it, the workers.
     pub fn start(config: SessionConfig) -> Result<Self, SessionError> {
         let failed = |error: &dyn std::fmt::Display| SessionError::Start(error.to_string().into());
+        let (slots, store_bytes) = (config.head.slots, config.store_bytes);
+        tracing::info!(slots, store_bytes, directory = %config.session_dir.display(), "the session starts");
         let (input, inputs) = unbounded_channel();
         let arena = Arena::new(ArenaConfig {
             owner: DRIVER,
@@ -88,10 +92,9 @@ impl Session {
             let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK);
             watch(timer.map_err(|e| failed(&e))?).map_err(|e| failed(&e))?
         };
-        let environment = vec![
-            (SESSION_DIR.into(), config.session_dir.into_os_string()),
-            (STORE_BYTES.into(), config.store_bytes.to_string().into()),
-        ];
+        let mut environment = config.environment;
+        environment.push((SESSION_DIR.into(), config.session_dir.into_os_string()));
+        environment.push((STORE_BYTES.into(), config.store_bytes.to_string().into()));
         let zero = config.zero_worker.map(Value::Inline);
         let state = Loop {
             head: Head::new(config.head),
@@ -129,6 +132,7 @@ impl Session {
         // The thread may have ended already.
         let _ = self.shared.input.send(Input::Stop);
         if let Some(thread) = self.thread.lock().take() {
+            tracing::info!("the session stops");
             if thread.join().is_err() {
                 tracing::error!("the session's thread has panicked");
             }
@@ -241,6 +245,7 @@ impl Loop {
                 }
             }
             let (death, running) = self.pool.remove(worker, death);
+            tracing::debug!(worker = worker.0, ?death, amid = ?running, "a worker has ended");
             self.node.exited(worker, death, running);
             self.programs.worker_gone(worker);
             self.objects.worker_gone(worker, &mut self.recycled);
@@ -300,6 +305,7 @@ impl Loop {
         match message {
             FromWorker::Hello { pid } => {
                 self.node.hello(id).map_err(|e| e.to_string())?;
+                tracing::debug!(worker = id.0, pid, "a worker is up");
                 if let Some(worker) = self.pool.workers.get_mut(&id) {
                     worker.up(pid);
                 }
@@ -384,6 +390,8 @@ impl Loop {
             self.count_value(&value);
             self.objects.insert(object, value, &mut self.recycled).map_err(|e| e.to_string())?;
         }
+        let (upto, troubles) = (report.upto, report.troubles.len());
+        tracing::trace!(worker = id.0, run = report.run.seq, upto, ended = report.ended, troubles, "report");
         self.shared.counters.lock().wakeups += u64::from(wakeups);
         let tasks: u64 = report.timings.iter().map(|t| u64::from(t.count)).sum();
         if let Some(worker) = self.pool.workers.get_mut(&id) {
@@ -408,6 +416,8 @@ impl Loop {
     fn command(&mut self, now: u64, peer: PeerId, command: Command) {
         let message = match command {
             Command::Submit(spec, program) => {
+                let (graph, tasks) = (spec.id.seq, spec.inputs.len());
+                tracing::debug!(peer = peer.0, graph, tasks, "a graph is submitted");
                 self.node.nudge();
                 let submitted =
                     self.programs.submit(spec.id, spec.inputs.len() as u32, spec.externals.clone(), *program);
@@ -447,7 +457,10 @@ impl Loop {
             Command::Release(objects) => ToHead::Release(objects),
             Command::Await { token, objects, need, fail_fast } => ToHead::Await { token, objects, need, fail_fast },
             Command::Forget(token) => ToHead::Forget { token },
-            Command::Cancel(graph) => ToHead::Cancel { graph },
+            Command::Cancel(graph) => {
+                tracing::debug!(peer = graph.peer.0, graph = graph.seq, "a graph is cancelled");
+                ToHead::Cancel { graph }
+            }
         };
         self.head.handle(now, HeadEvent::Driver(FromDriver { peer, message }));
     }
@@ -529,6 +542,7 @@ impl Loop {
             ToNode::Recall { run, from } => {
                 let Some(worker) = self.pool.workers.get_mut(&run.worker) else { return };
                 if let Some(limit) = worker.recall(run.seq, from) {
+                    tracing::debug!(worker = run.worker.0, run = run.seq, from = limit, "tasks are recalled");
                     self.tell_head(now, FromNode::Recalled { run, limit });
                 }
             }
@@ -544,12 +558,16 @@ impl Loop {
             ToNode::Forget(graph) => self.forget(graph),
             ToNode::Want(workers) => self.node.want(workers),
             ToNode::Stop(id) => {
+                tracing::debug!(worker = id.0, "a worker is not needed any more");
                 self.node.stopping(id);
                 if let Some(worker) = self.pool.workers.get_mut(&id) {
                     worker.stop();
                 }
             }
-            ToNode::Kill(id) => self.pool.kill(id, None),
+            ToNode::Kill(id) => {
+                tracing::debug!(worker = id.0, "a worker is killed: its task was cancelled and does not end");
+                self.pool.kill(id, None);
+            }
             ToNode::Sample(id) => {
                 let Some(worker) = self.pool.workers.get(&id) else { return };
                 let sampled = worker.sample(id, now);
@@ -567,6 +585,7 @@ impl Loop {
     }
 
     fn forget(&mut self, graph: GraphId) {
+        tracing::debug!(peer = graph.peer.0, graph = graph.seq, "a graph is over");
         let forgotten = self.programs.forget(graph);
         for id in forgotten.workers {
             if let Some(worker) = self.pool.workers.get_mut(&id) {
@@ -604,6 +623,8 @@ impl Loop {
             worker.introduce(segment);
             inputs.push((object, value));
         }
+        let (seq, graph, tasks) = (run.id.seq, run.graph.seq, run.tasks.len());
+        tracing::trace!(worker = id.0, run = seq, graph, tasks, inputs = inputs.len(), "a run is assigned");
         worker.open(&run);
         worker.send(&ToWorker::Run(RunProgram { run, code, intros, inputs }));
     }

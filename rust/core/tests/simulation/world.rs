@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use eagleray_core::head::{Effect, Head, HeadConfig, HeadEvent, ResultsMode};
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, WorkerId};
-use eagleray_core::message::{Death, FromDriver, FromNode, Report, ToDriver, ToHead, ToNode};
+use eagleray_core::message::{Death, End, FromDriver, FromNode, Report, ToDriver, ToHead, ToNode};
 
 use eagleray_core::page::RING;
 
@@ -372,7 +372,7 @@ impl World {
                 if let Some(gone) = self.workers.get(&worker) {
                     assert!(gone.queue.is_empty(), "a worker with work is stopped");
                     assert!(gone.values.is_empty(), "a worker that keeps values is stopped");
-                    self.end_worker(worker, Death::Exited(0));
+                    self.end_worker(worker, End::Exited(0).into());
                 }
             }
             ToNode::Kill(worker) => {
@@ -398,7 +398,7 @@ impl World {
     }
 
     fn kill(&mut self, worker: WorkerId) {
-        self.end_worker(worker, Death::Signalled(9));
+        self.end_worker(worker, End::Signalled(9).into());
     }
 
     fn end_worker(&mut self, id: WorkerId, death: Death) {

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use eagleray_core::graph::Csr;
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
-use eagleray_core::message::{Death, Failure, FailureKind, Run};
+use eagleray_core::message::{Death, End, Failure, FailureKind, Run};
 use eagleray_store::{Location, Words};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -47,8 +47,11 @@ fn messages() -> Vec<ToWorker> {
     let ended = vec![
         (object(0), Ok(Value::Inline("x".into()))),
         failure(FailureKind::Raised((*b"error").into())),
-        failure(FailureKind::WorkerDied { death: Death::Signalled(9), attempts: 4 }),
-        failure(FailureKind::NoWorkers(Death::NeverStarted("why".into()))),
+        failure(FailureKind::WorkerDied {
+            death: Death { end: End::Signalled(9), pid: 77, peak_bytes: 1 << 20 },
+            attempts: 4,
+        }),
+        failure(FailureKind::NoWorkers(End::NeverStarted("why".into()).into())),
         failure(FailureKind::TooDeep { depth: 4, most: 3 }),
     ];
     let location = Location { segment: 4 << 32, offset: 64, len: 10, generation: 1 };

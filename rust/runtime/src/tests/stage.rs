@@ -134,6 +134,7 @@ impl Stage {
             template: std::iter::once(program.into()).chain(arguments.map(Into::into)).collect(),
             preload: Vec::new(),
             store_bytes: STORE,
+            environment: Vec::new(),
             session_dir: dir.clone(),
             zero_worker: None,
         });
@@ -250,7 +251,7 @@ pub(super) fn chain(id: GraphId, len: u32) -> (GraphSpec, Program) {
         outputs: vec![len - 1],
     };
     let template = Template { code: Bytes::new(), functions: vec![0] };
-    (spec, Program { templates: vec![template], code, hooks: None })
+    (spec, Program { templates: vec![template], code, hooks: None, surroundings: None })
 }
 
 fn work(link: &Link) {
