@@ -23,7 +23,7 @@ help:
 	@echo "make test    build, then all tests, those of Python on the newest and on the oldest Dask"
 	@echo "make check   formatting, lints, types, documentation"
 	@echo "make bench   build, then measure beside other schedulers"
-	@echo "make sanitize   the tests of the Rust crates with unsafe code, under sanitizers and valgrind"
+	@echo "make sanitize   the tests of the Rust crates with unsafe code, under AddressSanitizer"
 	@echo "make soak    build, then 2,000 mixed computes while workers are killed"
 
 $(READY): pyproject.toml
