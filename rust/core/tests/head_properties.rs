@@ -62,8 +62,10 @@ prop_compose! {
             externals,
             position,
             class: vec![0; n as usize],
-            classes: vec![ClassSpec { fingerprint: u64::from(n), max_retries }],
+            classes: vec![ClassSpec { fingerprint: u64::from(n), max_retries, retries: 0, demand: 0 }],
             outputs,
+            demands: Vec::new(),
+            priority: 0,
         }
     }
 }

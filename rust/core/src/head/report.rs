@@ -1,5 +1,6 @@
 //! What workers did: reports, recalled tasks, published results.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use super::assign::place_ready;
@@ -62,12 +63,19 @@ impl Head {
                     }
                     complete(graph, id, task, &mut done);
                 }
-                Some(Trouble::Raised(bytes)) => {
+                Some(Trouble::Raised(_)) if graph.retries(task) => {
+                    self.counters.reruns += 1;
+                    graph.tasks[task as usize].state = TaskState::Waiting;
+                    spoil_inputs(graph, id, task, worker_id, &mut worker.kept, &mut done);
+                    done.returned.push(task);
+                }
+                Some(Trouble::Raised(error) | Trouble::RaisedForGood(error)) => {
+                    let attempts = u32::from(graph.tasks[task as usize].raised) + 1;
                     graph.finish(task, TaskState::Failed);
                     let origin = ObjectId { graph: id, index: task };
-                    failure.get_or_insert(Failure { origin, kind: FailureKind::Raised(bytes) });
+                    failure.get_or_insert(Failure { origin, kind: FailureKind::Raised { error, attempts } });
                 }
-                // The graph ends with this report, or it is told again which input is missing.
+                // The graph ends with this report, or the input is made again, or it is told again which is missing.
                 Some(Trouble::Skipped) => {
                     graph.tasks[task as usize].state = TaskState::Waiting;
                     done.returned.push(task);
@@ -107,6 +115,9 @@ impl Head {
         if worker.flights.is_empty() {
             worker.sample_at = None;
             worker.kill_at = None;
+            if let Some(holding) = worker.holding.take() {
+                self.resources.give_back(&holding);
+            }
         }
         let graph = self.graphs.get_mut(&id).expect("a graph with runs in flight exists");
         graph.runs -= 1;
@@ -351,6 +362,34 @@ pub(super) fn complete(graph: &mut Graph, id: GraphId, task: u32, done: &mut Don
         }
     } else if !object.needed() && object.place.is_some() {
         done.unneeded.push(task);
+    }
+}
+
+/// A task has failed and will run again. What it read as a Python object of its worker it may have changed: that is not
+/// used any more, by nobody.
+fn spoil_inputs(
+    graph: &mut Graph,
+    id: GraphId,
+    task: u32,
+    worker: WorkerId,
+    kept: &mut BTreeSet<ObjectId>,
+    done: &mut Done,
+) {
+    let len = graph.len();
+    for &input in graph.inputs.row(task).iter().filter(|&&input| input < len) {
+        let record = &mut graph.objects[input as usize];
+        if record.resident != Some(worker) {
+            continue;
+        }
+        record.resident = None;
+        record.asked = false;
+        let object = ObjectId { graph: id, index: input };
+        if kept.remove(&object) {
+            done.drop.push((worker, object));
+        }
+        if record.place.is_none() {
+            done.gone.push(object);
+        }
     }
 }
 

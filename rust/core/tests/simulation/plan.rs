@@ -164,8 +164,10 @@ impl Plan {
             externals,
             position: self.position.clone(),
             class: self.tasks.iter().map(|task| task.class).collect(),
-            classes: (0..CLASS_NS.len() as u64).map(|fingerprint| ClassSpec { fingerprint, max_retries }).collect(),
+            classes: (0..CLASS_NS.len() as u64).map(|fingerprint| ClassSpec { fingerprint, max_retries, retries: 0, demand: 0 }).collect(),
             outputs: self.outputs.clone(),
+            demands: Vec::new(),
+            priority: 0,
         }
     }
 
