@@ -10,6 +10,9 @@ use crate::message::{ToNode, WHOLE};
 /// The longest pause between two looks at a busy worker while another idles, in ns.
 const SLOWEST_SAMPLE_NS: u64 = 5_000_000;
 
+/// Tasks that take as long as this, in ns, may be moved more than once: the move is nothing beside them.
+const LONG_NS: u64 = 1_000_000;
+
 /// A task that runs this many times its estimate holds up its run.
 const STUCK: u64 = 4;
 
@@ -81,6 +84,8 @@ impl Head {
         let mut unclaimed_ns = 0u64;
         let mut stuck = false;
         let mut first = true;
+        // The class of the task that runs.
+        let mut running = None;
         // The last run with tasks that have not begun: (place in flights, first unclaimed).
         let mut last = None;
         let mut several = false;
@@ -92,7 +97,9 @@ impl Head {
                 self.estimates.get(graph.classes[class as usize].fingerprint).map(|e| e.ns)
             };
             if first && next > flight.upto {
-                let expected = flight.tasks.get(next as usize - 1).and_then(|&t| estimate(t)).unwrap_or(GUESS_NS);
+                let task = flight.tasks.get(next as usize - 1);
+                running = task.map(|&t| graph.classes[graph.class[t as usize] as usize].fingerprint);
+                let expected = task.and_then(|&t| estimate(t)).unwrap_or(GUESS_NS);
                 stuck = running_ns > STUCK * expected && running_ns > self.config.spread_ns;
             }
             first = false;
@@ -104,6 +111,10 @@ impl Head {
                 }
             }
         }
+        if let Some(fingerprint) = running.filter(|_| stuck) {
+            // Else all that comes back would go to the next worker in one piece.
+            self.estimates.at_least(fingerprint, running_ns.saturating_mul(STUCK));
+        }
         let Some((at, next)) = last else { return };
         if !stuck && unclaimed_ns < self.config.spread_ns {
             return;
@@ -114,7 +125,10 @@ impl Head {
             return;
         }
         let graph = &self.graphs[&flight.graph];
-        if !stuck && graph.tasks[flight.tasks[from as usize] as usize].moved {
+        let task = flight.tasks[from as usize];
+        let class = &graph.classes[graph.class[task as usize] as usize];
+        let long = self.estimates.get(class.fingerprint).is_some_and(|e| e.ns >= LONG_NS);
+        if !stuck && !long && graph.tasks[task as usize].moved {
             return;
         }
         // Of a chain nothing can run elsewhere: what comes back must have a task that waits for nothing here.

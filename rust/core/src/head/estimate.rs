@@ -45,4 +45,10 @@ impl Estimates {
             })
             .or_insert(Estimate { ns, bytes });
     }
+
+    /// A task of the class is running and has taken `ns` so far: the next is not expected to take less.
+    pub(super) fn at_least(&mut self, fingerprint: u64, ns: u64) {
+        let estimate = self.known.entry(fingerprint).or_insert(Estimate { ns, bytes: 0 });
+        estimate.ns = estimate.ns.max(ns);
+    }
 }

@@ -46,7 +46,7 @@ pub(super) struct Task {
     pub(super) misses: u8,
     /// The driver made its value: no worker can make it again.
     pub(super) supplied: bool,
-    /// Balancing has moved it once; it does so at most once.
+    /// Balancing has moved it. It moves only long tasks again.
     pub(super) moved: bool,
 }
 

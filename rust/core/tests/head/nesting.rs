@@ -40,8 +40,12 @@ fn what_a_busy_worker_has_not_begun_moves_to_an_idle_one() {
     assert_eq!(from_run, run.id);
     assert!(from >= 1);
     fake.node(FromNode::Recalled { run: run.id, limit: from });
-    let moved: Vec<u32> = fake.runs_of(1).into_iter().flat_map(|run| run.tasks).collect();
-    assert_eq!(moved, (from..20).collect::<Vec<_>>());
+    // The tasks are known to be long: the idle worker gets a few short runs, not all that came back.
+    let runs = fake.runs_of(1);
+    assert!(runs.iter().all(|run| run.tasks.len() <= 2), "{runs:?}");
+    let moved: Vec<u32> = runs.into_iter().flat_map(|run| run.tasks).collect();
+    assert_eq!(moved, (from..from + moved.len() as u32).collect::<Vec<_>>());
+    assert!(!moved.is_empty() && moved.len() < 10, "{moved:?}");
     assert_eq!(fake.head.counters().moved, u64::from(20 - from));
     let report = fake.report(&run, 0, from, true);
     fake.deliver(report);
