@@ -104,9 +104,10 @@ def dump_error(exc: BaseException) -> bytes:
     return pickle.dumps((_dump_checked(exc), name, _text(exc), _traceback(exc), os.getpid()), _PROTOCOL)
 
 
-def task_error(payload: bytes, key: object) -> BaseException:
+def task_error(payload: bytes, key: object, attempts: int = 1) -> BaseException:
     """The exception to raise for a task that failed: the original, with a note of key, worker and remote traceback.
 
+    `attempts` is how often the task was tried.
     What is no `Exception` must not end or interrupt the driver as it would have ended the worker.
     """
     data, name, text, trace, pid = pickle.loads(payload)
@@ -121,7 +122,8 @@ def task_error(payload: bytes, key: object) -> BaseException:
     elif not isinstance(exc, Exception):
         exc = exceptions.TaskError(name, text, trace)
     what = "The task" if key is None else f"Task {key!r}"
-    exc.add_note(f"{what} failed in worker process {pid}. Traceback there:\n{trace.rstrip()}")
+    tries = "" if attempts == 1 else f" at attempt {attempts}, the last,"
+    exc.add_note(f"{what} failed{tries} in worker process {pid}. Traceback there:\n{trace.rstrip()}")
     return exc
 
 
@@ -135,6 +137,29 @@ def _death(details: Mapping[str, Any]) -> str:
         return f"was ended by signal {number} ({signal.Signals(number).name})"
     except ValueError:
         return f"was ended by signal {number}"
+
+
+_TO_OFFER = {"CPU": "num_cpus=...", "GPU": "num_gpus=..."}
+"""What `eagleray.init` is told so that the node offers more of a resource."""
+
+
+def _amount(resource: str, amount: float) -> str:
+    return f"{amount:.0f} bytes of memory" if resource == "memory" else f"{amount:.15g} {resource}"
+
+
+def _infeasible(what: str, details: Mapping[str, Any]) -> str:
+    resource = details["resource"]
+    asked, offered, held = (_amount(resource, details[name]) for name in ("asked", "offered", "held"))
+    text = f"{what} asks for {asked}, but the node offers {offered}"
+    if details["held"]:
+        return (
+            f"{text}, and tasks that wait for this one to end hold {held}. A task that computes keeps what it asked for, "
+            "CPUs excepted: ask for less there, or here."
+        )
+    if resource == "memory":
+        return f"{text}. Ask for less with dask.annotate or ray_remote_args."
+    argument = _TO_OFFER.get(resource, f"resources={{{resource!r}: ...}}")
+    return f"{text}. Ask for less with dask.annotate or ray_remote_args, or offer more with eagleray.init({argument})."
 
 
 def failure(kind: str, key: object, details: Mapping[str, Any]) -> BaseException:
@@ -164,6 +189,8 @@ def failure(kind: str, key: object, details: Mapping[str, Any]) -> BaseException
                 f"{what} waits for a graph that is nested {details.get('depth')} deep; "
                 f"at most {details.get('most')} levels are possible."
             )
+        case "infeasible":
+            return exceptions.InfeasibleResourceError(_infeasible("A task" if key is None else f"Task {key!r}", details))
         case "timeout":
             return exceptions.GetTimeoutError(f"The value was not there after {details.get('seconds')} seconds.")
     return exceptions.EaglerayError(f"{what} failed: {kind} {dict(details)}".rstrip())

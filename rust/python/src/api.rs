@@ -18,7 +18,7 @@ use crate::graph::{self, Graph};
 use crate::pickles;
 use crate::refs::ObjectRef;
 use crate::role::{Kind, Role, raise};
-use crate::{failures, value, waiting};
+use crate::{annotations, failures, value, waiting};
 
 /// What workers forked later should have imported, if the driver has.
 const PRELOAD: [&str; 7] = ["numpy", "pandas", "pyarrow", "dask", "dask.array", "dask.dataframe", "dask.bag"];
@@ -32,6 +32,7 @@ pub(crate) fn start(
     template: Vec<String>,
     zero_worker: bool,
     results: &str,
+    resources: &Bound<'_, PyDict>,
 ) -> PyResult<()> {
     if slots == 0 {
         return Err(PyValueError::new_err("slots must be at least 1"));
@@ -45,6 +46,7 @@ pub(crate) fn start(
             return Err(PyValueError::new_err(format!("results must be auto, resident or sealed, not {other:?}")));
         }
     };
+    head.offers = annotations::offers(resources)?;
     let modules = py.import("sys")?.getattr("modules")?;
     let mut preload = Vec::new();
     for name in PRELOAD {
@@ -88,15 +90,16 @@ pub(crate) fn in_worker() -> bool {
 }
 
 #[pyfunction]
-#[pyo3(signature = (dsk, keys, *, worker_hooks=None, stepwise=false))]
+#[pyo3(signature = (dsk, keys, *, worker_hooks=None, stepwise=false, annotations=None))]
 pub(crate) fn submit(
     py: Python<'_>,
     dsk: &Bound<'_, PyAny>,
     keys: &Bound<'_, PyAny>,
     worker_hooks: Option<&Bound<'_, PyBytes>>,
     stepwise: bool,
+    annotations: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Graph> {
-    Graph::submit(py, dsk, keys, worker_hooks, stepwise)
+    Graph::submit(py, dsk, keys, worker_hooks, stepwise, annotations)
 }
 
 #[pyfunction]

@@ -8,6 +8,8 @@ use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
+use crate::annotations::amount;
+
 fn death_details<'py>(py: Python<'py>, death: &Death) -> PyResult<Bound<'py, PyDict>> {
     let details = PyDict::new(py);
     match death {
@@ -27,8 +29,8 @@ fn build(py: Python<'_>, failure: &Failure, key: &Bound<'_, PyAny>) -> PyResult<
     let pickling = py.import("eagleray._pickling")?;
     let details = PyDict::new(py);
     let kind = match &failure.kind {
-        FailureKind::Raised(bytes) => {
-            let error = pickling.getattr("task_error")?.call1((PyBytes::new(py, bytes), key))?;
+        FailureKind::Raised { error, attempts } => {
+            let error = pickling.getattr("task_error")?.call1((PyBytes::new(py, error), key, *attempts))?;
             return Ok(PyErr::from_value(error));
         }
         FailureKind::WorkerDied { death, attempts } => {
@@ -46,6 +48,13 @@ fn build(py: Python<'_>, failure: &Failure, key: &Bound<'_, PyAny>) -> PyResult<
             details.set_item("depth", depth)?;
             details.set_item("most", most)?;
             "too_deep"
+        }
+        FailureKind::Infeasible(shortage) => {
+            details.set_item("resource", &*shortage.resource)?;
+            details.set_item("asked", amount(shortage.asked))?;
+            details.set_item("offered", amount(shortage.offered))?;
+            details.set_item("held", amount(shortage.held))?;
+            "infeasible"
         }
     };
     Ok(PyErr::from_value(pickling.getattr("failure")?.call1((kind, key, details))?))

@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use rustc_hash::FxHashMap;
 
+use crate::annotations::Annotations;
 use crate::failures;
 use crate::gc::Suspended;
 use crate::ingest::{self, Batch, Ingested, Options, ResultShape};
@@ -56,10 +57,12 @@ impl Graph {
         keys: &Bound<'_, PyAny>,
         worker_hooks: Option<&Bound<'_, PyBytes>>,
         stepwise: bool,
+        annotations: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let role = Role::current()?;
         let _suspended = Suspended::new(py)?;
-        let options = Options { keys_for_hooks: worker_hooks.is_some() };
+        let annotations = annotations.map(Annotations::new).transpose()?;
+        let options = Options { keys_for_hooks: worker_hooks.is_some(), annotations: annotations.as_ref() };
         let found = ingest::ingest(py, dsk, keys, &py.get_type::<ObjectRef>(), options)?;
         let hooks = worker_hooks.map(|hooks| bytes::Bytes::copy_from_slice(hooks.as_bytes()));
         let graph = Self::send(py, role, found, hooks)?;
@@ -92,6 +95,8 @@ impl Graph {
             class: found.class,
             classes: found.classes,
             outputs: found.outputs.clone(),
+            demands: found.demands,
+            priority: found.priority,
         };
         let templates: Vec<Template> = found
             .templates
@@ -99,7 +104,7 @@ impl Graph {
             .map(|(code, functions)| Template { code: template::to_bytes(&code).into(), functions })
             .collect();
         let count = templates.len();
-        let program = Program { templates, code: found.code, hooks };
+        let program = Program { templates, code: found.code, hooks, retry_filters: found.retry_filters };
         role.client.submit(spec, program).map_err(raise)?;
         let puts = puts.keep();
         Ok(Self {

@@ -98,13 +98,13 @@ pub(crate) fn run_local<'py>(
     for &task in &at {
         code.push_row(found.code.row(task).iter().copied());
     }
-    let run = Run { id: RunId { worker: WorkerId(0), seq: 0 }, graph, tasks: at, outputs, inputs: Vec::new() };
+    let run = Run { id: RunId { worker: WorkerId(0), seq: 0 }, graph, tasks: at, outputs, inputs: Vec::new(), gpus: Vec::new() };
     let io = LocalIo { tasks, next: Cell::new(0), trouble: RefCell::new(None) };
     executor.execute(py, &run, &code, tasks, &|k| Some(external(k)), &io)?;
     if let Some((index, trouble)) = io.trouble.into_inner() {
         let task = run.tasks[index as usize];
         let kind = match trouble {
-            Trouble::Raised(bytes) => FailureKind::Raised(bytes),
+            Trouble::Raised(error) | Trouble::RaisedForGood(error) => FailureKind::Raised { error, attempts: 1 },
             Trouble::Skipped | Trouble::InputNotHere(_) => FailureKind::Lost,
         };
         let failure = Failure { origin: ObjectId { graph, index: task }, kind };

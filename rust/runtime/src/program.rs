@@ -27,6 +27,17 @@ pub struct Program {
     pub code: Csr,
     /// The hooks that run in workers, pickled; sent to each worker once.
     pub hooks: Option<Bytes>,
+    /// Which exceptions are worth another attempt; sent to each worker once.
+    pub retry_filters: Vec<RetryFilter>,
+}
+
+/// Tasks of some classes are run again only if they raise certain exceptions. Whose class has no filter is for any.
+#[derive(Clone, Debug)]
+pub struct RetryFilter {
+    /// The classes, by number.
+    pub classes: Vec<u32>,
+    /// The exceptions' classes: a tuple, pickled.
+    pub exceptions: Bytes,
 }
 
 /// Functions and batches of constants, in the order of their numbers. What is sent before an admission covers all that
@@ -75,6 +86,8 @@ pub enum Intro {
     },
     /// The worker hooks of the run's graph.
     Hooks(Bytes),
+    /// Which exceptions are worth another attempt in the run's graph.
+    RetryFilter(RetryFilter),
 }
 
 /// The bytes of an object. Laid out by `eagleray-python`'s value codec, the same in both forms.

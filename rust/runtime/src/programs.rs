@@ -8,7 +8,7 @@ use eagleray_core::ids::{GraphId, ObjectId, WorkerId};
 use eagleray_core::message::Run;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::program::{Intro, Part, Program, Template};
+use crate::program::{Intro, Part, Program, RetryFilter, Template};
 
 /// A set of small numbers.
 #[derive(Debug, Default)]
@@ -42,6 +42,7 @@ struct GraphProgram {
     templates: Vec<Template>,
     code: Csr,
     hooks: Option<Bytes>,
+    retry_filters: Vec<RetryFilter>,
     /// Each function's blob.
     functions: Vec<u32>,
     batches: Vec<Bytes>,
@@ -105,7 +106,7 @@ impl Programs {
         externals: Vec<ObjectId>,
         program: Program,
     ) -> Result<(), BadProgram> {
-        let Program { templates, code, hooks } = program;
+        let Program { templates, code, hooks, retry_filters } = program;
         if code.len() != len as usize {
             return Err(BadProgram("its code does not fit its tasks"));
         }
@@ -118,6 +119,7 @@ impl Programs {
             templates,
             code,
             hooks,
+            retry_filters,
             functions: Vec::new(),
             batches: Vec::new(),
             sent: FxHashMap::default(),
@@ -157,6 +159,7 @@ impl Programs {
         let sent = graph.sent.entry(worker).or_insert_with(|| {
             intros.push(Intro::Graph { len: graph.len, externals: graph.externals.clone() });
             intros.extend(graph.hooks.clone().map(Intro::Hooks));
+            intros.extend(graph.retry_filters.iter().cloned().map(Intro::RetryFilter));
             Sent::default()
         });
         let known = known_blobs.entry(worker).or_default();
@@ -248,6 +251,7 @@ mod tests {
             tasks: tasks.to_vec(),
             outputs: vec![0; tasks.len()],
             inputs: vec![],
+            gpus: vec![],
         }
     }
 
@@ -257,7 +261,7 @@ mod tests {
         code.push_row([0, 0, 0, 0, 5]);
         code.push_row([0, 0, 1, 0]);
         code.push_row([0, NO_BATCH, 0, 0, 6]);
-        Program { templates: vec![template(&[0]), template(&[0, 1])], code, hooks: None }
+        Program { templates: vec![template(&[0]), template(&[0, 1])], code, ..Program::default() }
     }
 
     fn names(intros: &[Intro]) -> Vec<String> {
@@ -267,6 +271,7 @@ mod tests {
             Intro::Template { id, .. } => format!("template {id}"),
             Intro::Batch { id, .. } => format!("batch {id}"),
             Intro::Hooks(_) => "hooks".into(),
+            Intro::RetryFilter(filter) => format!("filter of classes {:?}", filter.classes),
         };
         intros.iter().map(name).collect()
     }

@@ -45,6 +45,8 @@ struct Graph {
     templates: FxHashMap<u32, Arc<Shape>>,
     batches: FxHashMap<u32, Lazy<Objects>>,
     hooks: Option<Lazy<Arc<Hooks>>>,
+    /// By class, the pickle of the exceptions for which its tasks are run again.
+    retry_filters: FxHashMap<u32, Payload>,
 }
 
 /// See the module.
@@ -82,6 +84,23 @@ impl Library {
     pub(super) fn set_hooks(&self, graph: GraphId, bytes: Payload) {
         let old = lock(&self.graphs).entry(graph).or_default().hooks.replace(Lazy::Pickled(bytes));
         drop(old);
+    }
+
+    pub(super) fn add_retry_filter(&self, graph: GraphId, classes: &[u32], bytes: &Payload) {
+        let mut graphs = lock(&self.graphs);
+        let filters = &mut graphs.entry(graph).or_default().retry_filters;
+        filters.extend(classes.iter().map(|class| (*class, bytes.clone())));
+    }
+
+    /// Whether a task of this class that raised this may be run again. Not if that cannot be told.
+    pub(super) fn retries_for(&self, py: Python<'_>, graph: GraphId, class: u32, error: &PyErr) -> bool {
+        let known = lock(&self.graphs).get(&graph).and_then(|graph| graph.retry_filters.get(&class).cloned());
+        let Some(payload) = known else { return true };
+        let listed = value::load(py, &payload).and_then(|classes| error.value(py).is_instance(&classes));
+        listed.unwrap_or_else(|error| {
+            tracing::warn!(%error, "which exceptions are worth another attempt cannot be loaded");
+            false
+        })
     }
 
     pub(super) fn forget(&self, graph: GraphId) {

@@ -90,6 +90,12 @@ impl Executor {
         self.library.set_hooks(graph, bytes);
     }
 
+    /// Tasks of these classes of a graph are worth another attempt only if they raise what is in the pickle: a tuple of
+    /// exception classes.
+    pub(crate) fn add_retry_filter(&self, graph: GraphId, classes: &[u32], bytes: &Payload) {
+        self.library.add_retry_filter(graph, classes, bytes);
+    }
+
     /// A published object that a run reads. It is decoded when a task first reads it, to read-only views of the payload.
     /// To be called once for each run that names it in [`Run::inputs`]; it is gone when the last of them has ended.
     pub(crate) fn add_input(&self, object: ObjectId, payload: Payload) {

@@ -19,7 +19,7 @@ use super::machine::{Machine, Operands};
 use super::plan::{Plan, Slot};
 use super::shape::Shape;
 use super::size;
-use crate::template::{HEADER, NO_BATCH, NO_KEY};
+use crate::template::{CLASS, HEADER, NO_BATCH, NO_KEY};
 use crate::value;
 
 /// The values of a run that is being executed. Others may look for one of them, between tasks or from inside one.
@@ -109,13 +109,26 @@ impl<'a, 'py> Runner<'a, 'py> {
             self.inputs.clear();
             let (bytes, trouble) = match ended {
                 Ok(bytes) => (bytes, None),
-                Err(failure) => (0, Some(failure.into_trouble(self.py)?)),
+                Err(failure) => (0, Some(self.trouble(place, failure)?)),
             };
             self.release(place, trouble.as_ref());
             self.io.ended(place, self.code.row(place)[0], ns, bytes, trouble);
             self.io.between(self.py)?;
         }
         Ok(())
+    }
+
+    /// What is reported of a task that did not end well.
+    fn trouble(&self, place: u32, failure: Failure) -> PyResult<Trouble> {
+        if let Failure::Raised(_) = failure {
+            // It may have changed what it read: another attempt reads it anew.
+            for object in self.plan.sources(place).iter().filter_map(|source| self.plan.outside(*source)) {
+                self.executor.objects.decode_again(object);
+            }
+        }
+        let (py, library) = (self.py, &self.executor.library);
+        let class = self.code.row(place)[CLASS];
+        failure.into_trouble(py, |error| library.retries_for(py, self.run.graph, class, error))
     }
 
     /// Runs a task and gives its result to whom it may concern. Returns its size.
