@@ -202,11 +202,16 @@ class TestResources:
         waits.result()
 
     def test_a_task_of_two_processors_is_not_starved_by_single_ones(self, log: Path) -> None:
-        stop = str(log) + ".stop"
+        door, stop = f"{log}.door", f"{log}.stop"
+        holder = native.submit({"a": (wait_for, door)}, "a")
+        until(lambda: any(worker["state"] == "busy" for worker in native.workers()))
+        big = native.submit({"a": (note, stop, "now")}, "a", annotations=([{"resources": {"CPU": 2}}], {}))
         others = [native.submit({i: (_work_until, stop) for i in range(400)}, list(range(400))) for _ in range(5)]
-        submit({"a": (note, stop, "now")}, "a", [{"resources": {"CPU": 2}}])
+        Path(door).touch()
+        big.result()
         saw = [seen for other in others for seen in other.result()]
         assert any(saw), "it ran last"
+        holder.result()
 
     def test_inputs_and_results_of_special_tasks(self, log: Path) -> None:
         graph: dict[Any, Any] = {("a", i): (inc, i) for i in range(40)}
