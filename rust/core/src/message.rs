@@ -321,8 +321,9 @@ pub enum ToNode {
 pub enum Trouble {
     /// It raised, and the worker encoded the exception.
     Raised(Opaque),
-    /// It raised what its class is not run again for.
-    RaisedForGood(Opaque),
+    /// The same, and it shall be run again if its class still may. What it read as a Python object the worker has dropped:
+    /// the task may have changed it.
+    Retry(Opaque),
     /// An input of it, made in the same run, failed.
     Skipped,
     /// These inputs were not there. The task did not start.

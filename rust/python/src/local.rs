@@ -104,7 +104,7 @@ pub(crate) fn run_local<'py>(
     if let Some((index, trouble)) = io.trouble.into_inner() {
         let task = run.tasks[index as usize];
         let kind = match trouble {
-            Trouble::Raised(error) | Trouble::RaisedForGood(error) => FailureKind::Raised { error, attempts: 1 },
+            Trouble::Raised(error) | Trouble::Retry(error) => FailureKind::Raised { error, attempts: 1 },
             Trouble::Skipped | Trouble::InputNotHere(_) => FailureKind::Lost,
         };
         let failure = Failure { origin: ObjectId { graph, index: task }, kind };

@@ -165,8 +165,8 @@ impl Worker {
                 Intro::Batch { id, bytes } => self.executor.add_batch(graph, id, Arc::new(bytes)),
                 Intro::Hooks(bytes) => self.executor.set_hooks(graph, Arc::new(bytes)),
                 Intro::RetryFilter(RetryFilter { classes, exceptions }) => {
-                    let payload: Payload = Arc::new(exceptions);
-                    self.executor.add_retry_filter(graph, &classes, &payload);
+                    let exceptions = exceptions.map(|exceptions| -> Payload { Arc::new(exceptions) });
+                    self.executor.add_retry_filter(graph, &classes, exceptions.as_ref());
                 }
             }
         }

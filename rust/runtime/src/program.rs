@@ -27,17 +27,17 @@ pub struct Program {
     pub code: Csr,
     /// The hooks that run in workers, pickled; sent to each worker once.
     pub hooks: Option<Bytes>,
-    /// Which exceptions are worth another attempt; sent to each worker once.
+    /// After which exceptions tasks are run again; sent to each worker once.
     pub retry_filters: Vec<RetryFilter>,
 }
 
-/// Tasks of some classes are run again only if they raise certain exceptions. Whose class has no filter is for any.
+/// Tasks of these classes are run again if they raise. Those of others are not.
 #[derive(Clone, Debug)]
 pub struct RetryFilter {
     /// The classes, by number.
     pub classes: Vec<u32>,
-    /// The exceptions' classes: a tuple, pickled.
-    pub exceptions: Bytes,
+    /// Only these exceptions count: a tuple of classes, pickled. All do, if absent.
+    pub exceptions: Option<Bytes>,
 }
 
 /// Functions and batches of constants, in the order of their numbers. What is sent before an admission covers all that
@@ -86,7 +86,7 @@ pub enum Intro {
     },
     /// The worker hooks of the run's graph.
     Hooks(Bytes),
-    /// Which exceptions are worth another attempt in the run's graph.
+    /// After which exceptions tasks of the run's graph are run again.
     RetryFilter(RetryFilter),
 }
 

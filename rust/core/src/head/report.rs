@@ -63,13 +63,13 @@ impl Head {
                     }
                     complete(graph, id, task, &mut done);
                 }
-                Some(Trouble::Raised(_)) if graph.retries(task) => {
+                Some(Trouble::Retry(_)) if graph.retries(task) => {
                     self.counters.reruns += 1;
                     graph.tasks[task as usize].state = TaskState::Waiting;
                     spoil_inputs(graph, id, task, worker_id, &mut worker.kept, &mut done);
                     done.returned.push(task);
                 }
-                Some(Trouble::Raised(error) | Trouble::RaisedForGood(error)) => {
+                Some(Trouble::Raised(error) | Trouble::Retry(error)) => {
                     let attempts = u32::from(graph.tasks[task as usize].raised) + 1;
                     graph.finish(task, TaskState::Failed);
                     let origin = ObjectId { graph: id, index: task };
@@ -365,8 +365,8 @@ pub(super) fn complete(graph: &mut Graph, id: GraphId, task: u32, done: &mut Don
     }
 }
 
-/// A task has failed and will run again. What it read as a Python object of its worker it may have changed: that is not
-/// used any more, by nobody.
+/// A task has failed and will run again. What it read as a Python object of its worker it may have changed: nobody uses
+/// that any more.
 fn spoil_inputs(
     graph: &mut Graph,
     id: GraphId,

@@ -25,18 +25,13 @@ impl From<PyErr> for Failure {
 }
 
 impl Failure {
-    /// What is reported. `worth_another` says whether an exception is worth another attempt. The error is one that ends
-    /// the process: the task asked for it, or nothing can be reported.
-    pub(super) fn into_trouble(
-        self,
-        py: Python<'_>,
-        worth_another: impl FnOnce(&PyErr) -> bool,
-    ) -> PyResult<Trouble> {
+    /// What is reported; `again` if the task is one to be run again when it raised. The error is one that ends the
+    /// process: the task asked for it, or nothing can be reported.
+    pub(super) fn into_trouble(self, py: Python<'_>, again: bool) -> PyResult<Trouble> {
         match self {
             Self::Raised(error) if error.is_instance_of::<PySystemExit>(py) => Err(error),
             Self::Raised(error) => {
-                let again = worth_another(&error);
-                dump(py, error).map(if again { Trouble::Raised } else { Trouble::RaisedForGood })
+                dump(py, error).map(if again { Trouble::Retry } else { Trouble::Raised })
             }
             Self::Skipped => Ok(Trouble::Skipped),
             Self::InputNotHere(objects) => Ok(Trouble::InputNotHere(objects)),

@@ -45,8 +45,8 @@ struct Graph {
     templates: FxHashMap<u32, Arc<Shape>>,
     batches: FxHashMap<u32, Lazy<Objects>>,
     hooks: Option<Lazy<Arc<Hooks>>>,
-    /// By class, the pickle of the exceptions for which its tasks are run again.
-    retry_filters: FxHashMap<u32, Payload>,
+    /// By class, after which exceptions its tasks are run again: the pickle of a tuple, or after any.
+    retry_filters: FxHashMap<u32, Option<Payload>>,
 }
 
 /// See the module.
@@ -86,19 +86,23 @@ impl Library {
         drop(old);
     }
 
-    pub(super) fn add_retry_filter(&self, graph: GraphId, classes: &[u32], bytes: &Payload) {
+    pub(super) fn add_retry_filter(&self, graph: GraphId, classes: &[u32], exceptions: Option<&Payload>) {
         let mut graphs = lock(&self.graphs);
         let filters = &mut graphs.entry(graph).or_default().retry_filters;
-        filters.extend(classes.iter().map(|class| (*class, bytes.clone())));
+        filters.extend(classes.iter().map(|class| (*class, exceptions.cloned())));
     }
 
-    /// Whether a task of this class that raised this may be run again. Not if that cannot be told.
+    /// Whether a task of this class that raised this is one to be run again. Not if that cannot be told.
     pub(super) fn retries_for(&self, py: Python<'_>, graph: GraphId, class: u32, error: &PyErr) -> bool {
         let known = lock(&self.graphs).get(&graph).and_then(|graph| graph.retry_filters.get(&class).cloned());
-        let Some(payload) = known else { return true };
+        let payload = match known {
+            None => return false,
+            Some(None) => return true,
+            Some(Some(payload)) => payload,
+        };
         let listed = value::load(py, &payload).and_then(|classes| error.value(py).is_instance(&classes));
         listed.unwrap_or_else(|error| {
-            tracing::warn!(%error, "which exceptions are worth another attempt cannot be loaded");
+            tracing::warn!(%error, "after which exceptions a task is run again cannot be loaded");
             false
         })
     }

@@ -90,10 +90,10 @@ impl Executor {
         self.library.set_hooks(graph, bytes);
     }
 
-    /// Tasks of these classes of a graph are worth another attempt only if they raise what is in the pickle: a tuple of
-    /// exception classes.
-    pub(crate) fn add_retry_filter(&self, graph: GraphId, classes: &[u32], bytes: &Payload) {
-        self.library.add_retry_filter(graph, classes, bytes);
+    /// Tasks of these classes of a graph may be run again if they raise, or, if there is a pickle of a tuple of exception
+    /// classes, if they raise one of these.
+    pub(crate) fn add_retry_filter(&self, graph: GraphId, classes: &[u32], exceptions: Option<&Payload>) {
+        self.library.add_retry_filter(graph, classes, exceptions);
     }
 
     /// A published object that a run reads. It is decoded when a task first reads it, to read-only views of the payload.

@@ -120,15 +120,33 @@ impl<'a, 'py> Runner<'a, 'py> {
 
     /// What is reported of a task that did not end well.
     fn trouble(&self, place: u32, failure: Failure) -> PyResult<Trouble> {
-        if let Failure::Raised(_) = failure {
-            // It may have changed what it read: another attempt reads it anew.
-            for object in self.plan.sources(place).iter().filter_map(|source| self.plan.outside(*source)) {
-                self.executor.objects.decode_again(object);
-            }
-        }
-        let (py, library) = (self.py, &self.executor.library);
         let class = self.code.row(place)[CLASS];
-        failure.into_trouble(py, |error| library.retries_for(py, self.run.graph, class, error))
+        let again = match &failure {
+            Failure::Raised(error) => self.executor.library.retries_for(self.py, self.run.graph, class, error),
+            _ => false,
+        };
+        if again {
+            self.spoil(place);
+        }
+        failure.into_trouble(self.py, again)
+    }
+
+    /// The task may have changed what it read. Its next attempt, and everybody else from now on, gets it anew: results of
+    /// tasks are made again, what was published is decoded again.
+    fn spoil(&self, place: u32) {
+        let mut spoilt = Vec::new();
+        for &source in self.plan.sources(place) {
+            let outside = self.plan.outside(source);
+            let graph = self.run.graph;
+            let object = outside.unwrap_or_else(|| ObjectId { graph, index: self.run.tasks[source as usize] });
+            self.executor.objects.drop_kept(object);
+            self.executor.objects.decode_again(object);
+            let mut slots = lock(&self.values.slots);
+            slots[source as usize].failed |= outside.is_none();
+            spoilt.extend(slots[source as usize].value.take());
+        }
+        // No lock is held while these are dropped.
+        drop(spoilt);
     }
 
     /// Runs a task and gives its result to whom it may concern. Returns its size.

@@ -62,7 +62,7 @@ pub(crate) struct Ingested {
     pub(crate) classes: Vec<ClassSpec>,
     /// The demands that they name.
     pub(crate) demands: Vec<Demand>,
-    /// Which of them are run again only for certain exceptions.
+    /// Which of them are run again when they raise, and after what.
     pub(crate) retry_filters: Vec<RetryFilter>,
     /// What all tasks have at least.
     pub(crate) priority: i32,

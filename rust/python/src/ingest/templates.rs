@@ -148,12 +148,13 @@ impl<'py> Templates<'py> {
         let &TaskSpec { retries, max_retries, .. } = spec;
         self.classes.push(ClassSpec { fingerprint, max_retries, retries, demand });
         self.class_of.insert(fingerprint, class);
-        if let Some(exceptions) = &spec.retry_exceptions {
+        if retries > 0 {
+            let exceptions = &spec.retry_exceptions;
             match self.retry_filters.iter_mut().find(|filter| filter.exceptions == *exceptions) {
                 Some(filter) => filter.classes.push(class),
-                None => self
-                    .retry_filters
-                    .push(RetryFilter { classes: vec![class], exceptions: exceptions.clone() }),
+                None => {
+                    self.retry_filters.push(RetryFilter { classes: vec![class], exceptions: exceptions.clone() });
+                }
             }
         }
         Ok(class)

@@ -282,7 +282,7 @@ impl Io<'_> {
         let end = |(_, _, trouble): &Ended| match trouble {
             None => '+',
             Some(Trouble::Raised(_)) => 'R',
-            Some(Trouble::RaisedForGood(_)) => 'G',
+            Some(Trouble::Retry(_)) => 'A',
             Some(Trouble::Skipped) => 'S',
             Some(Trouble::InputNotHere(_)) => 'I',
         };
