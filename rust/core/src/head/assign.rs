@@ -220,6 +220,7 @@ impl Head {
             limit: cut.tasks.len() as u32,
             upto: 0,
             kept: Vec::new(),
+            spoilt: Vec::new(),
             troubled: Vec::new(),
             unknown: cut.unknown,
             moving: false,

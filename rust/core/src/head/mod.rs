@@ -154,6 +154,8 @@ struct Flight {
     upto: u32,
     /// Results of this run that the worker keeps because a consumer was taken back.
     kept: Vec<u32>,
+    /// Results of this run that the worker has dropped because a task that read them will run again.
+    spoilt: Vec<u32>,
     /// Places of tasks that did not end well, ascending.
     troubled: Vec<u32>,
     /// Tasks of unknown duration in it, of which nothing is reported yet.

@@ -1,6 +1,5 @@
 //! What workers did: reports, recalled tasks, published results.
 
-use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use super::assign::place_ready;
@@ -66,7 +65,15 @@ impl Head {
                 Some(Trouble::Retry(_)) if graph.retries(task) => {
                     self.counters.reruns += 1;
                     graph.tasks[task as usize].state = TaskState::Waiting;
-                    spoil_inputs(graph, id, task, worker_id, &mut worker.kept, &mut done);
+                    let object = |index| ObjectId { graph: id, index };
+                    for input in spoil_inputs(graph, flight, task, worker_id) {
+                        if worker.kept.remove(&object(input)) {
+                            done.drop.push((worker_id, object(input)));
+                        }
+                        if graph.objects[input as usize].place.is_none() {
+                            done.gone.push(object(input));
+                        }
+                    }
                     done.returned.push(task);
                 }
                 Some(Trouble::Raised(error) | Trouble::Retry(error)) => {
@@ -136,6 +143,7 @@ impl Head {
             }
             let object = ObjectId { graph: id, index: task };
             let kept = flight.outputs[index] & output::KEEP != 0 || flight.kept.binary_search(&task).is_ok();
+            let kept = kept && !flight.spoilt.contains(&task);
             let Graph { tasks, objects, .. } = &mut *graph;
             let record = &mut objects[task as usize];
             // Else it was lost meanwhile, and made again or is about to be.
@@ -366,31 +374,22 @@ pub(super) fn complete(graph: &mut Graph, id: GraphId, task: u32, done: &mut Don
 }
 
 /// A task has failed and will run again. What it read as a Python object of its worker it may have changed: nobody uses
-/// that any more.
-fn spoil_inputs(
-    graph: &mut Graph,
-    id: GraphId,
-    task: u32,
-    worker: WorkerId,
-    kept: &mut BTreeSet<ObjectId>,
-    done: &mut Done,
-) {
+/// that any more. Returns what the worker had.
+fn spoil_inputs(graph: &mut Graph, flight: &mut Flight, task: u32, worker: WorkerId) -> Vec<u32> {
     let len = graph.len();
+    let mut spoilt = Vec::new();
     for &input in graph.inputs.row(task).iter().filter(|&&input| input < len) {
+        if graph.tasks[input as usize].cut == flight.cut {
+            flight.spoilt.push(input);
+        }
         let record = &mut graph.objects[input as usize];
-        if record.resident != Some(worker) {
-            continue;
-        }
-        record.resident = None;
-        record.asked = false;
-        let object = ObjectId { graph: id, index: input };
-        if kept.remove(&object) {
-            done.drop.push((worker, object));
-        }
-        if record.place.is_none() {
-            done.gone.push(object);
+        if record.resident == Some(worker) {
+            record.resident = None;
+            record.asked = false;
+            spoilt.push(input);
         }
     }
+    spoilt
 }
 
 /// A task of a flight will not run there: the worker keeps what it would have read.
