@@ -237,6 +237,7 @@ impl World {
         let error = b"raised".as_slice().into();
         if may_retry && (flaky || self.rng.percent(80)) {
             self.trouble(id, index, &inputs, Trouble::Retry(error));
+            self.raised_again += 1;
             let worker = self.workers.get_mut(&id).expect("it works");
             for input in inputs {
                 if worker.values.remove(&input).is_some() {

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use eagleray_core::head::{Effect, Head, HeadConfig, HeadEvent, ResultsMode};
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, WorkerId};
-use eagleray_core::message::{Death, FromDriver, FromNode, GPU, Report, Run, ToDriver, ToHead, ToNode, WHOLE};
+use eagleray_core::message::{
+    Death, Failure, FailureKind, FromDriver, FromNode, GPU, Report, Run, ToDriver, ToHead, ToNode, WHOLE,
+};
 
 use eagleray_core::page::RING;
 
@@ -119,6 +121,12 @@ pub(crate) struct World {
     pub(crate) graphs: BTreeMap<GraphId, Submitted>,
     pub(crate) user: User,
     pub(crate) not_here: u32,
+    /// Runs of special demand.
+    pub(crate) special_runs: u32,
+    /// Attempts that raised what their task is run again for.
+    pub(crate) raised_again: u32,
+    /// Answers that say of a demand that it can never be met because of who waits for it.
+    pub(crate) stuck: u32,
     /// How deep graphs were nested so far.
     pub(crate) deepest: u32,
     /// How often a task waited for a graph that it did not submit, which moves that graph deeper.
@@ -179,6 +187,9 @@ impl World {
             graphs: BTreeMap::new(),
             user,
             not_here: 0,
+            special_runs: 0,
+            raised_again: 0,
+            stuck: 0,
             deepest: 0,
             deepened: 0,
             attempts: BTreeMap::new(),
@@ -324,6 +335,10 @@ impl World {
     }
 
     fn to_driver(&mut self, peer: PeerId, message: ToDriver) {
+        if let ToDriver::Awaited { ended, .. } = &message {
+            let stuck = |failure: &Failure| matches!(&failure.kind, FailureKind::Infeasible(short) if short.held > 0);
+            self.stuck += u32::from(ended.iter().any(|(_, result)| result.as_ref().is_err_and(stuck)));
+        }
         match (peer.worker(), message) {
             (_, ToDriver::Refused(refusal)) => panic!("{peer:?} was refused: {refusal}"),
             (None, ToDriver::Awaited { token, ended }) => self.user_answer(token, &ended),
@@ -343,6 +358,8 @@ impl World {
                 }
                 worker.page().open(run.id.seq, run.tasks.len() as u32);
                 worker.assigned.insert(run.id.seq, run.clone());
+                let plan = &self.graphs[&run.graph].plan;
+                self.special_runs += u32::from(plan.needs[plan.tasks[run.tasks[0] as usize].class as usize].1 > 0);
                 self.check_demands();
                 self.send(Channel::ToWorker(worker_id), Event::Frame(worker_id, Frame::Run(run)));
             }
