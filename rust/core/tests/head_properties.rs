@@ -4,8 +4,8 @@ use eagleray_core::graph::Csr;
 use eagleray_core::head::{Effect, Head, HeadConfig, HeadEvent, ResultsMode};
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
 use eagleray_core::message::{
-    ClassSpec, Death, Demand, FromDriver, GPU, FromNode, GraphSpec, Place, Report, Run, Timing, ToHead, ToNode, Trouble, WHOLE,
-    output,
+    ClassSpec, Death, Demand, FromDriver, FromNode, GPU, GraphSpec, Place, Report, Run, Timing, ToHead, ToNode,
+    Trouble, WHOLE, output,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;

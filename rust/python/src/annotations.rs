@@ -35,14 +35,7 @@ pub(crate) struct TaskSpec {
 
 impl Default for TaskSpec {
     fn default() -> Self {
-        Self {
-            retries: 0,
-            max_retries: MAX_RETRIES,
-            retry_exceptions: None,
-            priority: 0,
-            demand: None,
-            fingerprint: 0,
-        }
+        Self { retries: 0, max_retries: MAX_RETRIES, retry_exceptions: None, priority: 0, demand: None, fingerprint: 0 }
     }
 }
 
@@ -122,7 +115,9 @@ fn demand(resources: &Bound<'_, PyDict>) -> PyResult<Option<Demand>> {
         let name = name.cast::<PyString>()?.to_string();
         let amount = units(&name, amount.extract()?)?;
         if name == GPU && amount > WHOLE && amount % WHOLE != 0 {
-            return Err(PyValueError::new_err("a task can have a part of one GPU, or several GPUs, but no part of several"));
+            return Err(PyValueError::new_err(
+                "a task can have a part of one GPU, or several GPUs, but no part of several",
+            ));
         }
         if name == CPU {
             demand.cpu = amount;
@@ -138,7 +133,9 @@ fn demand(resources: &Bound<'_, PyDict>) -> PyResult<Option<Demand>> {
 /// An amount of a resource in the head's units. What is more than nothing stays so.
 pub(crate) fn units(name: &str, amount: f64) -> PyResult<u64> {
     if !amount.is_finite() || amount < 0.0 {
-        return Err(PyValueError::new_err(format!("the amount of the resource {name:?} must be 0 or more, not {amount}")));
+        return Err(PyValueError::new_err(format!(
+            "the amount of the resource {name:?} must be 0 or more, not {amount}"
+        )));
     }
     let units = (amount * WHOLE as f64).round() as u64;
     Ok(if amount > 0.0 { units.max(1) } else { 0 })

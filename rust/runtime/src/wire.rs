@@ -262,9 +262,7 @@ fn failure_in(failure: proto::Failure) -> Result<Failure, WireError> {
     use proto::failure::Kind;
     let origin = some_object(failure.origin.as_ref())?;
     let kind = match failure.kind.ok_or(WireError::Missing("failure"))? {
-        Kind::Raised(raised) => {
-            FailureKind::Raised { error: Arc::from(&raised.error[..]), attempts: raised.attempts }
-        }
+        Kind::Raised(raised) => FailureKind::Raised { error: Arc::from(&raised.error[..]), attempts: raised.attempts },
         Kind::WorkerDied(died) => FailureKind::WorkerDied { death: death_in(died.death)?, attempts: died.attempts },
         Kind::Cancelled(_) => FailureKind::Cancelled,
         Kind::Lost(_) => FailureKind::Lost,
@@ -438,9 +436,7 @@ fn report_out(report: &Report, values: &[(u32, Value)], wakeups: u32) -> proto::
                 index: *index,
                 kind: Some(match trouble {
                     Trouble::Raised(bytes) => proto::trouble::Kind::Raised(Bytes::copy_from_slice(bytes)),
-                    Trouble::Retry(bytes) => {
-                        proto::trouble::Kind::Retry(Bytes::copy_from_slice(bytes))
-                    }
+                    Trouble::Retry(bytes) => proto::trouble::Kind::Retry(Bytes::copy_from_slice(bytes)),
                     Trouble::Skipped => proto::trouble::Kind::Skipped(true),
                     Trouble::InputNotHere(objects) => {
                         proto::trouble::Kind::InputNotHere(proto::Objects { objects: objects_out(objects) })

@@ -329,13 +329,7 @@ pub(super) fn place_ready(graph: &mut Graph, task: u32, publish: bool, asks: &mu
 }
 
 /// Takes tasks in the order, and with each those that become ready through it, until their time adds up.
-fn cut_run(
-    graph: &mut Graph,
-    id: GraphId,
-    worker: WorkerId,
-    limits: &Limits,
-    estimates: &estimate::Estimates,
-) -> Cut {
+fn cut_run(graph: &mut Graph, id: GraphId, worker: WorkerId, limits: &Limits, estimates: &estimate::Estimates) -> Cut {
     let &Limits { demand, target_ns, max_run } = limits;
     let most_unknown = if demand == 0 { MOST_UNKNOWN } else { 1 };
     graph.cuts += 1;
@@ -351,7 +345,8 @@ fn cut_run(
     // Classes repeat from task to task; the last one's estimate is at hand.
     let mut last_class = (u32::MAX, None);
     while (cut.tasks.len() as u32) < max_run && ns < target_ns && unknown < most_unknown && produced < MOST_PRODUCED {
-        let candidates = [graph.first_ready(demand), own.as_ref().and_then(Positions::first), fresh.peek().map(|r| r.0)];
+        let candidates =
+            [graph.first_ready(demand), own.as_ref().and_then(Positions::first), fresh.peek().map(|r| r.0)];
         let Some(position) = candidates.into_iter().flatten().min() else { break };
         if candidates[2] == Some(position) {
             fresh.pop();

@@ -5,8 +5,9 @@
 //! or a slot is missing, busy workers are given nothing more that comes after it: the next that is done is free for it.
 //! If a resource is, or several slots at once, it is passed by for [`HeadConfig::patience_ns`](super::HeadConfig), and
 //! from then on nothing that comes after it gets of what it demands (of slots, as soon as they are all it waits for).
-//! So all that can go before it is what is earlier in the order of service, which is the user's priority and
-//! otherwise finite, and what is nested deeper: of that there is only as much as tasks have started that wait for it.
+//! Exempt is what is nested deeper than itself or than a task that is blocked: who has what it waits for may wait for that
+//! in turn. So all that can go before it is what is earlier in the order of service, which is the user's priority and
+//! otherwise finite, and what is computed inside tasks that have started.
 
 use alloc::vec::Vec;
 
@@ -16,7 +17,7 @@ use super::resources::Need;
 use crate::ids::{GraphId, WorkerId};
 use crate::message::{GraphSpec, Refusal, Shortage, WHOLE};
 
-/// What tasks that wait keep from those after them, of graphs nested no deeper than theirs.
+/// What tasks that wait keep from those after them.
 #[derive(Debug, Default)]
 pub(super) struct Withheld {
     /// Up to this depth, no busy worker is given more.
@@ -119,6 +120,8 @@ impl Head {
                 return Some(worker);
             }
         }
+        let blocked = self.workers.values().filter(|worker| worker.blocked()).filter_map(super::Worker::depth);
+        let depth = blocked.min().map_or(depth, |waits| waits.min(depth));
         let special = &mut self.graphs.get_mut(&id).expect("looked up above").special[demand as usize - 1];
         let since = *special.since.get_or_insert(now);
         let starves = now.saturating_sub(since) >= self.config.patience_ns;

@@ -222,10 +222,7 @@ fn demands_that_make_no_sense_are_refused() {
     let why: Vec<_> = fake.refused.iter().map(|(_, refusal)| refusal.clone()).collect();
     assert_eq!(
         why,
-        [
-            Refusal::MalformedGraph("a demand names a resource twice"),
-            Refusal::MalformedGraph("unknown demand"),
-        ]
+        [Refusal::MalformedGraph("a demand names a resource twice"), Refusal::MalformedGraph("unknown demand"),]
     );
 }
 
@@ -301,4 +298,30 @@ fn who_holds_but_waits_for_somebody_else_is_waited_for() {
     assert!(fake.answers.is_empty());
     fake.run_all();
     assert_eq!((fake.values(1), fake.values(2)), (1, 2));
+}
+
+#[test]
+fn what_starves_does_not_keep_waiting_what_who_has_it_waits_for() {
+    let mut fake = offering(3);
+    let part = |amount| demand(WHOLE, &[(LICENSE, amount)]);
+    fake.run_graph(demanding(wide(graph_id(1), 1), &[0], part(WHOLE / 2)));
+    // Inside of the task that has half of the license: one that blocks in turn, and one that needs a quarter of it.
+    let middle = nested(0);
+    fake.run_graph(demanding(graph(middle, &[&[], &[], &[1]], &[0, 2]), &[2], part(WHOLE / 4)));
+    fake.ask_as(middle.peer, 1, &[object(middle, 0), object(middle, 2)]);
+    fake.up(3);
+    let begun = |fake: &Fake, task| fake.runs.values().find(|run| run.graph == middle && run.tasks == [task]).cloned();
+    let (blocks, before) = (begun(&fake, 0).expect("it runs"), begun(&fake, 1).expect("it runs"));
+    // Innermost, something that needs all of the license and comes first in the order of service.
+    let inner = nested(blocks.id.worker.0);
+    fake.run_graph(demanding(wide(inner, 1), &[0], part(WHOLE)));
+    fake.ask_as(inner.peer, 2, &[object(inner, 0)]);
+    assert!(fake.answers.is_empty());
+    fake.now += 200_000_000;
+    fake.finish(&before);
+    let quarter = begun(&fake, 2).expect("it is not kept waiting");
+    fake.finish(&quarter);
+    assert!(matches!(fake.failure(2).kind, FailureKind::Infeasible(_)), "all of the license it can never have");
+    fake.run_all();
+    assert_eq!(fake.values(1), 2);
 }

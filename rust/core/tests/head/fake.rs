@@ -274,8 +274,8 @@ pub(crate) fn graph(id: GraphId, inputs: &[&[u32]], outputs: &[u32]) -> GraphSpe
         class: vec![0; inputs.len()],
         classes: vec![ClassSpec { fingerprint: 7, max_retries: 3, retries: 0, demand: 0 }],
         outputs: outputs.to_vec(),
-            demands: Vec::new(),
-            priority: 0,
+        demands: Vec::new(),
+        priority: 0,
     }
 }
 

@@ -422,7 +422,8 @@ impl World {
 
     /// What all runs demand that have not ended is no more than there is.
     fn check_demands(&self) {
-        let mut free: BTreeMap<&str, u64> = self.config.offers.iter().map(|(name, offered)| (&**name, *offered)).collect();
+        let mut free: BTreeMap<&str, u64> =
+            self.config.offers.iter().map(|(name, offered)| (&**name, *offered)).collect();
         let mut devices: BTreeMap<u32, u64> = BTreeMap::new();
         for run in self.workers.values().flat_map(|worker| worker.assigned.values()) {
             let plan = &self.graphs[&run.graph].plan;

@@ -30,9 +30,7 @@ impl Failure {
     pub(super) fn into_trouble(self, py: Python<'_>, again: bool) -> PyResult<Trouble> {
         match self {
             Self::Raised(error) if error.is_instance_of::<PySystemExit>(py) => Err(error),
-            Self::Raised(error) => {
-                dump(py, error).map(if again { Trouble::Retry } else { Trouble::Raised })
-            }
+            Self::Raised(error) => dump(py, error).map(if again { Trouble::Retry } else { Trouble::Raised }),
             Self::Skipped => Ok(Trouble::Skipped),
             Self::InputNotHere(objects) => Ok(Trouble::InputNotHere(objects)),
         }
