@@ -190,7 +190,9 @@ def failure(kind: str, key: object, details: Mapping[str, Any]) -> BaseException
                 f"at most {details.get('most')} levels are possible."
             )
         case "infeasible":
-            return exceptions.InfeasibleResourceError(_infeasible("A task" if key is None else f"Task {key!r}", details))
+            return exceptions.InfeasibleResourceError(
+                _infeasible("A task" if key is None else f"Task {key!r}", details)
+            )
         case "timeout":
             return exceptions.GetTimeoutError(f"The value was not there after {details.get('seconds')} seconds.")
     return exceptions.EaglerayError(f"{what} failed: {kind} {dict(details)}".rstrip())
