@@ -11,7 +11,7 @@ import pytest
 from dask._task_spec import DataNode, Task
 
 import eagleray
-from eagleray import _pickling
+from eagleray import _errors, _failures, _pickling
 from eagleray.dask import ray_dask_get, ray_dask_get_sync
 from eagleray.exceptions import (
     EaglerayError,
@@ -134,7 +134,7 @@ class TestPickling:
     )
     def test_round_trip(self, error: Exception) -> None:
         error.extra = [1]  # type: ignore[attr-defined]
-        back = _pickling.task_error(_pickling.dump_error(error), "key")
+        back = _errors.task_error(_errors.dump_error(error), "key")
         assert type(back) is type(error)
         assert back.args == error.args
         assert back.extra == [1]  # type: ignore[attr-defined]
@@ -143,18 +143,20 @@ class TestPickling:
     def test_error_that_passes_through_many_workers_stays_small(self) -> None:
         error: BaseException = ValueError("x")
         for level in range(50):
-            error = _pickling.task_error(_pickling.dump_error(error), level)
-        assert len(_pickling.dump_error(error)) < 100_000
-        assert len(error.__notes__) == 50
+            error = _errors.task_error(_errors.dump_error(error), level)
+        assert len(_errors.dump_error(error)) < 100_000
+        assert len(error.__notes__) == 16
+        assert "Task 0 " in error.__notes__[0]
+        assert "Task 49 " in error.__notes__[-1]
 
     def test_arguments_that_do_not_equal_their_copies(self) -> None:
         for argument in (KeyError("y"), float("nan"), object):
-            back = _pickling.task_error(_pickling.dump_error(ValueError("x", argument)), "key")
+            back = _errors.task_error(_errors.dump_error(ValueError("x", argument)), "key")
             assert type(back) is ValueError
 
     def test_array_in_the_arguments(self) -> None:
         numpy = pytest.importorskip("numpy")
-        back = _pickling.task_error(_pickling.dump_error(ValueError(numpy.ones(3))), "key")
+        back = _errors.task_error(_errors.dump_error(ValueError(numpy.ones(3))), "key")
         assert type(back) is ValueError
         assert back.args[0].tolist() == [1, 1, 1]
 
@@ -166,20 +168,21 @@ class TestPickling:
             def __str__(self) -> str:
                 raise RuntimeError
 
-        back = _pickling.task_error(_pickling.dump_error(Odd()), "key")
+        back = _errors.task_error(_errors.dump_error(Odd()), "key")
         assert isinstance(back, TaskError)
         assert "RuntimeError" in back.text
 
     def test_class_that_is_not_here(self) -> None:
-        payload = pickle.dumps((b"cno_such_module\nError\n(tR.", "no_such_module.Error", "text", "tb", 1))
-        back = _pickling.task_error(payload, "key")
+        record = (b"cno_such_module\nError\n(tR.", None, "no_such_module.Error", "text")
+        payload = pickle.dumps(([record], "tb", 1, ([], 0)))
+        back = _errors.task_error(payload, "key")
         assert isinstance(back, TaskError)
         assert str(back) == "no_such_module.Error: text"
         assert "no_such_module" in back.remote_traceback
 
     @pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit(), KeyboardInterrupt()], ids=repr)
     def test_what_would_end_the_driver_does_not(self, error: BaseException) -> None:
-        assert isinstance(_pickling.task_error(_pickling.dump_error(error), "key"), EaglerayError)
+        assert isinstance(_errors.task_error(_errors.dump_error(error), "key"), EaglerayError)
 
     def test_own_exceptions_pickle(self) -> None:
         error = pickle.loads(pickle.dumps(TaskError("m.E", "text", "trace")))
@@ -199,7 +202,7 @@ class TestPickling:
         ],
     )
     def test_failures(self, kind: str, details: dict[str, Any], error: type[Exception], words: list[str]) -> None:
-        failure = _pickling.failure(kind, "k", details)
+        failure = _failures.failure(kind, "k", details)
         assert type(failure) is error
         assert all(word in str(failure) for word in words)
 

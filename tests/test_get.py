@@ -115,7 +115,7 @@ def test_bad_options(get: Any, option: str, value: Any, error: type[Exception]) 
 
 
 def test_accepted_options(get: Any) -> None:
-    assert get(GRAPH, "z", num_workers=1, pool=object(), optimize_graph=False, chunksize=4) == 4
+    assert get(GRAPH, "z", num_workers=1, pool=None, optimize_graph=False, chunksize=4) == 4
 
 
 def test_cache_stands_for_results(get: Any) -> None:
@@ -186,8 +186,8 @@ def test_enable_and_disable() -> None:
         assert dask.config.get("scheduler", None) is None
         enable_dask_on_ray()
         disable_dask_on_ray()
-        assert dask.config.get("scheduler") is None
-        assert dask.config.get("dataframe.shuffle.method") is None
+        assert dask.config.get("scheduler", None) is None
+        assert dask.config.get("dataframe.shuffle.method", None) is None
 
 
 def test_rerun_locally_raises_in_this_process(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def worker_main(fd, page_fd, worker):
             link.send(str(child.pid).encode())
 
 native.worker_main = worker_main
+native.current_task = native.after_run = native.task_key = lambda *_: None
 sys.modules["eagleray._native"] = native
 from eagleray import _zygote
 _zygote.main(sys.argv[1:])
@@ -55,7 +56,7 @@ class Template:
         self.control.settimeout(60)
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, "0", str(driver or os.getpid()), self.directory],
+                [sys.executable, "-c", PROGRAM, "0", str(driver or os.getpid()), self.directory, "1"],
                 stdin=theirs,
                 stderr=subprocess.PIPE,
             )
@@ -81,7 +82,8 @@ class Template:
         """Worker, pid and wait status of the next that was reaped."""
         message = self.control.recv(4096)
         assert message[:1] == b"X"
-        worker, pid, status = struct.unpack("<IIi", message[1:])
+        worker, pid, status, peak = struct.unpack("<IIiQ", message[1:])
+        assert peak > 1 << 20 or not pid
         return worker, pid, status
 
     def close(self) -> None:
@@ -235,6 +237,6 @@ def test_template_with_threads_refuses() -> None:
     )
     control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with control, theirs:
-        command = [sys.executable, "-c", program + PROGRAM, "0", str(os.getpid()), "/nonexistent"]
+        command = [sys.executable, "-c", program + PROGRAM, "0", str(os.getpid()), "/nonexistent", "1"]
         assert subprocess.run(command, stdin=theirs, timeout=60, check=False).returncode == 1
         assert control.recv(4096)[:1] == b"E"

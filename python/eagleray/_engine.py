@@ -11,7 +11,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, overload
 
-from eagleray import _machine
+from eagleray import _locks, _machine, _output, _surroundings
 from eagleray import _native as native
 from eagleray._native import ObjectRef
 from eagleray.exceptions import ObjectLostError
@@ -54,6 +54,7 @@ def _forget() -> None:
 
 
 os.register_at_fork(after_in_child=_forget)
+_locks.install(lambda: _session_dir)
 
 
 def _whole(name: str, value: object, least: int, unit: str) -> int:
@@ -155,11 +156,16 @@ def start(
         raise RuntimeError("eagleray cannot start workers: sys.executable does not name this Python interpreter.")
     with _lock:
         session_dir = tempfile.mkdtemp(prefix=f"eagleray-{os.getpid()}-")
+        _surroundings.begin()
         path = json.dumps([str(entry) for entry in sys.path])
-        template = [sys.executable, "-P", "-c", _BOOT, path, "0", str(os.getpid()), session_dir]
+        cpus = _machine.cpus()
+        slots = slots or cpus
+        share = max(1, cpus // slots)
+        template = [sys.executable, "-P", "-c", _BOOT, path, "0", str(os.getpid()), session_dir, str(share)]
+        _output.start(session_dir, native.task_key)
         try:
             native.start(
-                slots or _machine.cpus(),
+                slots,
                 store_bytes or max(int(_machine.memory() * _STORE_SHARE), _STORE_LEAST),
                 session_dir,
                 template,
@@ -172,6 +178,7 @@ def start(
                 },
             )
         except BaseException:
+            _output.stop()
             _remove(session_dir)
             raise
         _session_dir = session_dir
@@ -205,6 +212,7 @@ def shutdown() -> None:
         try:
             native.stop()
         finally:
+            _output.stop()
             _remove(session_dir)
             atexit.unregister(_at_exit)
 
@@ -271,7 +279,10 @@ def get(refs: ObjectRef | list[ObjectRef], timeout: float | None = None, *, copy
     if not wanted:
         return []
     _check_session()
-    values = native.get(wanted, seconds, bool(copy))
+    try:
+        values = native.get(wanted, seconds, bool(copy))
+    finally:
+        _output.drain()
     return values[0] if single else values
 
 

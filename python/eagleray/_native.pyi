@@ -1,15 +1,17 @@
 """The native module. Everything else reaches it through `eagleray._engine`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, final
+from typing import Any, Literal, NoReturn, final
 
 __all__ = [
     "GcGuard",
     "Graph",
     "ObjectRef",
     "_rebuild_ref",
+    "after_run",
     "counters",
+    "current_task",
     "get",
     "in_worker",
     "order",
@@ -19,6 +21,7 @@ __all__ = [
     "started",
     "stop",
     "submit",
+    "task_key",
     "wait",
     "worker_main",
     "workers",
@@ -33,6 +36,9 @@ class ObjectRef:
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
     def __reduce__(self) -> tuple[Any, ...]: ...
+    def __array__(self, *_args: object, **_kwargs: object) -> NoReturn:
+        """Raises TypeError."""
+
     def __dask_tokenize__(self) -> tuple[str, str, str]: ...
 
 def _rebuild_ref(session: str, graph: int, index: int) -> ObjectRef:
@@ -119,12 +125,13 @@ def submit(
     keys: Any,
     *,
     worker_hooks: bytes | None = None,
+    surroundings: bytes | None = None,
     stepwise: bool = False,
     annotations: tuple[list[dict[str, Any]], dict[Any, int]] | None = None,
 ) -> Graph:
     """Submits a graph. `keys` is a key or a list of keys and such lists. `worker_hooks` is the pickle of a list of pairs
-    `(pretask | None, posttask | None)`, called around each task in this order. Nothing of a `stepwise` graph runs before
-    `Graph.admit`.
+    `(pretask | None, posttask | None)`, called around each task in this order. `surroundings` is what
+    `_surroundings.capture` gave. Nothing of a `stepwise` graph runs before `Graph.admit`.
 
     `annotations` is a list of specs, of which the first is the default, and a dict that says of keys which spec is theirs.
     It may name keys that the graph does not have. A spec has any of these:
@@ -147,8 +154,18 @@ def counters() -> dict[str, int]: ...
 def workers() -> list[dict[str, Any]]:
     """Of each worker: id, pid, tasks, runs, state."""
 
-def order(dependencies: Sequence[Sequence[int]], /) -> list[int]:
-    """The position of each task."""
+def order(dependencies: Sequence[Sequence[int]], keys: Sequence[Any] | None = None, /) -> list[int]:
+    """The position of each task. Raises RuntimeError for a cycle, which is named by `keys` if they are given."""
+
+def task_key(graph: int, index: int, /) -> Any:
+    """The key of a task by its graph's number, as long as this process has its `Graph` or refs of its results; else
+    None."""
+
+def current_task() -> tuple[int, int] | None:
+    """In a worker: the number of the graph and the index of the task that runs, or ran last in the present run."""
+
+def after_run(function: Callable[[], object], /) -> None:
+    """In a worker: calls a function when the present run is over, before that is reported. What it raises is dropped."""
 
 def worker_main(socket: int, page: int, worker: int) -> None:
     """The life of a worker process. Returns when its socket is closed."""

@@ -8,7 +8,7 @@ they are instead of being compiled.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ def _absent() -> None:
     """Stand for a function that this Dask does not have."""
 
 
-def _node(name: str) -> type:
+def _node(name: str) -> Any:
     """The class called `name`, or one without instances."""
     return getattr(spec, name, None) or type(name, (), {})
 
@@ -55,6 +55,29 @@ def _dict_has_pairs() -> bool:
 
 
 dict_has_pairs: bool = _dict_has_pairs()
+
+
+def target(alias: Any) -> Any:
+    """The key that an `Alias` stands for. Before 2024.12.1 Dask wraps it in a `TaskRef`."""
+    return alias.target.key if isinstance(alias.target, TaskRef) else alias.target
+
+
+def names_inside(node: Any) -> Iterator[Any]:
+    """The keys of the nodes in a task, itself included: those that Dask fused into it or that its arguments nest.
+
+    In what blockwise fusion made, names of layers stand for their keys, with `_.` and indices behind them where a layer
+    occurs more than once.
+    """
+    stack = [(getattr(node, "key", None), node)]
+    while stack:
+        key, node = stack.pop()
+        yield key.partition("_.")[0] if isinstance(key, str) else key
+        if isinstance(node, Task):
+            if node.func is execute_subgraph and isinstance(node.args[0], dict):
+                stack += node.args[0].items()
+            # An alias among the arguments has the key of what is outside.
+            nested = [part for part in (*node.args, *node.kwargs.values()) if isinstance(part, Task)]
+            stack += [(part.key, part) for part in nested]
 
 
 def fused_functions() -> tuple[Callable[..., Any], ...]:

@@ -1,7 +1,7 @@
 """The template process: forks workers, reaps them, and ends them with the driver.
 
-Started as `python … <control socket> <driver pid> <session directory>`. It stays single-threaded: a child forked from
-a process with threads inherits locks that nobody will ever release.
+Started as `python … <control socket> <driver pid> <session directory> <processors of a worker>`. It stays single-threaded:
+a child forked from a process with threads inherits locks that nobody will ever release.
 
 The control socket carries one message a packet, numbers little-endian:
 
@@ -16,7 +16,7 @@ The control socket carries one message a packet, numbers little-endian:
 |---|---|
 | `R` | ready: at the beginning, and after each `P` |
 | `U`, worker `u32`, pid `u32` | the worker is up |
-| `X`, worker `u32`, pid `u32`, wait status `i32` | the worker has been reaped; once for each |
+| `X`, worker `u32`, pid `u32`, wait status `i32`, peak memory in bytes `u64` | the worker has been reaped; once for each |
 | `E`, text | something failed |
 
 A fork that fails is an `E` and an `X` with pid 0 and exit code 1.
@@ -49,6 +49,7 @@ from typing import NoReturn
 
 import cloudpickle  # noqa: F401  (as above)
 
+from eagleray import _engine, _locks, _surroundings, _worker_output
 from eagleray._engine import native
 
 _PRELOAD = frozenset({"numpy", "pandas", "pyarrow", "dask"})
@@ -58,7 +59,7 @@ _TEXT = 4000
 _WORKER = struct.Struct("<I")
 _SIGNAL = struct.Struct("<II")
 _UP = struct.Struct("<II")
-_EXIT = struct.Struct("<IIi")
+_EXIT = struct.Struct("<IIiQ")
 
 
 class _DriverGoneError(Exception):
@@ -85,8 +86,9 @@ def _freeze() -> None:
 class Zygote:
     """The template's state and its loop."""
 
-    def __init__(self, control: socket.socket, driver_pidfd: int) -> None:
+    def __init__(self, control: socket.socket, driver_pidfd: int, session_dir: str) -> None:
         self._control = control
+        self._session_dir = session_dir
         self._driver_pidfd = driver_pidfd
         self._children: dict[int, _Child] = {}
         """By pidfd."""
@@ -127,7 +129,7 @@ class Zygote:
 
     def _refuse(self, worker: int, why: str) -> None:
         self._complain(f"worker {worker}: {why}")
-        self._send(b"X" + _EXIT.pack(worker, 0, 1 << 8))
+        self._send(b"X" + _EXIT.pack(worker, 0, 1 << 8, 0))
 
     def _request(self) -> bool:
         """Serves one request; False if it was the last."""
@@ -192,6 +194,8 @@ class Zygote:
             for child in self._children:
                 os.close(child)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            _worker_output.attach(self._session_dir, native.current_task, native.after_run)
+            _surroundings.begin()
             random.seed()
             if "numpy" in sys.modules:
                 sys.modules["numpy"].random.seed()
@@ -224,21 +228,20 @@ class Zygote:
                 with contextlib.suppress(OSError):
                     signal.pidfd_send_signal(child.pidfd, number)
 
-    def _collect(self, child: _Child) -> int:
-        """Waits for a child's end, ends what is left of its group, and returns its wait status."""
+    def _collect(self, child: _Child) -> tuple[int, int]:
+        """Waits for a child's end, ends what is left of its group, and returns wait status and peak memory in bytes."""
         # While it is a zombie its number cannot belong to another group.
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         with contextlib.suppress(OSError):
             os.killpg(child.pid, signal.SIGKILL)
-        _, status = os.waitpid(child.pid, 0)
+        _, status, usage = os.wait4(child.pid, 0)
         self._poll.unregister(child.pidfd)
         del self._children[child.pidfd]
         os.close(child.pidfd)
-        return status
+        return status, usage.ru_maxrss << 10
 
     def _reap(self, child: _Child) -> None:
-        status = self._collect(child)
-        self._send(b"X" + _EXIT.pack(child.worker, child.pid, status))
+        self._send(b"X" + _EXIT.pack(child.worker, child.pid, *self._collect(child)))
 
     def _end_all(self) -> None:
         children = list(self._children.values())
@@ -268,19 +271,23 @@ def _remove(session_dir: str) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Runs the template: control socket's number, driver's pid, session directory."""
+    """Runs the template: control socket's number, driver's pid, session directory, processors of a worker."""
     control_fd, driver_pid, session_dir = int(arguments[0]), int(arguments[1]), arguments[2]
+    # How many threads Dask's own schedulers take inside a task.
+    os.environ.setdefault("DASK_NUM_WORKERS", arguments[3])
     # A copy, because the socket may well be the standard input, which tasks must not read.
     with socket.socket(fileno=os.dup(control_fd)) as control:
         if control_fd > 2:
             os.close(control_fd)
         _settle()
+        # A process that a task forks still belongs to the session, as long as it has none of its own.
+        _locks.in_session(lambda: _engine._session_dir or session_dir)
         if _threads() != 1:
             control.send(b"Ethe template has threads before it has forked anything")
             sys.exit(1)
         _freeze()
         try:
-            Zygote(control, os.pidfd_open(driver_pid)).run()
+            Zygote(control, os.pidfd_open(driver_pid), session_dir).run()
         except (_DriverGoneError, ProcessLookupError):
             _remove(session_dir)
 

@@ -6,6 +6,7 @@ __all__ = [
     "EaglerayError",
     "GetTimeoutError",
     "InfeasibleResourceError",
+    "MissingKeyError",
     "ObjectLostError",
     "ObjectStoreFullError",
     "OutOfMemoryError",
@@ -23,11 +24,13 @@ class EaglerayError(Exception):
 class TaskError(EaglerayError):
     """A task raised an exception that could not be brought here. What is known of it is kept as text.
 
-    An exception that can be pickled is raised as itself, not as a `TaskError`.
+    An exception that can be pickled is raised as itself, not as a `TaskError`. Of one that cannot, a class derived from
+    this one and from its own is raised if its class is known here, so that `except` finds it by either.
     """
 
     def __init__(self, type_name: str, text: str, remote_traceback: str = "") -> None:
-        super().__init__(type_name, text, remote_traceback)
+        # Not `super()`: a derived class has the constructor of somebody's exception behind this one.
+        Exception.__init__(self, type_name, text, remote_traceback)
         self.type_name = type_name
         """The qualified name of the exception's class."""
         self.text = text
@@ -37,6 +40,18 @@ class TaskError(EaglerayError):
 
     def __str__(self) -> str:
         return f"{self.type_name}: {self.text}" if self.text else self.type_name
+
+
+class MissingKeyError(EaglerayError, KeyError):
+    """A key that was asked for, or that a task needs, is not in the graph. `args` holds the key, as of any `KeyError`."""
+
+    def __init__(self, key: object, text: str = "") -> None:
+        super().__init__(key)
+        self.text = text
+        """What is wrong, in whole sentences."""
+
+    def __str__(self) -> str:
+        return self.text or super().__str__()
 
 
 class WorkerCrashedError(EaglerayError):
@@ -69,3 +84,26 @@ class ObjectStoreFullError(EaglerayError):
 
 class ReadOnlyInputError(EaglerayError, ValueError):
     """A task wrote to an object that belongs to the driver. The write would have been lost."""
+
+    def __init__(self, argument: str, storing: bool = False, key: object = None) -> None:
+        super().__init__(argument, storing, key)
+        self.argument = argument
+        """What it wrote to: the argument and its type."""
+        self.storing = storing
+        """Whether it did so for `dask.array.store`."""
+        self.key = key
+        """The key of the task, once it is known."""
+
+    def __str__(self) -> str:
+        task = "The task" if self.key is None else f"Task {self.key!r}"
+        wrote = f"{task} wrote to {self.argument}, which belongs to the driver. "
+        if self.storing:
+            return (
+                f"{wrote}Workers are other processes and only have a copy of it, so dask.array.store() cannot fill it. "
+                "Write `target[...] = x.compute()`, or store to files: zarr (to_zarr), HDF5 (a target that opens the "
+                "file in __setitem__), NumPy files (to_npy_stack)."
+            )
+        return (
+            f"{wrote}Tasks have a read-only view of it, because the write would be lost. Let the task work on a copy "
+            "(`x = x.copy()`) and return it."
+        )

@@ -26,6 +26,7 @@ __all__ = [
     "CBS",
     "CBS_DONT_DROP",
     "CB_FIELDS",
+    "ProgressBarCallback",
     "RayCallback",
     "RayCallbacks",
     "RayDaskCallback",
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 Hook = Callable[..., Any]
+Pair = tuple[Hook | None, Hook | None]
+"""`ray_pretask` and `ray_posttask` of one callback."""
 
 
 class RayCallback(NamedTuple):
@@ -215,6 +218,10 @@ class RayDaskCallback(Callback):  # type: ignore[misc]
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.unregister()
+
+
+class ProgressBarCallback(RayDaskCallback):
+    """Dask-on-Ray's companion of `_ray_enable_progress_bar=True`, which here needs none: it may be entered or not."""
 
 
 AnyCallback = RayDaskCallback | RayCallback

@@ -7,9 +7,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from eagleray import _engine
 from eagleray._engine import ObjectRef
 
-__all__ = ["unpack_object_refs"]
+__all__ = ["ray_get_unpack", "unpack_object_refs"]
 
 Rebuild = Callable[[Sequence[Any]], Any]
 """Makes an argument again, from the values of all refs."""
@@ -49,3 +50,19 @@ def unpack_object_refs(*args: Any) -> tuple[list[ObjectRef], Callable[[Sequence[
         return tuple(rebuild(values) for rebuild in rebuilds)
 
     return list(refs), repack
+
+
+def ray_get_unpack(object_refs: Any) -> Any:
+    """The same value with each ref in it replaced by what it stands for. Waits once, for all of them.
+
+    Looks where `unpack_object_refs` does. As in Dask-on-Ray the outermost container becomes a list if all its items are
+    refs, else a tuple.
+    """
+    if not isinstance(object_refs, list | tuple):
+        refs, repack = unpack_object_refs(object_refs)
+        (value,) = repack(_engine.get(refs, copy=True))
+        return value
+    if all(isinstance(item, ObjectRef) for item in object_refs):
+        return _engine.get(list(object_refs), copy=True)
+    refs, repack = unpack_object_refs(*object_refs)
+    return repack(_engine.get(refs, copy=True))

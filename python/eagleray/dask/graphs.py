@@ -8,7 +8,7 @@ from typing import Any
 from dask.utils import ensure_dict
 
 from eagleray import _task_spec
-from eagleray._engine import native
+from eagleray._engine import ObjectRef, native
 
 _spec: Any = _task_spec
 
@@ -53,6 +53,11 @@ def is_alias(node: Any) -> bool:
     return isinstance(node, _spec.Alias)
 
 
+def target(alias: Any) -> Key:
+    """The key that an alias stands for."""
+    return _spec.target(alias)
+
+
 def is_literal(dsk: Mapping[Key, Any], key: Key) -> bool:
     """Whether a key names a value, not the result of a task. Looks at what the key needs, not at the whole graph."""
     seen: set[Key] = set()
@@ -68,8 +73,15 @@ def is_literal(dsk: Mapping[Key, Any], key: Key) -> bool:
             return True
         if not isinstance(node, _spec.Alias):
             return False
-        key = node.target
+        key = target(node)
     return False
+
+
+def resolve(nodes: Nodes, key: Key) -> Key:
+    """The key that a chain of aliases leads to."""
+    while is_alias(nodes.get(key)):
+        key = nodes[key].target
+    return key
 
 
 def same(value: Any) -> Any:
@@ -82,7 +94,7 @@ def aliases_as_tasks(nodes: Nodes) -> tuple[Nodes, list[Key]]:
 
     To a worker's hooks they are no tasks.
     """
-    aliases = {key: node.target for key, node in nodes.items() if is_alias(node)}
+    aliases = {key: target(node) for key, node in nodes.items() if is_alias(node)}
     tasks = {key: _spec.Task(key, same, _spec.TaskRef(target)) for key, target in aliases.items()}
     return {**nodes, **tasks}, list(aliases)
 
@@ -118,3 +130,16 @@ def flat(keys: Any) -> Iterator[Key]:
             yield from flat(item)
     else:
         yield keys
+
+
+def holds_ref(node: Any) -> bool:
+    """Whether a literal or a task of a graph holds an `ObjectRef`: as its value, or inlined among its arguments."""
+    if isinstance(node, ObjectRef):
+        return True
+    if isinstance(node, _spec.DataNode):
+        return isinstance(node.value, ObjectRef)
+    if isinstance(node, _spec.Task):
+        return any(map(holds_ref, node.args)) or any(map(holds_ref, node.kwargs.values()))
+    if type(node) is dict:  # the inner graph of a fused task
+        return any(map(holds_ref, node.values()))
+    return False

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from eagleray import _pickling
-from eagleray.dask.callbacks import RayCallback, in_order, unpack_ray_callbacks
+from eagleray.dask.callbacks import Hook, Pair, RayCallback, in_order, unpack_ray_callbacks
+from eagleray.dask.diagnostics import is_diagnostic
 from eagleray.dask.graphs import Key
-
-Hook = Callable[..., Any]
-Pair = tuple[Hook | None, Hook | None]
 
 
 class Hooks:
@@ -28,6 +26,18 @@ class Hooks:
             if pretask or posttask
         ]
         self.dask = [callback for callback in in_order(dask) if any(callback)]
+        self.diagnostics: list[tuple[Hook | None, ...]] = []
+        """Those that want to hear of execution."""
+
+    def split(self) -> None:
+        """Takes Dask's diagnostics out of `dask`."""
+        self.diagnostics = [callback for callback in self.dask if is_diagnostic(callback)]
+        if self.diagnostics:
+            self.dask = [callback for callback in self.dask if not is_diagnostic(callback)]
+
+    def watched(self, pairs: Iterable[Pair]) -> None:
+        """Has more worker hooks called, before all others."""
+        self.worker[:0] = pairs
 
     @property
     def sees_deps(self) -> bool:

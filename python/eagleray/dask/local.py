@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import Any
 
-from eagleray import _engine
+from eagleray import _engine, _failures
 from eagleray._engine import ObjectRef, native
 from eagleray.dask import graphs
+from eagleray.dask.callbacks import Hook, Pair
 from eagleray.dask.graphs import Key, Nodes
-from eagleray.dask.hooks import Pair
 
 
 class LocalGraph:
@@ -25,7 +26,9 @@ class LocalGraph:
         inputs = self._needed()
         self.keys = [key for key in inputs if not graphs.is_literal(nodes, key)]
         number = {key: index for index, key in enumerate(self.keys)}
-        positions = native.order([[number[dep] for dep in inputs[key] if dep in number] for key in self.keys])
+        positions = native.order(
+            [[number[dep] for dep in inputs[key] if dep in number] for key in self.keys], self.keys
+        )
         self._order = sorted(range(len(self.keys)), key=positions.__getitem__)
         self._uses = Counter(dep for key in self.keys for dep in inputs[key])
         self._uses.update(graphs.flat(keys))
@@ -39,7 +42,8 @@ class LocalGraph:
             if key in inputs:
                 continue
             if key not in self._nodes:
-                raise KeyError(key)
+                dependents = [other for other, needed in inputs.items() if key in needed]
+                raise _failures.missing_key(key, dependents[:1], self._nodes)
             inputs[key] = self._nodes[key].dependencies
             stack.extend(inputs[key])
         return inputs
@@ -87,10 +91,46 @@ class LocalGraph:
     def _run(self, key: Key) -> Any:
         node = self._nodes[key]
         inputs = {dep: self._value(dep) for dep in node.dependencies}
-        results = tuple(value for dep, value in inputs.items() if not graphs.is_literal(self._nodes, dep))
-        states = [pretask(key, results) if pretask else None for pretask, _ in self._hooks]
-        result = node(inputs)
-        for (_, posttask), state in zip(self._hooks, states, strict=True):
-            if posttask:
-                posttask(key, result, state)
-        return result
+        made = [dep for dep in inputs if not graphs.is_literal(self._nodes, dep)]
+
+        def repack(results: Sequence[Any]) -> tuple[dict[Key, Any]]:
+            return ({**inputs, **dict(zip(made, results, strict=True))},)
+
+        pretasks = [pretask for pretask, _ in self._hooks]
+        posttasks = [posttask for _, posttask in self._hooks]
+        try:
+            return dask_task_wrapper(node, repack, key, pretasks, posttasks, *[inputs[dep] for dep in made])
+        except BaseException as error:
+            from eagleray import _errors
+
+            _errors.add_local_note(error, key, list(enumerate(inputs.values())), node, list(inputs), ())
+            raise
+
+
+def dask_task_wrapper(
+    task: Callable[[Any], Any],
+    repack: Callable[[Sequence[Any]], tuple[Any]],
+    key: Key,
+    ray_pretask_cbs: Sequence[Hook | None] | None,
+    ray_posttask_cbs: Sequence[Hook | None] | None,
+    *args: Any,
+) -> Any:
+    """Calls a task between its hooks, as `ray_dask_get_sync` does.
+
+    Workers run tasks natively, not through this function: putting another one in its place has no effect on them.
+
+    Args:
+        task: Called with the values of its dependencies, by key.
+        repack: Makes those of `args`, in a tuple of one.
+        key: The key of the task.
+        ray_pretask_cbs: Called before, with `key` and `args`.
+        ray_posttask_cbs: Called after, with `key`, the result, and what the pretask hook in the same place returned.
+        *args: The values of the dependencies that are results of tasks.
+    """
+    states = [pretask(key, args) if pretask else None for pretask in ray_pretask_cbs or ()]
+    (inputs,) = repack(args)
+    result = task(inputs)
+    for posttask, state in zip_longest(ray_posttask_cbs or (), states):
+        if posttask:
+            posttask(key, result, state)
+    return result

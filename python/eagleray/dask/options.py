@@ -11,6 +11,12 @@ from dask.callbacks import Callback, normalize_callback
 
 from eagleray.dask.callbacks import RayCallback, RayDaskCallback, normalize_ray_callback
 
+TOP_LEVEL_RESOURCES_ERR_MSG = (
+    'Use ray_remote_args={"resources": {...}} instead of resources={...} to say which resources the tasks of a compute '
+    "take; or annotate them: with dask.annotate(resources={...})."
+)
+"""What a scheduler says to `resources=`, which would mean those of the pool to one and those of tasks to another."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -20,11 +26,13 @@ class Options:
     num_workers: Any = None
     pool: Any = None
     ray_persist: Any = False
+    ray_remote_args: Any = None
     callbacks: Any = None
     cache: Any = None
     rerun_exceptions_locally: Any = None
     chunksize: Any = None
     optimize_graph: Any = None
+    _ray_enable_progress_bar: Any = False
 
     @classmethod
     def of(cls, function: str, given: Mapping[str, Any]) -> Options:
@@ -32,8 +40,10 @@ class Options:
 
         Raises:
             TypeError: An option is unknown, or not of its type.
-            ValueError: `num_workers` is less than 1.
+            ValueError: `num_workers` is less than 1, or there are `resources`.
         """
+        if "resources" in given:
+            raise ValueError(TOP_LEVEL_RESOURCES_ERR_MSG)
         known = [field.name for field in fields(cls)]
         for name in given:
             if name not in known:
@@ -47,8 +57,18 @@ class Options:
                 raise ValueError(f"num_workers must be at least 1, not {workers}.")
         if options.cache is not None and not isinstance(options.cache, Mapping):
             raise TypeError(f"cache must be a mapping of keys to values, not {type(options.cache).__name__}.")
-        if not isinstance(options.ray_persist, bool):
-            raise TypeError(f"ray_persist must be True or False, not {type(options.ray_persist).__name__}.")
+        pool = options.pool
+        if pool is not None and not (hasattr(pool, "submit") or hasattr(pool, "apply_async")):
+            raise TypeError(f"pool must be a thread pool or an executor, not {type(pool).__name__}.")
+        rerun = options.rerun_exceptions_locally
+        if rerun is not None and not isinstance(rerun, bool):
+            raise TypeError(f"rerun_exceptions_locally must be True, False or None, not {type(rerun).__name__}.")
+        remote_args = options.ray_remote_args
+        if remote_args is not None and not isinstance(remote_args, Mapping):
+            raise TypeError(f"ray_remote_args must be a mapping of options, not {type(remote_args).__name__}.")
+        for name in ("ray_persist", "_ray_enable_progress_bar"):
+            if not isinstance(value := getattr(options, name), bool):
+                raise TypeError(f"{name} must be True or False, not {type(value).__name__}.")
         return options
 
     def hooks(self) -> list[RayCallback] | None:
@@ -73,4 +93,8 @@ class Options:
         one = isinstance(given, Callback) or (
             isinstance(given, tuple) and not any(isinstance(item, tuple | Callback) for item in given)
         )
+        if not one and not isinstance(given, Iterable):
+            raise TypeError(
+                f"callbacks must be a Callback of Dask's, or an iterable of them, not {type(given).__name__}."
+            )
         return [normalize_callback(callback) for callback in ([given] if one and given else given)]

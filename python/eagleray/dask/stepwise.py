@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from dask.local import finish_task, start_state_from_dask
+from dask.local import finish_task
 
-from eagleray import _engine
+from eagleray import _dask_versions, _engine
 from eagleray._engine import ObjectRef
 from eagleray.dask import graphs
 from eagleray.dask.graphs import Key, Nodes
@@ -91,7 +91,7 @@ class Walk:
     def _known(self, key: Key) -> Any:
         """What presubmit answered or the graph says for a key; `_UNKNOWN` for a task's result."""
         while key not in self._supplied and graphs.is_alias(self._nodes[key]):
-            key = self._nodes[key].target
+            key = graphs.target(self._nodes[key])
         if key in self._supplied:
             return self._supplied[key]
         return self._nodes[key]() if graphs.is_literal(self._nodes, key) else _UNKNOWN
@@ -110,9 +110,7 @@ class Walk:
         dask = self._hooks.dask
         requested = set(graphs.flat(self._keys))
         if dask:
-            self._state = start_state_from_dask(
-                self._nodes, cache={}, sortkey=lambda key: place.get(key, -1), keys=requested
-            )
+            self._state = _dask_versions.start_state(self._nodes, requested, lambda key: place.get(key, -1))
             for _, start_state, *_ in dask:
                 if start_state:
                     start_state(self._nodes, self._state)

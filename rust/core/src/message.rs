@@ -95,9 +95,27 @@ impl Place {
     }
 }
 
-/// How a worker's process ended.
+/// The end of a worker's process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Death {
+pub struct Death {
+    /// How it ended.
+    pub end: End,
+    /// The process; 0 if there was none.
+    pub pid: u32,
+    /// The most memory it had, in bytes; 0 if that is not known.
+    pub peak_bytes: u64,
+}
+
+impl From<End> for Death {
+    /// Of a process of which nothing else is known.
+    fn from(end: End) -> Self {
+        Self { end, pid: 0, peak_bytes: 0 }
+    }
+}
+
+/// How a process ended. See [`Death`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
     /// It exited with this code.
     Exited(i32),
     /// A signal ended it.

@@ -134,6 +134,8 @@ impl Node {
         if !report.troubles.iter().all(|(index, _)| fits(*index))
             || !report.troubles.is_sorted_by(|(a, _), (b, _)| a < b)
             || !report.published.iter().all(|(index, _)| fits(*index))
+            || !report.published.is_sorted_by(|(a, _), (b, _)| a < b)
+            || report.published.iter().any(|(index, _)| report.troubles.binary_search_by_key(index, |t| t.0).is_ok())
         {
             return Err(Refusal::Report("it speaks of tasks that it does not cover"));
         }
@@ -172,6 +174,7 @@ mod tests {
 
     use super::*;
     use crate::ids::{GraphId, PeerId};
+    use crate::message::End;
 
     fn effects(node: &mut Node) -> Vec<NodeEffect> {
         node.drain().collect()
@@ -204,14 +207,14 @@ mod tests {
     fn a_dead_worker_is_replaced_and_told_of_once() {
         let mut node = Node::new();
         let id = up(&mut node);
-        node.exited(id, Death::Signalled(9), Some((0, 3)));
-        node.exited(id, Death::Signalled(9), None);
+        node.exited(id, End::Signalled(9).into(), Some((0, 3)));
+        node.exited(id, End::Signalled(9).into(), None);
         assert_eq!(
             effects(&mut node),
             [
                 NodeEffect::ToHead(FromNode::WorkerDown {
                     worker: id,
-                    death: Death::Signalled(9),
+                    death: End::Signalled(9).into(),
                     running: Some((0, 3))
                 }),
                 NodeEffect::Start(WorkerId(1)),
@@ -225,7 +228,7 @@ mod tests {
         let id = up(&mut node);
         node.replace(id);
         assert_eq!(effects(&mut node), [NodeEffect::Start(WorkerId(1))]);
-        node.exited(id, Death::Exited(0), None);
+        node.exited(id, End::Exited(0).into(), None);
         assert!(effects(&mut node).iter().all(|e| !matches!(e, NodeEffect::Start(_))));
     }
 
@@ -235,7 +238,7 @@ mod tests {
         let id = up(&mut node);
         node.want(0);
         node.stopping(id);
-        node.exited(id, Death::Exited(0), None);
+        node.exited(id, End::Exited(0).into(), None);
         assert!(effects(&mut node).iter().all(|e| !matches!(e, NodeEffect::Start(_))));
     }
 
@@ -245,7 +248,7 @@ mod tests {
         node.want(1);
         let mut seen = vec![];
         for id in 0..10 {
-            node.exited(WorkerId(id), Death::Exited(1), None);
+            node.exited(WorkerId(id), End::Exited(1).into(), None);
             seen.extend(effects(&mut node));
         }
         let starts = seen.iter().filter(|e| matches!(e, NodeEffect::Start(_))).count();
@@ -261,15 +264,15 @@ mod tests {
         node.want(2);
         node.hello(WorkerId(0)).unwrap();
         node.hello(WorkerId(1)).unwrap();
-        node.exited(WorkerId(0), Death::Signalled(9), None);
+        node.exited(WorkerId(0), End::Signalled(9).into(), None);
         for id in 2..5 {
-            node.exited(WorkerId(id), Death::Exited(1), None);
+            node.exited(WorkerId(id), End::Exited(1).into(), None);
         }
         effects(&mut node);
-        node.exited(WorkerId(1), Death::Signalled(9), None);
+        node.exited(WorkerId(1), End::Signalled(9).into(), None);
         let last = node.workers().last().unwrap();
-        node.exited(last, Death::Exited(1), None);
-        let told = NodeEffect::ToHead(FromNode::CannotStart(Death::Exited(1)));
+        node.exited(last, End::Exited(1).into(), None);
+        let told = NodeEffect::ToHead(FromNode::CannotStart(End::Exited(1).into()));
         assert!(effects(&mut node).contains(&told));
     }
 

@@ -4,8 +4,8 @@ use eagleray_core::graph::Csr;
 use eagleray_core::head::{Effect, Head, HeadConfig, HeadEvent, ResultsMode};
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
 use eagleray_core::message::{
-    ClassSpec, Death, Demand, FromDriver, FromNode, GPU, GraphSpec, Place, Report, Run, Timing, ToHead, ToNode,
-    Trouble, WHOLE, output,
+    ClassSpec, Demand, End, FromDriver, FromNode, GPU, GraphSpec, Place, Report, Run, Timing, ToHead, ToNode, Trouble,
+    WHOLE, output,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -138,14 +138,14 @@ fn node_messages() -> impl Strategy<Value = FromNode> {
     prop_oneof![
         3 => workers().prop_map(FromNode::WorkerUp),
         1 => (workers(), proptest::option::of((0..4u32, 0..4u32)))
-            .prop_map(|(worker, running)| FromNode::WorkerDown { worker, death: Death::Exited(1), running }),
+            .prop_map(|(worker, running)| FromNode::WorkerDown { worker, death: End::Exited(1).into(), running }),
         3 => reports().prop_map(FromNode::Report),
         2 => (runs(), 0..6u32).prop_map(|(run, limit)| FromNode::Recalled { run, limit }),
         2 => (workers(), objects(), places)
             .prop_map(|(worker, object, place)| FromNode::Published { worker, object, place }),
         1 => (workers(), vec((0..6u32, 0..6u32), 0..3), proptest::option::of(any::<u64>()))
             .prop_map(|(worker, claimed, running_ns)| FromNode::Sampled { worker, claimed, running_ns }),
-        1 => Just(FromNode::CannotStart(Death::Exited(3))),
+        1 => Just(FromNode::CannotStart(End::Exited(3).into())),
     ]
 }
 

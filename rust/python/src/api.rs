@@ -1,5 +1,6 @@
 //! The functions of `eagleray._native`. What they take and return is documented in `_native.pyi`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -61,6 +62,7 @@ pub(crate) fn start(
         preload,
         store_bytes,
         session_dir: PathBuf::from(&session_dir),
+        environment: hash_seed().into_iter().collect(),
         zero_worker,
     };
     let session = Session::start(config).map_err(|error| PyOSError::new_err(error.to_string()))?;
@@ -68,6 +70,14 @@ pub(crate) fn start(
     let client = session.client();
     let role = Role::new(session_dir, client, Kind::Driver(Arc::clone(&session)));
     Role::take_on(role).inspect_err(|_| session.stop())
+}
+
+/// What lets all workers hash strings alike, unless the user has seen to it: tasks group data by hash. Dask does the same
+/// for its process pools, with the same number.
+fn hash_seed() -> Option<(OsString, OsString)> {
+    let name = "PYTHONHASHSEED";
+    let given = std::env::var(name).is_ok_and(|seed| !seed.is_empty() && seed != "random");
+    (!given).then(|| (name.into(), "6640".into()))
 }
 
 #[pyfunction]
@@ -90,23 +100,25 @@ pub(crate) fn in_worker() -> bool {
 }
 
 #[pyfunction]
-#[pyo3(signature = (dsk, keys, *, worker_hooks=None, stepwise=false, annotations=None))]
+#[pyo3(signature = (dsk, keys, *, worker_hooks=None, surroundings=None, stepwise=false, annotations=None))]
 pub(crate) fn submit(
     py: Python<'_>,
     dsk: &Bound<'_, PyAny>,
     keys: &Bound<'_, PyAny>,
     worker_hooks: Option<&Bound<'_, PyBytes>>,
+    surroundings: Option<&Bound<'_, PyBytes>>,
     stepwise: bool,
     annotations: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Graph> {
-    Graph::submit(py, dsk, keys, worker_hooks, stepwise, annotations)
+    Graph::submit(py, dsk, keys, worker_hooks, surroundings, stepwise, annotations)
 }
 
 #[pyfunction]
 pub(crate) fn put(value: &Bound<'_, PyAny>) -> PyResult<ObjectRef> {
     let role = Role::current()?;
-    let value = pickles::store(&role.client, value)?;
-    let object = role.client.put(value).map_err(raise)?;
+    let encoded = value::encode(value.py(), value).map_err(|cause| failures::not_picklable_value(value, cause))?;
+    let stored = pickles::store_encoded(&role.client, &encoded).map_err(raise)?;
+    let object = role.client.put(stored).map_err(raise)?;
     Ok(ObjectRef::counted(&role, object))
 }
 
@@ -141,7 +153,7 @@ pub(crate) fn get<'py>(
     for (_, outcome) in ended {
         match outcome {
             Ok(value) => values.push(value),
-            Err(failure) => return Err(failures::failure(py, &failure, py.None().bind(py))),
+            Err(failure) => return Err(failures::failure_of_another(py, &failure)),
         }
     }
     if !all {
@@ -223,8 +235,12 @@ pub(crate) fn workers(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
 }
 
 #[pyfunction]
-#[pyo3(name = "order", signature = (dependencies, /))]
-pub(crate) fn py_order(py: Python<'_>, dependencies: Vec<Vec<u32>>) -> PyResult<Vec<u32>> {
+#[pyo3(name = "order", signature = (dependencies, keys=None, /))]
+pub(crate) fn py_order(
+    py: Python<'_>,
+    dependencies: Vec<Vec<u32>>,
+    keys: Option<Vec<Bound<'_, PyAny>>>,
+) -> PyResult<Vec<u32>> {
     let tasks = dependencies.len();
     let mut deps = Csr::with_capacity(tasks, 0);
     for row in dependencies {
@@ -233,6 +249,10 @@ pub(crate) fn py_order(py: Python<'_>, dependencies: Vec<Vec<u32>>) -> PyResult<
         }
         deps.push_row(row);
     }
-    py.detach(|| order::order(&deps))
-        .map_err(|cycle| PyRuntimeError::new_err(format!("the tasks {:?} form a cycle", cycle.nodes)))
+    py.detach(|| order::order(&deps)).map_err(|cycle| match &keys {
+        Some(keys) if keys.len() == tasks => {
+            failures::cycle(py, &cycle.nodes.iter().map(|&task| &keys[task as usize]).collect::<Vec<_>>())
+        }
+        _ => PyRuntimeError::new_err(format!("the tasks {:?} form a cycle", cycle.nodes)),
+    })
 }

@@ -1,37 +1,121 @@
-//! Failures as Python exceptions. Their classes and texts are in `eagleray._pickling` and `eagleray.exceptions`.
+//! Failures as Python exceptions. Their classes are in `eagleray.exceptions`; what they say is in `eagleray._failures`,
+//! `eagleray._errors` (what tasks raised) and `eagleray._arguments` (what cannot be pickled).
 
-use eagleray_core::message::{Death, Failure, FailureKind};
+use eagleray_core::message::{Death, End, Failure, FailureKind};
 use eagleray_runtime::SessionError;
 use eagleray_runtime::client::ClientError;
 use eagleray_store::StoreError;
-use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError};
+use pyo3::call::PyCallArgs;
+use pyo3::exceptions::{PyException, PyMemoryError, PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyList};
+
+use crate::keys;
 
 use crate::annotations::amount;
 
 fn death_details<'py>(py: Python<'py>, death: &Death) -> PyResult<Bound<'py, PyDict>> {
     let details = PyDict::new(py);
-    match death {
-        Death::Exited(code) => details.set_item("exit_code", code)?,
-        Death::Signalled(signal) => details.set_item("signal", signal)?,
-        Death::Protocol(text) | Death::NeverStarted(text) => details.set_item("reason", &**text)?,
+    match &death.end {
+        End::Exited(code) => details.set_item("exit_code", code)?,
+        End::Signalled(signal) => details.set_item("signal", signal)?,
+        End::Protocol(text) | End::NeverStarted(text) => details.set_item("reason", &**text)?,
     }
+    details.set_item("pid", death.pid)?;
+    details.set_item("peak_bytes", death.peak_bytes)?;
     Ok(details)
 }
 
-/// The exception for an object that will not be made; `key` is that of the task which failed, or `None`.
-pub(crate) fn failure(py: Python<'_>, failure: &Failure, key: &Bound<'_, PyAny>) -> PyErr {
-    build(py, failure, key).unwrap_or_else(|error| error)
+/// The exception that a function of the package makes.
+fn raised<'py>(py: Python<'py>, module: &str, function: &str, arguments: impl PyCallArgs<'py>) -> PyResult<PyErr> {
+    Ok(PyErr::from_value(py.import(module)?.getattr(function)?.call1(arguments)?))
 }
 
-fn build(py: Python<'_>, failure: &Failure, key: &Bound<'_, PyAny>) -> PyResult<PyErr> {
-    let pickling = py.import("eagleray._pickling")?;
+/// What is known of the graph that a task is of.
+#[derive(Clone, Copy)]
+pub(crate) struct Names<'a> {
+    /// The key of each task.
+    pub(crate) keys: &'a [Py<PyAny>],
+    /// Each task.
+    pub(crate) nodes: &'a [Py<PyAny>],
+    /// The refs among its external objects, and the constants that became objects, which are the others.
+    pub(crate) externals: [&'a [Py<PyAny>]; 2],
+}
+
+impl Names<'_> {
+    fn key(&self, py: Python<'_>, task: u32) -> Py<PyAny> {
+        self.keys.get(task as usize).map_or_else(|| py.None(), |key| key.clone_ref(py))
+    }
+
+    /// Node, keys and externals, as the functions of `eagleray._errors` take them.
+    fn of_task<'py>(
+        &self,
+        py: Python<'py>,
+        task: u32,
+    ) -> PyResult<(Py<PyAny>, Bound<'py, PyList>, Bound<'py, PyList>)> {
+        let node = self.nodes.get(task as usize).map_or_else(|| py.None(), |node| node.clone_ref(py));
+        let externals: Vec<_> = self.externals.iter().flat_map(|objects| objects.iter()).collect();
+        Ok((node, PyList::new(py, self.keys)?, PyList::new(py, externals)?))
+    }
+
+    /// Adds key and inputs to the exception of a task that ran in this process. The inputs come with their numbers.
+    pub(crate) fn annotate(
+        &self,
+        py: Python<'_>,
+        error: &PyErr,
+        task: u32,
+        inputs: &[(u32, Py<PyAny>)],
+    ) -> PyResult<()> {
+        let (node, keys, externals) = self.of_task(py, task)?;
+        let inputs = PyList::new(py, inputs.iter().map(|(number, value)| (*number, value)))?;
+        let add = py.import("eagleray._errors")?.getattr("add_local_note")?;
+        add.call1((error.value(py), self.key(py, task), inputs, node, keys, externals))?;
+        Ok(())
+    }
+
+    /// The error for a function or an argument of the graph that cannot be pickled.
+    pub(crate) fn not_picklable(&self, py: Python<'_>, object: &Py<PyAny>, cause: PyErr) -> PyErr {
+        // Where pickling was interrupted, that goes on.
+        if !cause.is_instance_of::<PyException>(py) {
+            return cause;
+        }
+        let build = || -> PyResult<PyErr> {
+            let (keys, nodes) = (PyList::new(py, self.keys)?, PyList::new(py, self.nodes)?);
+            raised(py, "eagleray._arguments", "not_picklable", (object, cause.value(py), keys, nodes))
+        };
+        build().unwrap_or_else(|error| error)
+    }
+}
+
+/// The exception for an object that will not be made. `names` are those of the graph whose task failed, if it is known.
+pub(crate) fn failure(py: Python<'_>, failure: &Failure, names: Option<Names<'_>>) -> PyErr {
+    build(py, failure, names).unwrap_or_else(|error| error)
+}
+
+/// The same for a task of a graph that is not at hand. Its keys are known while refs to its results are alive.
+pub(crate) fn failure_of_another(py: Python<'_>, of: &Failure) -> PyErr {
+    let keys = keys::of(of.origin.graph);
+    let names = keys.as_ref().map(|keys| Names { keys, nodes: &[], externals: [&[], &[]] });
+    failure(py, of, names)
+}
+
+fn build(py: Python<'_>, failure: &Failure, names: Option<Names<'_>>) -> PyResult<PyErr> {
+    let task = failure.origin.index;
+    // A graph is cancelled as a whole: its origin is no task.
+    let whole = matches!(failure.kind, FailureKind::Cancelled | FailureKind::NoWorkers(_));
+    let names = names.filter(|_| !whole);
+    let key = names.map_or_else(|| py.None(), |names| names.key(py, task));
     let details = PyDict::new(py);
     let kind = match &failure.kind {
         FailureKind::Raised { error, attempts } => {
-            let error = pickling.getattr("task_error")?.call1((PyBytes::new(py, error), key, *attempts))?;
-            return Ok(PyErr::from_value(error));
+            let payload = PyBytes::new(py, error);
+            return match names {
+                None => raised(py, "eagleray._errors", "task_error", (payload, key, py.None(), (), (), *attempts)),
+                Some(names) => {
+                    let (node, keys, externals) = names.of_task(py, task)?;
+                    raised(py, "eagleray._errors", "task_error", (payload, key, node, keys, externals, *attempts))
+                }
+            };
         }
         FailureKind::WorkerDied { death, attempts } => {
             details.update(death_details(py, death)?.as_mapping())?;
@@ -57,7 +141,37 @@ fn build(py: Python<'_>, failure: &Failure, key: &Bound<'_, PyAny>) -> PyResult<
             "infeasible"
         }
     };
-    Ok(PyErr::from_value(pickling.getattr("failure")?.call1((kind, key, details))?))
+    raised(py, "eagleray._failures", "failure", (kind, key, details))
+}
+
+/// The error for a value that cannot be put because it cannot be pickled.
+pub(crate) fn not_picklable_value(value: &Bound<'_, PyAny>, cause: PyErr) -> PyErr {
+    let py = value.py();
+    if !cause.is_instance_of::<PyException>(py) {
+        return cause;
+    }
+    let build = || raised(py, "eagleray._arguments", "not_picklable_value", (value, cause.value(py)));
+    build().unwrap_or_else(|error| error)
+}
+
+/// The exception for a key that a graph does not have. `dependent` is the key of the task that needs it, if one does.
+pub(crate) fn missing_key<'py>(
+    key: &Bound<'py, PyAny>,
+    dependent: Option<&Bound<'py, PyAny>>,
+    keys: &[Bound<'py, PyAny>],
+) -> PyErr {
+    let py = key.py();
+    let build = || -> PyResult<PyErr> {
+        let arguments = (key, PyList::new(py, dependent)?, PyList::new(py, keys)?);
+        raised(py, "eagleray._failures", "missing_key", arguments)
+    };
+    build().unwrap_or_else(|error| error)
+}
+
+/// The exception for keys of which each depends on the next, and the last on the first.
+pub(crate) fn cycle(py: Python<'_>, keys: &[&Bound<'_, PyAny>]) -> PyErr {
+    let build = || raised(py, "eagleray._failures", "cycle", (PyList::new(py, keys)?,));
+    build().unwrap_or_else(|error| error)
 }
 
 /// The exception for a wait that took too long.
@@ -65,8 +179,7 @@ pub(crate) fn timeout(py: Python<'_>, seconds: f64) -> PyErr {
     let build = || -> PyResult<PyErr> {
         let details = PyDict::new(py);
         details.set_item("seconds", seconds)?;
-        let failure = py.import("eagleray._pickling")?.getattr("failure")?;
-        Ok(PyErr::from_value(failure.call1(("timeout", py.None(), details))?))
+        raised(py, "eagleray._failures", "failure", ("timeout", py.None(), details))
     };
     build().unwrap_or_else(|error| error)
 }

@@ -6,16 +6,17 @@ use eagleray_core::graph::Csr;
 use eagleray_core::ids::{GraphId, ObjectId};
 use eagleray_core::message::GraphSpec;
 use eagleray_runtime::program::{Part, Program, Template, Value};
-use pyo3::exceptions::{PyIndexError, PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyIndexError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use rustc_hash::FxHashMap;
 
 use crate::annotations::Annotations;
-use crate::failures;
+use crate::failures::{self, Names};
 use crate::gc::Suspended;
 use crate::ingest::{self, Batch, Ingested, Options, ResultShape};
-use crate::pickles::{dumps, payload, store};
+use crate::keys::{self, Keys};
+use crate::pickles::{dump_constants, dump_function, payload, store, store_encoded};
 use crate::refs::ObjectRef;
 use crate::role::{Role, raise};
 use crate::{template, value, waiting};
@@ -36,13 +37,14 @@ pub(crate) struct Graph {
     inputs: Csr,
     /// The task at each position.
     at: Vec<u32>,
-    keys: Vec<Py<PyAny>>,
+    keys: Keys,
     nodes: Vec<Py<PyAny>>,
     outputs: Vec<u32>,
     externals: Vec<ObjectId>,
     /// Keeps the refs among them alive.
-    _refs: Vec<Py<PyAny>>,
-    /// Large constants, which were put.
+    refs: Vec<Py<PyAny>>,
+    /// Large constants, and the objects that they were put as.
+    literals: Vec<Py<PyAny>>,
     puts: Vec<ObjectId>,
     result: ResultShape,
     templates: usize,
@@ -56,6 +58,7 @@ impl Graph {
         dsk: &Bound<'_, PyAny>,
         keys: &Bound<'_, PyAny>,
         worker_hooks: Option<&Bound<'_, PyBytes>>,
+        surroundings: Option<&Bound<'_, PyBytes>>,
         stepwise: bool,
         annotations: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
@@ -64,8 +67,8 @@ impl Graph {
         let annotations = annotations.map(Annotations::new).transpose()?;
         let options = Options { keys_for_hooks: worker_hooks.is_some(), annotations: annotations.as_ref() };
         let found = ingest::ingest(py, dsk, keys, &py.get_type::<ObjectRef>(), options)?;
-        let hooks = worker_hooks.map(|hooks| bytes::Bytes::copy_from_slice(hooks.as_bytes()));
-        let graph = Self::send(py, role, found, hooks)?;
+        let shipped = [worker_hooks, surroundings].map(|data| Some(bytes::Bytes::copy_from_slice(data?.as_bytes())));
+        let graph = Self::send(py, role, found, shipped)?;
         if !stepwise {
             // The workers begin with the first batch while the second is being pickled.
             graph.send_upto(py, graph.at.len() as u32).inspect_err(|_| graph.cancel_quietly())?;
@@ -73,7 +76,8 @@ impl Graph {
         Ok(graph)
     }
 
-    fn send(py: Python<'_>, role: Arc<Role>, found: Ingested, hooks: Option<bytes::Bytes>) -> PyResult<Self> {
+    /// Submits what was found. `shipped` goes to each worker once: hooks and surroundings.
+    fn send(py: Python<'_>, role: Arc<Role>, found: Ingested, shipped: [Option<bytes::Bytes>; 2]) -> PyResult<Self> {
         let mut externals = Vec::with_capacity(found.externals.len() + found.literals.len());
         for reference in &found.externals {
             let reference = reference.bind(py).cast::<ObjectRef>().map_err(PyErr::from)?;
@@ -81,7 +85,9 @@ impl Graph {
         }
         let mut puts = Puts { role: &role, objects: Vec::with_capacity(found.literals.len()) };
         for literal in &found.literals {
-            let value = store(&role.client, literal.bind(py))?;
+            let encoded =
+                value::encode(py, literal.bind(py)).map_err(|cause| found.names().not_picklable(py, literal, cause))?;
+            let value = store_encoded(&role.client, &encoded).map_err(raise)?;
             puts.objects.push(role.client.put(value).map_err(raise)?);
         }
         externals.extend(&puts.objects);
@@ -104,19 +110,24 @@ impl Graph {
             .map(|(code, functions)| Template { code: template::to_bytes(&code).into(), functions })
             .collect();
         let count = templates.len();
-        let program = Program { templates, code: found.code, hooks, retry_filters: found.retry_filters };
+        let [hooks, surroundings] = shipped;
+        let program =
+            Program { templates, code: found.code, hooks, surroundings, retry_filters: found.retry_filters };
         role.client.submit(spec, program).map_err(raise)?;
+        let keys = Keys::new(found.keys);
+        keys::register(id, &keys);
         let puts = puts.keep();
         Ok(Self {
             role,
             id,
             inputs: found.inputs,
             at,
-            keys: found.keys,
+            keys,
             nodes: found.nodes,
             outputs: found.outputs,
             externals,
-            _refs: found.externals,
+            refs: found.externals,
+            literals: found.literals,
             puts,
             result: found.result,
             templates: count,
@@ -146,11 +157,10 @@ impl Graph {
             let mut admit = upto;
             if unsent.sent < upto {
                 for function in std::mem::take(&mut unsent.functions) {
-                    part.functions.push(pickle(function.bind(py), "a function of the graph")?);
+                    part.functions.push(self.pickle(py, dump_function, &function)?);
                 }
                 if let Some(batch) = unsent.batches.next() {
-                    let constants = PyList::new(py, &batch.constants)?;
-                    part.batches.push(pickle_batch(&constants)?);
+                    part.batches.push(self.pickle_batch(py, &batch.constants)?);
                     unsent.sent = batch.upto;
                 } else {
                     unsent.sent = u32::MAX;
@@ -162,6 +172,26 @@ impl Graph {
                 return Ok(());
             }
         }
+    }
+
+    fn names(&self) -> Names<'_> {
+        Names { keys: &self.keys, nodes: &self.nodes, externals: [&self.refs, &self.literals] }
+    }
+
+    fn pickle(
+        &self,
+        py: Python<'_>,
+        dump: impl Fn(&Bound<'_, PyAny>) -> PyResult<bytes::Bytes>,
+        object: &Py<PyAny>,
+    ) -> PyResult<bytes::Bytes> {
+        dump(object.bind(py)).map_err(|cause| self.names().not_picklable(py, object, cause))
+    }
+
+    /// Pickles a batch; if that fails, finds the constant that is the reason.
+    fn pickle_batch(&self, py: Python<'_>, constants: &[Py<PyAny>]) -> PyResult<bytes::Bytes> {
+        dump_constants(PyList::new(py, constants)?.as_any()).map_err(|error| {
+            constants.iter().find_map(|constant| self.pickle(py, dump_constants, constant).err()).unwrap_or(error)
+        })
     }
 
     fn object(&self, index: u32) -> ObjectId {
@@ -246,25 +276,6 @@ impl ResultShape {
     }
 }
 
-/// Pickles something of a graph. What cannot be pickled is named, with the pickler's error as the cause.
-fn pickle(object: &Bound<'_, PyAny>, what: &str) -> PyResult<bytes::Bytes> {
-    dumps(object).map_err(|cause| {
-        let py = object.py();
-        let class = object.get_type().qualname().map_or_else(|_| "object".into(), |name| name.to_string());
-        let error = PyTypeError::new_err(format!("cannot send {what} to the workers, of type {class}: {cause}"));
-        error.set_cause(py, Some(cause));
-        error
-    })
-}
-
-/// Pickles a batch; if that fails, finds the constant that is the reason.
-fn pickle_batch(constants: &Bound<'_, PyList>) -> PyResult<bytes::Bytes> {
-    pickle(constants.as_any(), "a batch of arguments").map_err(|error| {
-        let culprit = constants.iter().find_map(|constant| pickle(&constant, "an argument of a task").err());
-        culprit.unwrap_or(error)
-    })
-}
-
 /// Decodes an answer, in private writable memory if `copy`.
 pub(crate) fn decode(py: Python<'_>, value: Value, copy: bool) -> PyResult<Bound<'_, PyAny>> {
     value::decode(py, &payload(value), copy)
@@ -272,6 +283,7 @@ pub(crate) fn decode(py: Python<'_>, value: Value, copy: bool) -> PyResult<Bound
 
 impl Drop for Graph {
     fn drop(&mut self) {
+        keys::forget(self.id, &self.keys);
         if self.role.is_mine() {
             let objects: Vec<ObjectId> =
                 self.outputs.iter().map(|&index| self.object(index)).chain(self.puts.iter().copied()).collect();
@@ -286,7 +298,7 @@ impl Graph {
     /// The key of each task.
     #[getter]
     fn keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        PyList::new(py, &self.keys)
+        PyList::new(py, self.keys.iter())
     }
 
     /// Counts of what was sent.
@@ -352,12 +364,20 @@ impl Graph {
     #[pyo3(name = "ref", signature = (index, /))]
     fn reference(&self, index: u32) -> PyResult<ObjectRef> {
         self.check(index)?;
-        ObjectRef::holding(&self.role, self.object(index))
+        ObjectRef::to_result(&self.role, self.object(index), &self.keys)
     }
 
     /// `ObjectRef`s nested as the requested keys; a literal stands for itself.
     fn refs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.nest(py, &mut |object| Ok(Bound::new(py, ObjectRef::holding(&self.role, object)?)?.into_any()))
+        self.nest(py, &mut |object| {
+            // What is not a result of this graph is a ref in it, or was put for it.
+            let made = if object.graph == self.id {
+                ObjectRef::to_result(&self.role, object, &self.keys)?
+            } else {
+                ObjectRef::holding(&self.role, object)?
+            };
+            Ok(Bound::new(py, made)?.into_any())
+        })
     }
 
     /// Values nested as the requested keys. Raises what a task raised, after which nothing else of the graph starts.
@@ -376,10 +396,13 @@ impl Graph {
                 Ok(value) => values.insert(object, value),
                 Err(failure) => {
                     self.cancel_quietly();
-                    let known = failure.origin.graph == self.id;
-                    let key = if known { self.keys.get(failure.origin.index as usize) } else { None };
-                    let key = key.map_or_else(|| py.None(), |key| key.clone_ref(py));
-                    return Err(failures::failure(py, &failure, key.bind(py)));
+                    let mine = failure.origin.graph == self.id;
+                    let error = if mine {
+                        failures::failure(py, &failure, Some(self.names()))
+                    } else {
+                        failures::failure_of_another(py, &failure)
+                    };
+                    return Err(error);
                 }
             };
         }

@@ -15,27 +15,19 @@ mod failures;
 mod gc;
 mod graph;
 mod ingest;
+mod keys;
 mod local;
+mod logging;
 mod pickles;
 mod refs;
 mod role;
+mod sharing;
 mod template;
 mod value;
 mod waiting;
 mod worker;
 
 use pyo3::prelude::*;
-use tracing_subscriber::filter::LevelFilter;
-
-/// Messages go to stderr, from warnings on, or as `EAGLERAY_LOG` says.
-fn start_logging() {
-    let level = std::env::var("EAGLERAY_LOG").ok().and_then(|text| text.parse::<LevelFilter>().ok());
-    // Somebody else's subscriber in this process stays.
-    let _ = tracing_subscriber::fmt()
-        .with_max_level(level.unwrap_or(LevelFilter::WARN))
-        .with_writer(std::io::stderr)
-        .try_init();
-}
 
 #[pymodule]
 mod _native {
@@ -46,17 +38,19 @@ mod _native {
     #[pymodule_export]
     use super::graph::Graph;
     #[pymodule_export]
+    use super::keys::task_key;
+    #[pymodule_export]
     use super::local::run_local;
     #[pymodule_export]
     use super::refs::{_rebuild_ref, ObjectRef};
     #[pymodule_export]
-    use super::worker::worker_main;
-    use super::{Bound, PyModule, PyResult, start_logging};
+    use super::worker::{after_run, current_task, worker_main};
+    use super::{Bound, PyModule, PyResult, logging};
 
     #[pymodule_init]
     #[expect(clippy::unnecessary_wraps, reason = "what PyO3 asks for")]
     fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-        start_logging();
+        logging::start();
         Ok(())
     }
 }

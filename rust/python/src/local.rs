@@ -1,18 +1,16 @@
-//! Runs a graph in this process, one task at a time: the executor without workers.
+//! Runs a graph in this process, one task at a time: the executor without workers. Nothing is pickled, so that a debugger
+//! sees the objects themselves, and an exception is the one that was raised, with its traceback.
 
 use std::cell::{Cell, RefCell};
-use std::sync::Arc;
 
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
-use eagleray_core::message::{Failure, FailureKind, Run, Trouble, output};
+use eagleray_core::message::{Failure, FailureKind, Opaque, Run, Trouble, output};
 use eagleray_runtime::session::now_ns;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::PyList;
 
-use crate::executor::{Executor, RunIo};
+use crate::executor::{Executor, Inputs, RunIo};
 use crate::ingest::{self, Options, ResultShape};
-use crate::pickles::dumps;
 use crate::refs::ObjectRef;
 use crate::value::Encoded;
 use crate::{failures, template};
@@ -22,6 +20,8 @@ struct LocalIo {
     tasks: u32,
     next: Cell<u32>,
     trouble: RefCell<Option<(u32, Trouble)>>,
+    /// What the task raised, and its inputs.
+    raised: RefCell<Option<(PyErr, Inputs)>>,
 }
 
 impl RunIo for LocalIo {
@@ -45,6 +45,11 @@ impl RunIo for LocalIo {
         Err(PyRuntimeError::new_err("nothing is published within one process"))
     }
 
+    fn raised(&self, _py: Python<'_>, error: PyErr, inputs: Inputs) -> PyResult<Opaque> {
+        self.raised.replace(Some((error, inputs)));
+        Ok(Opaque::default())
+    }
+
     fn ended(&self, index: u32, _class: u32, _ns: u64, _bytes: u64, trouble: Option<Trouble>) {
         if let Some(trouble) = trouble {
             self.trouble.borrow_mut().get_or_insert((index, trouble));
@@ -66,9 +71,9 @@ pub(crate) fn run_local<'py>(
     let found = ingest::ingest(py, dsk, keys, &py.get_type::<ObjectRef>(), Options::default())?;
     let graph = GraphId { peer: PeerId::USER, seq: 0 };
     let tasks = found.position.len() as u32;
-    let executor = Executor::new();
+    let executor = Executor::in_place();
     for (id, function) in found.functions.iter().enumerate() {
-        executor.add_blob(id as u32, Arc::new(dumps(function.bind(py))?));
+        executor.add_loaded_blob(id as u32, function.clone_ref(py));
         executor.add_function(graph, id as u32, id as u32);
     }
     let at = found.at();
@@ -78,7 +83,8 @@ pub(crate) fn run_local<'py>(
             .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
     }
     for (id, batch) in found.batches.iter().enumerate() {
-        executor.add_batch(graph, id as u32, Arc::new(dumps(PyList::new(py, &batch.constants)?.as_any())?));
+        let constants = batch.constants.iter().map(|constant| constant.clone_ref(py)).collect();
+        executor.add_loaded_batch(graph, id as u32, constants);
     }
     let external = |k: u32| ObjectId { graph: GraphId { peer: PeerId::USER, seq: 1 }, index: k };
     let mut values = Vec::new();
@@ -106,16 +112,16 @@ pub(crate) fn run_local<'py>(
         inputs: Vec::new(),
         gpus: Vec::new(),
     };
-    let io = LocalIo { tasks, next: Cell::new(0), trouble: RefCell::new(None) };
+    let io = LocalIo { tasks, next: Cell::new(0), trouble: RefCell::new(None), raised: RefCell::new(None) };
     executor.execute(py, &run, &code, tasks, &|k| Some(external(k)), &io)?;
     if let Some((index, trouble)) = io.trouble.into_inner() {
         let task = run.tasks[index as usize];
-        let kind = match trouble {
-            Trouble::Raised(error) | Trouble::Retry(error) => FailureKind::Raised { error, attempts: 1 },
-            Trouble::Skipped | Trouble::InputNotHere(_) => FailureKind::Lost,
-        };
-        let failure = Failure { origin: ObjectId { graph, index: task }, kind };
-        return Err(failures::failure(py, &failure, found.keys[task as usize].bind(py)));
+        if let (Trouble::Raised(_), Some((error, inputs))) = (trouble, io.raised.into_inner()) {
+            found.names().annotate(py, &error, task, &inputs)?;
+            return Err(error);
+        }
+        let failure = Failure { origin: ObjectId { graph, index: task }, kind: FailureKind::Lost };
+        return Err(failures::failure(py, &failure, Some(found.names())));
     }
     found.result.nest(py, &mut |part| match part {
         ResultShape::Task(index) => executor

@@ -27,6 +27,8 @@ pub struct Program {
     pub code: Csr,
     /// The hooks that run in workers, pickled; sent to each worker once.
     pub hooks: Option<Bytes>,
+    /// What surrounds its tasks, pickled, if that is not what workers have by themselves; sent to each worker once.
+    pub surroundings: Option<Bytes>,
     /// After which exceptions tasks are run again; sent to each worker once.
     pub retry_filters: Vec<RetryFilter>,
 }
@@ -88,6 +90,8 @@ pub enum Intro {
     Hooks(Bytes),
     /// After which exceptions tasks of the run's graph are run again.
     RetryFilter(RetryFilter),
+    /// What surrounds the tasks of the run's graph.
+    Surroundings(Bytes),
 }
 
 /// The bytes of an object. Laid out by `eagleray-python`'s value codec, the same in both forms.

@@ -26,7 +26,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::command::{Answer, Command, Ended};
-use crate::objects::{DRIVER, Objects, Recycled};
+use crate::objects::{DRIVER, Objects, Recycled, holder_of};
 use crate::pool::Pool;
 use crate::program::{RunProgram, Value};
 use crate::programs::Programs;
@@ -53,6 +53,8 @@ pub struct SessionConfig {
     pub store_bytes: u64,
     /// A private directory, which exists.
     pub session_dir: PathBuf,
+    /// What the templates' environment has beside that of this process, and so the workers'.
+    pub environment: Vec<(OsString, OsString)>,
     /// No processes: each task ends at once, with this value. For measuring what the head and the node cost.
     pub zero_worker: Option<Bytes>,
 }
@@ -74,6 +76,8 @@ impl Session {
     /// Starts the thread and, through it, the workers.
     pub fn start(config: SessionConfig) -> Result<Self, SessionError> {
         let failed = |error: &dyn std::fmt::Display| SessionError::Start(error.to_string().into());
+        let (slots, store_bytes) = (config.head.slots, config.store_bytes);
+        tracing::info!(slots, store_bytes, directory = %config.session_dir.display(), "the session starts");
         let (input, inputs) = unbounded_channel();
         let arena = Arena::new(ArenaConfig {
             owner: DRIVER,
@@ -88,10 +92,9 @@ impl Session {
             let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK);
             watch(timer.map_err(|e| failed(&e))?).map_err(|e| failed(&e))?
         };
-        let environment = vec![
-            (SESSION_DIR.into(), config.session_dir.into_os_string()),
-            (STORE_BYTES.into(), config.store_bytes.to_string().into()),
-        ];
+        let mut environment = config.environment;
+        environment.push((SESSION_DIR.into(), config.session_dir.into_os_string()));
+        environment.push((STORE_BYTES.into(), config.store_bytes.to_string().into()));
         let zero = config.zero_worker.map(Value::Inline);
         let state = Loop {
             head: Head::new(config.head),
@@ -129,6 +132,7 @@ impl Session {
         // The thread may have ended already.
         let _ = self.shared.input.send(Input::Stop);
         if let Some(thread) = self.thread.lock().take() {
+            tracing::info!("the session stops");
             if thread.join().is_err() {
                 tracing::error!("the session's thread has panicked");
             }
@@ -241,6 +245,7 @@ impl Loop {
                 }
             }
             let (death, running) = self.pool.remove(worker, death);
+            tracing::debug!(worker = worker.0, ?death, amid = ?running, "a worker has ended");
             self.node.exited(worker, death, running);
             self.programs.worker_gone(worker);
             self.objects.worker_gone(worker, &mut self.recycled);
@@ -289,11 +294,18 @@ impl Loop {
     fn frame(&mut self, now: u64, id: WorkerId, frame: Bytes) -> Result<(), String> {
         self.shared.counters.lock().frames += 1;
         let Self { objects, .. } = self;
-        let mut resolve = |location| objects.block(location);
+        // Nobody publishes what another process has written.
+        let mut resolve = |location: Location| {
+            if location.owner() != holder_of(id) {
+                return Err(WireError::Inconsistent("a block of another process"));
+            }
+            objects.block(location)
+        };
         let message = wire::read_from_worker(id, frame, &mut resolve).map_err(|e| e.to_string())?;
         match message {
             FromWorker::Hello { pid } => {
                 self.node.hello(id).map_err(|e| e.to_string())?;
+                tracing::debug!(worker = id.0, pid, "a worker is up");
                 if let Some(worker) = self.pool.workers.get_mut(&id) {
                     worker.up(pid);
                 }
@@ -303,12 +315,20 @@ impl Loop {
                 self.report(now, id, report, values, wakeups)?;
             }
             FromWorker::Published(object, value) => {
+                if object.graph.seq == 0 {
+                    return Err("it publishes what was put".into());
+                }
                 let place = value.as_ref().map(wire::place_of);
                 if let Some(value) = value {
                     self.count_value(&value);
-                    self.objects.insert(object, value, &mut self.recycled);
+                    self.objects.insert(object, value, &mut self.recycled).map_err(|e| e.to_string())?;
                 }
                 self.tell_head(now, FromNode::Published { worker: id, object, place });
+            }
+            FromWorker::Segment { id: segment, .. } | FromWorker::SegmentGone(segment)
+                if eagleray_store::owner(segment) != holder_of(id) =>
+            {
+                return Err("it speaks of another process's segment".into());
             }
             FromWorker::Segment { id: segment, size } => {
                 let Some(worker) = self.pool.workers.get_mut(&id) else { return Ok(()) };
@@ -317,9 +337,35 @@ impl Loop {
             }
             FromWorker::SegmentGone(segment) => self.segment_gone(segment),
             FromWorker::Unpin(locations) => self.objects.unpin(id, &locations, &mut self.recycled),
-            FromWorker::Driver(command) => self.command(now, PeerId::of_worker(id), command),
+            FromWorker::Driver(command) => {
+                if !self.head.has_worker(id) {
+                    return Err("it submits or asks before it is up".into());
+                }
+                let peer = PeerId::of_worker(id);
+                self.fits(peer, &command)?;
+                self.command(now, peer, command);
+            }
         }
         Ok(())
+    }
+
+    /// Whether a worker may say this: what the tables here hold of others is not to be touched. The rest the head checks.
+    fn fits(&self, peer: PeerId, command: &Command) -> Result<(), String> {
+        let fits = match command {
+            Command::Submit(spec, _) => spec.id.peer == peer,
+            Command::Extend { graph, .. } => graph.peer == peer,
+            // Of a graph that is over, the head knows what to do.
+            Command::Supply(object, _) => {
+                object.graph.peer == peer && (!self.head.has_graph(object.graph) || self.programs.has_task(*object))
+            }
+            Command::Put(object, _) => object.graph == GraphId::puts(peer) && !self.objects.contains(*object),
+            Command::Hold(_)
+            | Command::Release(_)
+            | Command::Await { .. }
+            | Command::Forget(_)
+            | Command::Cancel(_) => true,
+        };
+        if fits { Ok(()) } else { Err("it speaks of a graph or an object that is not its own".into()) }
     }
 
     fn add_segment(&mut self, id: u64, size: u64, fd: OwnedFd) -> Result<(), WireError> {
@@ -342,8 +388,10 @@ impl Loop {
             let object = worker.and_then(|worker| worker.object(report.run.seq, index));
             let object = object.ok_or("it reports a result of no task")?;
             self.count_value(&value);
-            self.objects.insert(object, value, &mut self.recycled);
+            self.objects.insert(object, value, &mut self.recycled).map_err(|e| e.to_string())?;
         }
+        let (upto, troubles) = (report.upto, report.troubles.len());
+        tracing::trace!(worker = id.0, run = report.run.seq, upto, ended = report.ended, troubles, "report");
         self.shared.counters.lock().wakeups += u64::from(wakeups);
         let tasks: u64 = report.timings.iter().map(|t| u64::from(t.count)).sum();
         if let Some(worker) = self.pool.workers.get_mut(&id) {
@@ -368,6 +416,8 @@ impl Loop {
     fn command(&mut self, now: u64, peer: PeerId, command: Command) {
         let message = match command {
             Command::Submit(spec, program) => {
+                let (graph, tasks) = (spec.id.seq, spec.inputs.len());
+                tracing::debug!(peer = peer.0, graph, tasks, "a graph is submitted");
                 self.node.nudge();
                 let submitted =
                     self.programs.submit(spec.id, spec.inputs.len() as u32, spec.externals.clone(), *program);
@@ -375,7 +425,12 @@ impl Loop {
                     self.refuse(peer, error.to_string());
                     return;
                 }
-                ToHead::Submit(spec)
+                let graph = spec.id;
+                self.head.handle(now, HeadEvent::Driver(FromDriver { peer, message: ToHead::Submit(spec) }));
+                if !self.head.has_graph(graph) {
+                    self.programs.forget(graph);
+                }
+                return;
             }
             Command::Extend { graph, part, admit_upto } => {
                 self.shared.counters.lock().pickles += (part.functions.len() + part.batches.len()) as u64;
@@ -384,19 +439,28 @@ impl Loop {
             }
             Command::Supply(object, value) => {
                 let place = wire::place_of(&value);
-                self.objects.insert(object, value, &mut self.recycled);
+                if let Err(error) = self.objects.insert(object, value, &mut self.recycled) {
+                    self.refuse(peer, error.to_string());
+                    return;
+                }
                 ToHead::Supply { object, place }
             }
             Command::Put(object, value) => {
                 let place = wire::place_of(&value);
-                self.objects.insert(object, value, &mut self.recycled);
+                if let Err(error) = self.objects.insert(object, value, &mut self.recycled) {
+                    self.refuse(peer, error.to_string());
+                    return;
+                }
                 ToHead::Put { object, place }
             }
             Command::Hold(objects) => ToHead::Hold(objects),
             Command::Release(objects) => ToHead::Release(objects),
             Command::Await { token, objects, need, fail_fast } => ToHead::Await { token, objects, need, fail_fast },
             Command::Forget(token) => ToHead::Forget { token },
-            Command::Cancel(graph) => ToHead::Cancel { graph },
+            Command::Cancel(graph) => {
+                tracing::debug!(peer = graph.peer.0, graph = graph.seq, "a graph is cancelled");
+                ToHead::Cancel { graph }
+            }
         };
         self.head.handle(now, HeadEvent::Driver(FromDriver { peer, message }));
     }
@@ -476,8 +540,9 @@ impl Loop {
             ToNode::Assign(run) if self.zero.is_some() => self.pretend(now, run),
             ToNode::Assign(run) => self.assign(now, run),
             ToNode::Recall { run, from } => {
-                let Some(worker) = self.pool.workers.get(&run.worker) else { return };
-                if let Some(limit) = worker.page().recall(run.seq, from) {
+                let Some(worker) = self.pool.workers.get_mut(&run.worker) else { return };
+                if let Some(limit) = worker.recall(run.seq, from) {
+                    tracing::debug!(worker = run.worker.0, run = run.seq, from = limit, "tasks are recalled");
                     self.tell_head(now, FromNode::Recalled { run, limit });
                 }
             }
@@ -493,12 +558,16 @@ impl Loop {
             ToNode::Forget(graph) => self.forget(graph),
             ToNode::Want(workers) => self.node.want(workers),
             ToNode::Stop(id) => {
+                tracing::debug!(worker = id.0, "a worker is not needed any more");
                 self.node.stopping(id);
                 if let Some(worker) = self.pool.workers.get_mut(&id) {
                     worker.stop();
                 }
             }
-            ToNode::Kill(id) => self.pool.kill(id, None),
+            ToNode::Kill(id) => {
+                tracing::debug!(worker = id.0, "a worker is killed: its task was cancelled and does not end");
+                self.pool.kill(id, None);
+            }
             ToNode::Sample(id) => {
                 let Some(worker) = self.pool.workers.get(&id) else { return };
                 let sampled = worker.sample(id, now);
@@ -516,6 +585,7 @@ impl Loop {
     }
 
     fn forget(&mut self, graph: GraphId) {
+        tracing::debug!(peer = graph.peer.0, graph = graph.seq, "a graph is over");
         let forgotten = self.programs.forget(graph);
         for id in forgotten.workers {
             if let Some(worker) = self.pool.workers.get_mut(&id) {
@@ -553,6 +623,8 @@ impl Loop {
             worker.introduce(segment);
             inputs.push((object, value));
         }
+        let (seq, graph, tasks) = (run.id.seq, run.graph.seq, run.tasks.len());
+        tracing::trace!(worker = id.0, run = seq, graph, tasks, inputs = inputs.len(), "a run is assigned");
         worker.open(&run);
         worker.send(&ToWorker::Run(RunProgram { run, code, intros, inputs }));
     }
@@ -568,7 +640,9 @@ impl Loop {
         for (index, &task) in run.tasks.iter().enumerate() {
             if run.outputs[index] & (output::PUBLISH | output::KEEP) != 0 {
                 let object = eagleray_core::ids::ObjectId { graph: run.graph, index: task };
-                self.objects.insert(object, value.clone(), &mut self.recycled);
+                if self.objects.insert(object, value.clone(), &mut self.recycled).is_err() {
+                    continue;
+                }
                 published.push((index as u32, place));
             }
         }

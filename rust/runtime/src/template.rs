@@ -7,15 +7,19 @@ use std::ffi::OsString;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use eagleray_core::ids::WorkerId;
-use eagleray_core::message::Death;
+use eagleray_core::message::{Death, End};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv,
     sendmsg, socketpair,
 };
+use rustix::process::{PidfdFlags, pidfd_open};
 
 /// What the template says.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,6 +36,9 @@ pub(crate) enum FromTemplate {
     Gone,
 }
 
+/// How long a template may take to end its workers and itself.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// The template process.
 #[derive(Debug)]
 pub(crate) struct Template {
@@ -39,15 +46,19 @@ pub(crate) struct Template {
     socket: OwnedFd,
 }
 
+fn long(packet: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(packet.get(at..at + 8)?.try_into().ok()?))
+}
+
 fn word(packet: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(packet.get(at..at + 4)?.try_into().ok()?))
 }
 
 /// How a process ended, from its wait status.
-fn death(status: i32) -> Death {
+fn end(status: i32) -> End {
     match status & 0x7f {
-        0 => Death::Exited((status >> 8) & 0xff),
-        signal => Death::Signalled(signal),
+        0 => End::Exited((status >> 8) & 0xff),
+        signal => End::Signalled(signal),
     }
 }
 
@@ -57,7 +68,8 @@ fn parse(packet: &[u8]) -> Option<FromTemplate> {
         b'U' => FromTemplate::Started { worker: WorkerId(word(packet, 1)?), pid: word(packet, 5)? },
         b'X' => {
             let status = word(packet, 9)?.cast_signed();
-            FromTemplate::Exited { worker: WorkerId(word(packet, 1)?), death: death(status) }
+            let death = Death { end: end(status), pid: word(packet, 5)?, peak_bytes: long(packet, 13)? };
+            FromTemplate::Exited { worker: WorkerId(word(packet, 1)?), death }
         }
         b'E' => FromTemplate::Error(String::from_utf8_lossy(&packet[1..]).into_owned()),
         _ => return None,
@@ -65,21 +77,30 @@ fn parse(packet: &[u8]) -> Option<FromTemplate> {
 }
 
 impl Template {
-    /// Starts it.
-    pub(crate) fn start(argv: &[OsString], environment: &[(OsString, OsString)]) -> std::io::Result<Self> {
+    /// Starts it, with this environment alone and, if it is there, in this directory.
+    pub(crate) fn start(
+        argv: &[OsString],
+        environment: &[(OsString, OsString)],
+        directory: Option<&Path>,
+    ) -> std::io::Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         let (program, arguments) = argv.split_first().ok_or(std::io::ErrorKind::InvalidInput)?;
-        let child = Command::new(program)
-            .args(arguments)
-            .envs(environment.iter().cloned())
-            .stdin(Stdio::from(theirs))
-            .spawn()?;
+        let mut command = Command::new(program);
+        command.args(arguments).env_clear().envs(environment.iter().cloned()).stdin(Stdio::from(theirs));
+        if let Some(directory) = directory.filter(|directory| directory.is_dir()) {
+            command.current_dir(directory);
+        }
+        let child = command.spawn()?;
         Ok(Self { child, socket: ours })
     }
 
     pub(crate) fn socket(&self) -> &OwnedFd {
         &self.socket
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     fn send(&self, packet: &[u8], fds: &[&OwnedFd]) -> Result<(), Errno> {
@@ -132,12 +153,26 @@ impl Template {
         }
     }
 
-    /// Ends it with all its workers, and waits for that.
-    pub(crate) fn stop(mut self) {
-        // Both may fail because it is gone already, which is what is wanted.
-        let _ = self.send(b"Q", &[]);
+    /// Ends it with all its workers, and waits for that: first with a request, then by force, for a template may hang, in
+    /// an import say. Its workers end with it in either case. Returns how it ended, in words, and its pid.
+    pub(crate) fn stop(mut self) -> (String, u32) {
+        // It may fail because the template is gone already, or does not read; not waited for, and both are looked at below.
+        let _ = sendmsg(
+            &self.socket,
+            &[IoSlice::new(b"Q")],
+            &mut SendAncillaryBuffer::default(),
+            SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+        );
         drop(self.socket);
-        let _ = self.child.wait();
+        let patience = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+        let process = rustix::process::Pid::from_child(&self.child);
+        let polled = pidfd_open(process, PidfdFlags::empty())
+            .and_then(|fd| poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&patience)));
+        if polled != Ok(1) {
+            let _ = self.child.kill();
+        }
+        let ended = self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+        (ended, self.child.id())
     }
 }
 
@@ -146,14 +181,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_template_that_hangs_is_ended_by_force() {
+        let argv = ["/bin/sleep", "1000"].map(Into::into);
+        let template = Template::start(&argv, &[], None).unwrap();
+        let pid = rustix::process::Pid::from_child(&template.child);
+        template.stop();
+        assert!(rustix::process::test_kill_process(pid).is_err());
+    }
+
+    #[test]
     fn packets_are_understood() {
         assert_eq!(parse(b"R"), Some(FromTemplate::Ready));
         assert_eq!(parse(b"U\x01\0\0\0\x02\0\0\0"), Some(FromTemplate::Started { worker: WorkerId(1), pid: 2 }));
-        let killed = FromTemplate::Exited { worker: WorkerId(1), death: Death::Signalled(9) };
-        assert_eq!(parse(b"X\x01\0\0\0\x02\0\0\0\x09\0\0\0"), Some(killed));
-        let exited = FromTemplate::Exited { worker: WorkerId(1), death: Death::Exited(3) };
-        assert_eq!(parse(b"X\x01\0\0\0\x02\0\0\0\0\x03\0\0"), Some(exited));
-        assert_eq!(parse(b"X\x01"), None);
+        let exited =
+            |end| Some(FromTemplate::Exited { worker: WorkerId(1), death: Death { end, pid: 2, peak_bytes: 0x0300 } });
+        let killed = b"X\x01\0\0\0\x02\0\0\0\x09\0\0\0\0\x03\0\0\0\0\0\0";
+        assert_eq!(parse(killed), exited(End::Signalled(9)));
+        assert_eq!(parse(b"X\x01\0\0\0\x02\0\0\0\0\x03\0\0\0\x03\0\0\0\0\0\0"), exited(End::Exited(3)));
+        assert_eq!(parse(&killed[..20]), None, "cut off");
         assert_eq!(parse(b""), None);
     }
 }

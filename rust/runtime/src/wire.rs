@@ -6,7 +6,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use eagleray_core::graph::Csr;
 use eagleray_core::ids::{GraphId, ObjectId, RunId, WorkerId};
 use eagleray_core::message::{
-    ClassSpec, Death, Demand, Failure, FailureKind, GraphSpec, Place, Report, Run, Shortage, Timing, Trouble,
+    ClassSpec, Death, Demand, End, Failure, FailureKind, GraphSpec, Place, Report, Run, Shortage, Timing, Trouble,
 };
 use eagleray_store::{Block, Location};
 use prost::Message;
@@ -23,6 +23,9 @@ use proto::{from_worker, intro, to_worker};
 
 /// The longest frame. A batch of constants is at most 256 × 64 KiB, and a result inline 64 KiB.
 pub(crate) const MOST_FRAME: usize = 1 << 30;
+
+/// Room made at once for a frame that has only begun.
+const FIRST_RESERVE: usize = 1 << 20;
 
 /// From the node to a worker.
 #[derive(Debug)]
@@ -136,7 +139,8 @@ pub(crate) fn take_frame(buffer: &mut BytesMut) -> Result<Option<Bytes>, WireErr
         return Err(WireError::TooLong(len));
     }
     if buffer.len() < 4 + len {
-        buffer.reserve(4 + len - buffer.len());
+        // Room for twice what is there, not for all that a length promises: the rest may never come.
+        buffer.reserve((4 + len - buffer.len()).min(buffer.len().max(FIRST_RESERVE)));
         return Ok(None);
     }
     buffer.advance(4);
@@ -216,23 +220,27 @@ fn template_in(template: proto::Template) -> Template {
 
 fn death_out(death: &Death) -> proto::Death {
     use proto::death::How;
-    let how = match death {
-        Death::Exited(code) => How::Exited(*code),
-        Death::Signalled(signal) => How::Signalled(*signal),
-        Death::Protocol(text) => How::Protocol(text.to_string()),
-        Death::NeverStarted(text) => How::NeverStarted(text.to_string()),
+    let how = match &death.end {
+        End::Exited(code) => How::Exited(*code),
+        End::Signalled(signal) => How::Signalled(*signal),
+        End::Protocol(text) => How::Protocol(text.to_string()),
+        End::NeverStarted(text) => How::NeverStarted(text.to_string()),
     };
-    proto::Death { how: Some(how) }
+    proto::Death { how: Some(how), pid: death.pid, peak_bytes: death.peak_bytes }
 }
 
 fn death_in(death: Option<proto::Death>) -> Result<Death, WireError> {
     use proto::death::How;
-    Ok(match death.and_then(|death| death.how).ok_or(WireError::Missing("death"))? {
-        How::Exited(code) => Death::Exited(code),
-        How::Signalled(signal) => Death::Signalled(signal),
-        How::Protocol(text) => Death::Protocol(text.into()),
-        How::NeverStarted(text) => Death::NeverStarted(text.into()),
-    })
+    let proto::Death { how: Some(how), pid, peak_bytes } = death.ok_or(WireError::Missing("death"))? else {
+        return Err(WireError::Missing("death"));
+    };
+    let end = match how {
+        How::Exited(code) => End::Exited(code),
+        How::Signalled(signal) => End::Signalled(signal),
+        How::Protocol(text) => End::Protocol(text.into()),
+        How::NeverStarted(text) => End::NeverStarted(text.into()),
+    };
+    Ok(Death { end, pid, peak_bytes })
 }
 
 fn failure_out(failure: &Failure) -> proto::Failure {
@@ -300,6 +308,7 @@ fn intro_out(intro: &Intro) -> proto::Intro {
         Intro::Batch { id, bytes } => intro::Body::Batch(proto::BatchIntro { id: *id, pickle: bytes.clone() }),
         Intro::Hooks(bytes) => intro::Body::Hooks(bytes.clone()),
         Intro::RetryFilter(filter) => intro::Body::RetryFilter(filter_out(filter)),
+        Intro::Surroundings(bytes) => intro::Body::Surroundings(bytes.clone()),
     };
     proto::Intro { body: Some(body) }
 }
@@ -315,6 +324,7 @@ fn intro_in(intro: proto::Intro) -> Result<Intro, WireError> {
         intro::Body::Batch(b) => Intro::Batch { id: b.id, bytes: b.pickle },
         intro::Body::Hooks(bytes) => Intro::Hooks(bytes),
         intro::Body::RetryFilter(filter) => Intro::RetryFilter(filter_in(filter)),
+        intro::Body::Surroundings(bytes) => Intro::Surroundings(bytes),
     })
 }
 
@@ -538,6 +548,7 @@ fn submit_out(spec: &GraphSpec, program: &Program) -> proto::Submit {
         templates: program.templates.iter().map(template_out).collect(),
         code: Some(rows_out(&program.code)),
         hooks: program.hooks.clone(),
+        surroundings: program.surroundings.clone(),
     }
 }
 
@@ -567,6 +578,7 @@ fn submit_in(submit: proto::Submit) -> Result<Command, WireError> {
         code: rows_in(submit.code)?,
         hooks: submit.hooks,
         retry_filters: submit.retry_filters.into_iter().map(filter_in).collect(),
+        surroundings: submit.surroundings,
     };
     Ok(Command::Submit(Box::new(spec), Box::new(program)))
 }
@@ -574,7 +586,7 @@ fn submit_in(submit: proto::Submit) -> Result<Command, WireError> {
 fn command_out(command: &Command) -> from_worker::Body {
     use from_worker::Body;
     match command {
-        Command::Submit(spec, program) => Body::Submit(submit_out(spec, program)),
+        Command::Submit(spec, program) => Body::Submit(Box::new(submit_out(spec, program))),
         Command::Extend { graph, part, admit_upto } => Body::Extend(proto::Extend {
             graph: graph.to_u64(),
             functions: part.functions.clone(),
@@ -639,7 +651,7 @@ pub(crate) fn read_from_worker(
         Body::Segment(segment) => return Ok(FromWorker::Segment { id: segment.id, size: segment.size }),
         Body::SegmentGone(id) => return Ok(FromWorker::SegmentGone(id)),
         Body::Unpin(locations) => return Ok(FromWorker::Unpin(locations_in(&locations))),
-        Body::Submit(submit) => submit_in(submit)?,
+        Body::Submit(submit) => submit_in(*submit)?,
         Body::Extend(extend) => Command::Extend {
             graph: GraphId::from_u64(extend.graph),
             part: Part { functions: extend.functions, batches: extend.batches },

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use eagleray_core::graph::Csr;
 use eagleray_core::head::HeadConfig;
 use eagleray_core::ids::{GraphId, ObjectId};
-use eagleray_core::message::{ClassSpec, Death, FailureKind, GraphSpec};
+use eagleray_core::message::{ClassSpec, Death, End, FailureKind, GraphSpec};
 use eagleray_runtime::SessionError;
 use eagleray_runtime::client::{Client, ClientError};
 use eagleray_runtime::command::Ended;
@@ -24,6 +24,7 @@ fn config(template: &[&str], zero_worker: bool) -> SessionConfig {
         preload: Vec::new(),
         store_bytes: 16 << 20,
         session_dir: std::env::temp_dir(),
+        environment: Vec::new(),
         zero_worker: zero_worker.then(|| Bytes::from_static(b"nothing")),
     }
 }
@@ -101,7 +102,9 @@ fn a_template_that_cannot_be_started_fails_what_waits() {
     let object = submit(&client, 3, 1);
     let ended = wait(&client, object).unwrap();
     let Err(failure) = &ended[0].1 else { panic!("a value from nowhere") };
-    assert!(matches!(&failure.kind, FailureKind::NoWorkers(Death::NeverStarted(why)) if why.contains("template")));
+    assert!(
+        matches!(&failure.kind, FailureKind::NoWorkers(Death { end: End::NeverStarted(why), .. }) if why.contains("template"))
+    );
 }
 
 #[test]

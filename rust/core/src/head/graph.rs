@@ -42,6 +42,8 @@ pub(super) struct Task {
     pub(super) deaths: u8,
     /// How often it raised and was run again.
     pub(super) raised: u16,
+    /// Deaths of workers that had not begun it, but would have next.
+    pub(super) strays: u8,
     /// How often it found an input from outside its graph missing.
     pub(super) misses: u8,
     /// The driver made its value: no worker can make it again.
@@ -205,6 +207,7 @@ impl Graph {
                 state: TaskState::Waiting,
                 deaths: 0,
                 raised: 0,
+                strays: 0,
                 misses: 0,
                 supplied: false,
                 moved: false,

@@ -2,7 +2,7 @@
 
 use eagleray_core::head::HeadEvent;
 use eagleray_core::ids::{RunId, WorkerId};
-use eagleray_core::message::{Death, FailureKind, FromNode, Place, ToHead, ToNode, Trouble};
+use eagleray_core::message::{Death, End, FailureKind, FromNode, Place, ToHead, ToNode, Trouble};
 
 use crate::fake::{Fake, chain, graph, graph_id, object, wide};
 
@@ -54,6 +54,27 @@ fn what_depends_on_a_task_that_raised_is_skipped_and_what_does_not_is_still_ther
     assert_eq!(answer[1].1.as_ref().map_err(|f| f.origin), Err(object(id, 0)));
 }
 
+/// Something that comes with a run ends its workers before any task begins. That must come to an end.
+#[test]
+fn workers_that_die_before_their_first_task_again_and_again_fail_the_graph() {
+    let mut fake = Fake::new(1);
+    let id = graph_id(1);
+    fake.run_graph(chain(id, 3));
+    fake.ask(1, &[object(id, 2)]);
+    let mut deaths = 0;
+    while !fake.answers.contains_key(&1) {
+        fake.down(deaths, None);
+        fake.up(deaths + 1);
+        deaths += 1;
+        assert!(deaths < 100, "it is tried for ever");
+    }
+    assert!(deaths > 10, "a few deaths are free");
+    assert!(matches!(
+        fake.failure(1).kind,
+        FailureKind::WorkerDied { death: Death { end: End::Signalled(9), .. }, .. }
+    ));
+}
+
 #[test]
 fn only_the_task_that_ran_is_blamed_for_a_death() {
     let mut fake = Fake::new(1);
@@ -72,7 +93,7 @@ fn only_the_task_that_ran_is_blamed_for_a_death() {
     fake.down(4, Some((0, 1)));
     let failure = fake.failure(1);
     assert_eq!(failure.origin, object(id, 1));
-    assert_eq!(failure.kind, FailureKind::WorkerDied { death: Death::Signalled(9), attempts: 2 });
+    assert_eq!(failure.kind, FailureKind::WorkerDied { death: End::Signalled(9).into(), attempts: 2 });
 }
 
 #[test]
@@ -203,7 +224,7 @@ fn without_any_worker_graphs_fail() {
     let id = graph_id(1);
     fake.run_graph(wide(id, 1));
     fake.ask(1, &[object(id, 0)]);
-    let death = Death::NeverStarted("no python".into());
+    let death = Death::from(End::NeverStarted("no python".into()));
     fake.node(FromNode::CannotStart(death.clone()));
     assert_eq!(fake.failure(1).kind, FailureKind::NoWorkers(death));
 }
@@ -246,7 +267,7 @@ fn messages_about_what_is_not_there_change_nothing() {
     fake.node(FromNode::Recalled { run: RunId { worker: WorkerId(0), seq: 9 }, limit: 0 });
     fake.node(FromNode::Sampled { worker, claimed: vec![(0, 7)], running_ns: None });
     fake.node(FromNode::Sampled { worker: WorkerId(0), claimed: vec![(0, 700)], running_ns: Some(1 << 60) });
-    fake.node(FromNode::WorkerDown { worker, death: Death::Exited(1), running: Some((1, 1)) });
+    fake.node(FromNode::WorkerDown { worker, death: End::Exited(1).into(), running: Some((1, 1)) });
     fake.node(FromNode::Published { worker, object: object(id, 77), place: None });
     fake.tell(HeadEvent::Tick);
     assert_eq!(fake.sent.len(), before);

@@ -6,7 +6,7 @@ use eagleray_core::graph::Csr;
 use eagleray_core::head::{Effect, Head, HeadConfig, HeadEvent};
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
 use eagleray_core::message::{
-    ClassSpec, Death, Failure, FromDriver, FromNode, GraphSpec, Place, Refusal, Report, Run, Timing, ToDriver, ToHead,
+    ClassSpec, End, Failure, FromDriver, FromNode, GraphSpec, Place, Refusal, Report, Run, Timing, ToDriver, ToHead,
     ToNode, Trouble, output,
 };
 
@@ -115,7 +115,7 @@ impl Fake {
 
     pub(crate) fn down(&mut self, worker: u32, running: Option<(u32, u32)>) {
         self.runs.retain(|id, _| id.worker != WorkerId(worker));
-        self.node(FromNode::WorkerDown { worker: WorkerId(worker), death: Death::Signalled(9), running });
+        self.node(FromNode::WorkerDown { worker: WorkerId(worker), death: End::Signalled(9).into(), running });
     }
 
     /// Lets time pass up to the head's next deadline.

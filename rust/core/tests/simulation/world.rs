@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use eagleray_core::head::{Effect, Head, HeadConfig, HeadEvent, ResultsMode};
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, WorkerId};
 use eagleray_core::message::{
-    Death, Failure, FailureKind, FromDriver, FromNode, GPU, Report, Run, ToDriver, ToHead, ToNode, WHOLE,
+    Death, End, Failure, FailureKind, FromDriver, FromNode, GPU, Report, Run, ToDriver, ToHead, ToNode, WHOLE,
 };
 
 use eagleray_core::page::RING;
@@ -401,7 +401,7 @@ impl World {
                 if let Some(gone) = self.workers.get(&worker) {
                     assert!(gone.queue.is_empty(), "a worker with work is stopped");
                     assert!(gone.values.is_empty(), "a worker that keeps values is stopped");
-                    self.end_worker(worker, Death::Exited(0));
+                    self.end_worker(worker, End::Exited(0).into());
                 }
             }
             ToNode::Kill(worker) => {
@@ -452,7 +452,7 @@ impl World {
     }
 
     fn kill(&mut self, worker: WorkerId) {
-        self.end_worker(worker, Death::Signalled(9));
+        self.end_worker(worker, End::Signalled(9).into());
     }
 
     fn end_worker(&mut self, id: WorkerId, death: Death) {

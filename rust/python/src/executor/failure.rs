@@ -2,11 +2,12 @@
 
 use eagleray_core::ids::ObjectId;
 use eagleray_core::message::{Opaque, Trouble};
-use pyo3::exceptions::{PyRuntimeError, PySystemExit, PyValueError};
+use pyo3::exceptions::{PyException, PyRuntimeError, PySystemExit, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyList};
+
+use super::io::RunIo;
 
 /// Why a task has no result.
 pub(super) enum Failure {
@@ -25,26 +26,51 @@ impl From<PyErr> for Failure {
 }
 
 impl Failure {
-    /// What is reported; `again` if the task is one to be run again when it raised. The error is one that ends the
-    /// process: the task asked for it, or nothing can be reported.
-    pub(super) fn into_trouble(self, py: Python<'_>, again: bool) -> PyResult<Trouble> {
+    /// What is reported; `again` if the task is one to be run again when it raised, and `inputs` gives the values that it
+    /// had. The error is one that ends the process: the task asked for it, or nothing can be reported.
+    pub(super) fn into_trouble(
+        self,
+        py: Python<'_>,
+        io: &dyn RunIo,
+        again: bool,
+        inputs: impl FnOnce() -> Inputs,
+    ) -> PyResult<Trouble> {
         match self {
             Self::Raised(error) if error.is_instance_of::<PySystemExit>(py) => Err(error),
-            Self::Raised(error) => dump(py, error).map(if again { Trouble::Retry } else { Trouble::Raised }),
+            Self::Raised(error) => {
+                io.raised(py, error, inputs()).map(if again { Trouble::Retry } else { Trouble::Raised })
+            }
             Self::Skipped => Ok(Trouble::Skipped),
             Self::InputNotHere(objects) => Ok(Trouble::InputNotHere(objects)),
         }
     }
 }
 
-/// Pickles an exception with its traceback; one that cannot be pickled is replaced by its text.
-fn dump(py: Python<'_>, error: PyErr) -> PyResult<Opaque> {
-    static DUMP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let dump = DUMP.import(py, "eagleray._pickling", "dump_error")?;
+/// The distinct inputs of a task, with their numbers in the graph (see `GraphSpec::inputs`).
+pub(crate) type Inputs = Vec<(u32, Py<PyAny>)>;
+
+/// Pickles an exception with its traceback, and what the inputs are; one that cannot be pickled is replaced by its text.
+pub(super) fn dump(py: Python<'_>, error: PyErr, inputs: Inputs) -> PyResult<Opaque> {
+    let dump = py.import("eagleray._errors")?.getattr("dump_error")?;
     let text = error.to_string();
-    let bytes =
-        dump.call1((error.into_value(py),)).or_else(|_| dump.call1((PyRuntimeError::new_err(text).value(py),)))?;
+    let inputs = PyList::new(py, inputs)?;
+    let bytes = dump
+        .call1((error.into_value(py), &inputs))
+        .or_else(|_| dump.call1((PyRuntimeError::new_err(text).value(py), &inputs)))?;
     Ok(bytes.cast::<PyBytes>()?.as_bytes().into())
+}
+
+/// The error of a task whose result cannot be pickled.
+pub(super) fn not_picklable(py: Python<'_>, result: &Bound<'_, PyAny>, cause: PyErr) -> PyErr {
+    // What ends a process or was meant for its user is passed on.
+    if !cause.is_instance_of::<PyException>(py) {
+        return cause;
+    }
+    let build = || -> PyResult<PyErr> {
+        let error = py.import("eagleray._arguments")?.getattr("not_picklable_result")?;
+        Ok(PyErr::from_value(error.call1((result, cause.value(py)))?))
+    };
+    build().unwrap_or(cause)
 }
 
 /// Whether an exception says that a task wrote to read-only memory. `NumPy`, pandas and Cython have no type of their own for

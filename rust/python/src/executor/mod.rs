@@ -4,7 +4,9 @@
 //! values of inputs ([`objects`]). A run is planned as a whole ([`plan`]: who reads what, for how long) and then executed
 //! task by task ([`run`]) by a small stack machine ([`machine`]).
 
+mod constants;
 mod failure;
+mod finalizer;
 mod hooks;
 mod io;
 mod library;
@@ -25,6 +27,7 @@ use eagleray_core::message::Run;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
+pub(crate) use failure::Inputs;
 pub(crate) use io::RunIo;
 pub(crate) use shape::BadProgram;
 
@@ -42,6 +45,8 @@ pub(crate) struct Executor {
     objects: Objects,
     /// The values of the runs that are not over, the innermost last.
     active: Mutex<Vec<Arc<Values>>>,
+    /// Tasks work on the objects themselves that they are given, and what they return is not made read-only.
+    in_place: bool,
 }
 
 impl Executor {
@@ -50,10 +55,20 @@ impl Executor {
         Self::default()
     }
 
+    /// One for the driver's own process, where tasks may write to the driver's objects.
+    pub(crate) fn in_place() -> Self {
+        Self { in_place: true, ..Self::default() }
+    }
+
     /// The pickle of a function, by its number in the session. It is loaded at its first use. Bytes for a number that has
     /// some are not looked at.
     pub(crate) fn add_blob(&self, blob: u32, bytes: Payload) {
         self.library.add_blob(blob, bytes);
+    }
+
+    /// A function as it is, for tasks of the process that it belongs to.
+    pub(crate) fn add_loaded_blob(&self, blob: u32, function: Py<PyAny>) {
+        self.library.add_loaded_blob(blob, function);
     }
 
     /// Drops the pickle of a function, and the function if no graph uses it.
@@ -79,9 +94,15 @@ impl Executor {
         Ok(())
     }
 
-    /// A batch of constants of a graph: the pickle of a list. It is loaded at its first use.
+    /// A batch of constants of a graph: an encoded list. It is loaded at its first use. Each task gets those for itself that
+    /// a task may change.
     pub(crate) fn add_batch(&self, graph: GraphId, id: u32, bytes: Payload) {
         self.library.add_batch(graph, id, bytes);
+    }
+
+    /// A batch of constants as they are, for tasks of the process that they belong to.
+    pub(crate) fn add_loaded_batch(&self, graph: GraphId, id: u32, constants: Vec<Py<PyAny>>) {
+        self.library.add_loaded_batch(graph, id, constants.into());
     }
 
     /// The worker hooks of a graph: the pickle of a list of pairs of a function before and one after each task, or `None`.
@@ -96,10 +117,19 @@ impl Executor {
         self.library.add_retry_filter(graph, classes, exceptions);
     }
 
-    /// A published object that a run reads. It is decoded when a task first reads it, to read-only views of the payload.
+    /// A published object that a run reads. It is decoded when a task first reads it, to read-only views of the payload; what
+    /// the driver put, and a task may change, for each task that reads it.
     /// To be called once for each run that names it in [`Run::inputs`]; it is gone when the last of them has ended.
     pub(crate) fn add_input(&self, object: ObjectId, payload: Payload) {
         self.objects.add_input(object, payload);
+    }
+
+    /// A value has been published from here. One whose end has effects stays until [`Executor::forget`]: it must not end
+    /// before its copies have been read.
+    pub(crate) fn published(&self, graph: GraphId, value: &Bound<'_, PyAny>) {
+        if finalizer::has(value) {
+            self.library.hold(graph, value.clone().unbind());
+        }
     }
 
     /// Drops what was learned of a graph. Values that are kept stay.
@@ -113,6 +143,11 @@ impl Executor {
             let active = lock(&self.active).clone();
             active.iter().find_map(|values| values.get(py, object))
         })
+    }
+
+    /// The task at a place of the innermost run that is not over.
+    pub(crate) fn task_at(&self, place: u32) -> Option<ObjectId> {
+        lock(&self.active).last()?.task_at(place)
     }
 
     /// Keeps a value until [`Executor::drop_kept`].

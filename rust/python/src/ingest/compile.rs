@@ -4,7 +4,7 @@
 //! object than the one it was written for. A container without a changed item is a constant as a whole, so its code is
 //! taken back and the container itself written.
 
-use pyo3::exceptions::{PyKeyError, PyRecursionError};
+use pyo3::exceptions::PyRecursionError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFrozenSet, PyList, PySet, PyTuple};
@@ -70,6 +70,8 @@ pub(super) struct Compiler<'py> {
     /// Whether the value of a key is large. It may have many readers, and asking some objects for their size is slow.
     big_literals: FxHashMap<u32, bool>,
     depth: u32,
+    /// The number of the key whose task is being written.
+    present: u32,
     code: Vec<u32>,
 }
 
@@ -88,6 +90,7 @@ impl<'py> Compiler<'py> {
             next_scope_id: 0,
             big_literals: FxHashMap::default(),
             depth: 0,
+            present: 0,
             code: Vec::new(),
         }
     }
@@ -95,6 +98,7 @@ impl<'py> Compiler<'py> {
     /// Writes the task of a key: its template and where its parameters begin.
     pub(super) fn task(&mut self, slot: u32) -> PyResult<(u32, usize)> {
         self.draft.clear();
+        self.present = slot;
         let node = self.graph.node(slot).clone();
         match self.expression(&node, Mode::Legacy) {
             Ok(_) => {}
@@ -142,7 +146,10 @@ impl<'py> Compiler<'py> {
         let py = self.py;
         match kind {
             Kind::TaskRef => self.reference(&node.getattr(intern!(py, "key"))?)?,
-            Kind::Alias => self.reference(&node.getattr(intern!(py, "target"))?)?,
+            Kind::Alias => {
+                let target = self.kinds.target(node)?;
+                self.reference(&target)?;
+            }
             Kind::DataNode => {
                 self.expression(&node.getattr(intern!(py, "value"))?, Mode::Plain)?;
             }
@@ -204,7 +211,7 @@ impl<'py> Compiler<'py> {
     ) -> Result<(), Stop> {
         let named = kwargs.map_or(0, PyDictMethods::len);
         self.draft.words.extend([CALL, count as u32, named as u32]);
-        self.part_of_shape(function);
+        self.part_of_shape(function)?;
         for argument in args {
             self.expression(&argument, mode)?;
         }
@@ -219,13 +226,14 @@ impl<'py> Compiler<'py> {
         Ok(())
     }
 
-    /// Writes what belongs to the shape, as what is called does.
-    fn part_of_shape(&mut self, function: &Bound<'py, PyAny>) {
-        if self.templates.is_one_too_many(function) {
+    /// Writes what belongs to the shape, as what is called does, unless a call may change it.
+    fn part_of_shape(&mut self, function: &Bound<'py, PyAny>) -> PyResult<()> {
+        if self.templates.is_one_too_many(function) || self.templates.is_changing(function)? {
             self.draft.constant(function);
         } else {
             self.draft.function(function);
         }
+        Ok(())
     }
 
     /// Writes a container of arguments of a node.
@@ -272,7 +280,7 @@ impl<'py> Compiler<'py> {
         }
         match self.graph.keys.get(key)? {
             Some(slot) => self.slot(slot),
-            None => Err(Stop::Raised(missing(key))),
+            None => Err(Stop::Raised(self.graph.keys.missing(key, Some(self.present)))),
         }
     }
 
@@ -303,7 +311,7 @@ impl<'py> Compiler<'py> {
     fn plain(&mut self, object: &Bound<'py, PyAny>, kind: Kind) -> Result<bool, Stop> {
         match kind {
             Kind::None | Kind::Bool | Kind::Function => {
-                self.part_of_shape(object);
+                self.part_of_shape(object)?;
                 Ok(false)
             }
             Kind::Tuple => self.container(object, TUPLE, object.cast::<PyTuple>()?.iter(), Mode::Plain),
@@ -447,10 +455,4 @@ pub(super) fn arguments<'py>(node: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Py
 /// Whether a tuple of a legacy graph is a task.
 pub(super) fn is_call(tuple: &Bound<'_, PyTuple>) -> bool {
     !tuple.is_empty() && tuple.get_borrowed_item(0).is_ok_and(|first| first.is_callable())
-}
-
-/// What is raised for a key that the graph does not have.
-pub(super) fn missing(key: &Bound<'_, PyAny>) -> PyErr {
-    // In a tuple, because a key that is one would be taken for the exception's arguments.
-    PyKeyError::new_err((key.clone().unbind(),))
 }

@@ -1,13 +1,14 @@
 //! The graph as it came: keys, nodes, and what each key stands for.
 
-use pyo3::exceptions::{PyRecursionError, PyRuntimeError};
+use pyo3::exceptions::PyRecursionError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::compile::{MAX_DEPTH, is_call, missing};
+use super::compile::{MAX_DEPTH, is_call};
 use super::keys::Keys;
 use super::kinds::{Kind, Kinds};
+use crate::failures;
 
 /// What a key stands for in the end, aliases followed. Each names the number of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +73,7 @@ impl<'py> Graph<'py> {
     ///
     /// # Errors
     ///
-    /// `RuntimeError` if aliases lead in a circle, `KeyError` if one leads nowhere.
+    /// `RuntimeError` if aliases lead in a circle, `MissingKeyError` if one leads nowhere.
     pub(super) fn resolve(&mut self, slot: u32, kinds: &mut Kinds<'py>) -> PyResult<Target> {
         if let State::Known(target) = self.states[slot as usize] {
             return Ok(target);
@@ -112,11 +113,10 @@ impl<'py> Graph<'py> {
         Ok(target)
     }
 
-    /// The error for keys that depend on each other in a circle, in Dask's words.
+    /// The error for keys of which each depends on the next, and the last on the first.
     pub(super) fn cycle(&self, slots: &[u32]) -> PyErr {
-        let mut names: Vec<String> = slots.iter().map(|&slot| self.keys.key(slot).to_string()).collect();
-        names.extend(names.first().cloned());
-        PyRuntimeError::new_err(format!("Cycle detected in Dask: {}", names.join("->")))
+        let keys: Vec<_> = slots.iter().map(|&slot| self.keys.key(slot)).collect();
+        failures::cycle(self.keys.key(0).py(), &keys)
     }
 
     fn classify(&mut self, slot: u32, kinds: &mut Kinds<'py>) -> PyResult<Class> {
@@ -125,7 +125,7 @@ impl<'py> Graph<'py> {
         let kind = kinds.of(&node)?;
         match kind {
             Kind::ObjectRef => return Ok(Class::Ref),
-            Kind::Alias => return self.follow(slot, &node.getattr(intern!(py, "target"))?),
+            Kind::Alias => return self.follow(slot, &kinds.target(&node)?),
             Kind::TaskRef | Kind::Future => return self.follow(slot, &node.getattr(intern!(py, "key"))?),
             Kind::DataNode => {
                 let value = node.getattr(intern!(py, "value"))?;
@@ -153,14 +153,14 @@ impl<'py> Graph<'py> {
     fn follow(&self, slot: u32, key: &Bound<'py, PyAny>) -> PyResult<Class> {
         match self.keys.get(key)? {
             Some(target) => self.alias(slot, target),
-            None => Err(missing(key)),
+            None => Err(self.keys.missing(key, Some(slot))),
         }
     }
 
     fn alias(&self, slot: u32, target: u32) -> PyResult<Class> {
         if target == slot {
             // Dask takes a key that stands for itself for one that the graph does not have.
-            return Err(missing(self.keys.key(slot)));
+            return Err(self.keys.missing(self.keys.key(slot), Some(slot)));
         }
         Ok(Class::Alias(target))
     }

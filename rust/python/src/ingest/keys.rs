@@ -5,6 +5,8 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyInt, PyString, PyTuple};
 
+use crate::failures;
+
 /// Kinds of keys, as bits: what is of one kind is never equal to what is of another, except that `OTHER` may equal
 /// anything.
 mod kind {
@@ -69,6 +71,11 @@ impl<'py> Keys<'py> {
     /// A key by its number.
     pub(super) fn key(&self, slot: u32) -> &Bound<'py, PyAny> {
         &self.objects[slot as usize]
+    }
+
+    /// The error for a key that is not among them: needed by the task of key number `dependent`, or asked for.
+    pub(super) fn missing(&self, key: &Bound<'py, PyAny>, dependent: Option<u32>) -> PyErr {
+        failures::missing_key(key, dependent.map(|slot| self.key(slot)), &self.objects)
     }
 
     /// All keys, in order.

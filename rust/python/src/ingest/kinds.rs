@@ -168,6 +168,13 @@ impl<'py> Kinds<'py> {
         self.fused.iter().any(|fused| fused.is(function))
     }
 
+    /// The key that an `Alias` stands for.
+    pub(super) fn target(&mut self, alias: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let target = alias.getattr(intern!(alias.py(), "target"))?;
+        // Before 2024.12.1 Dask wraps it.
+        if self.of(&target)? == Kind::TaskRef { target.getattr(intern!(target.py(), "key")) } else { Ok(target) }
+    }
+
     /// What `object` is.
     #[inline]
     pub(super) fn of(&mut self, object: &Bound<'py, PyAny>) -> PyResult<Kind> {

@@ -35,11 +35,12 @@ use pyo3::exceptions::PyRecursionError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyType};
 
-use compile::{Compiler, MAX_DEPTH, missing};
+use compile::{Compiler, MAX_DEPTH};
 use graph::{Graph, Target};
 use kinds::Kinds;
 
 use crate::annotations::{Annotations, TaskSpec};
+use crate::failures::Names;
 
 /// What this compute needs beside the graph.
 #[derive(Clone, Copy, Default)]
@@ -110,6 +111,11 @@ pub(crate) enum ResultShape {
 }
 
 impl Ingested {
+    /// What its tasks and objects are called.
+    pub(crate) fn names(&self) -> Names<'_> {
+        Names { keys: &self.keys, nodes: &self.nodes, externals: [&self.externals, &self.literals] }
+    }
+
     /// The task at each position.
     pub(crate) fn at(&self) -> Vec<u32> {
         let mut at = vec![0; self.position.len()];
@@ -140,7 +146,7 @@ impl ResultShape {
 ///
 /// # Errors
 ///
-/// `KeyError` for a key that the graph does not have, `RuntimeError` for a cycle, `RecursionError` for a task or value
+/// `MissingKeyError` for a key that the graph does not have, `RuntimeError` for a cycle, `RecursionError` for a task or value
 /// that is nested too deep, and whatever keys and nodes raise.
 pub(crate) fn ingest<'py>(
     py: Python<'py>,
@@ -185,7 +191,9 @@ fn request(compiler: &mut Compiler<'_>, keys: &Bound<'_, PyAny>, depth: u32) -> 
         let parts = list.iter().map(|part| request(compiler, &part, depth + 1)).collect::<PyResult<_>>()?;
         return Ok(ResultShape::List(parts));
     }
-    let Some(slot) = compiler.graph.keys.get(keys)? else { return Err(missing(keys)) };
+    let Some(slot) = compiler.graph.keys.get(keys)? else {
+        return Err(compiler.graph.keys.missing(keys, None));
+    };
     Ok(match compiler.graph.resolve(slot, &mut compiler.kinds)? {
         Target::Task(slot) => ResultShape::Task(slot),
         Target::Literal(slot) => ResultShape::Literal(compiler.graph.node(slot).clone().unbind()),

@@ -254,19 +254,25 @@ dsk, keys, expected = MappingProxyType(legacy), 'b', 2
 
 #[test]
 fn errors() {
-    let key_error = |text: &str| ("KeyError".to_owned(), text.to_owned());
-    assert_eq!(failure("dsk, keys = {'a': 1}, [['a'], 'b']"), key_error("'b'"));
-    assert_eq!(failure("dsk, keys = {'a': 1}, ('b', 1)"), key_error("('b', 1)"));
-    assert_eq!(failure("dsk, keys = {'a': Task('a', inc, TaskRef(('b', 1)))}, 'a'"), key_error("('b', 1)"));
-    assert_eq!(failure("dsk, keys = {'a': Alias('a', 'b')}, 'a'"), key_error("'b'"));
-    assert_eq!(failure("dsk, keys = {'a': 'a'}, 'a'"), key_error("'a'"));
-    let cycle = |text: &str| ("RuntimeError".to_owned(), format!("Cycle detected in Dask: {text}"));
-    assert_eq!(failure("dsk, keys = {'a': 'b', 'b': Alias('b', 'a')}, 'b'"), cycle("b->a->b"));
-    assert_eq!(failure("dsk, keys = {'a': (inc, 'a')}, 'a'"), cycle("a->a"));
+    let missing =
+        |key: &str, why: &str| ("MissingKeyError".to_owned(), format!("Key {key} is not in the graph, but {why}."));
+    assert_eq!(failure("dsk, keys = {'a': 1}, [['a'], 'b']"), missing("'b'", "it was asked for"));
+    assert_eq!(failure("dsk, keys = {'a': 1}, ('b', 1)"), missing("('b', 1)", "it was asked for"));
+    let in_a_task = failure("dsk, keys = {'a': Task('a', inc, TaskRef(('b', 1)))}, 'a'");
+    assert_eq!(in_a_task, missing("('b', 1)", "task 'a' needs it"));
+    assert_eq!(failure("dsk, keys = {'a': Alias('a', 'b')}, 'a'"), missing("'b'", "task 'a' needs it"));
+    assert!(failure("dsk, keys = {'a': 'a'}, 'a'").1.contains("an alias of itself"));
+    let cycle = |text: &str| {
+        ("RuntimeError".to_owned(), format!("Cycle detected in the graph, each key needs the next: {text}"))
+    };
+    assert_eq!(failure("dsk, keys = {'a': 'b', 'b': Alias('b', 'a')}, 'b'"), cycle("'b' -> 'a' -> 'b'"));
+    assert_eq!(failure("dsk, keys = {'a': (inc, 'a')}, 'a'"), cycle("'a' -> 'a'"));
     let (kind, text) = failure("dsk, keys = {'a': (inc, ('b', 0)), ('b', 0): [1, 'c'], 'c': (inc, 'a')}, 'a'");
     assert_eq!(kind, "RuntimeError");
     assert!(
-        ["a->('b', 0)->c->a", "c->a->('b', 0)->c", "('b', 0)->c->a->('b', 0)"].iter().any(|way| text.ends_with(way)),
+        ["'a' -> ('b', 0) -> 'c' -> 'a'", "'c' -> 'a' -> ('b', 0) -> 'c'", "('b', 0) -> 'c' -> 'a' -> ('b', 0)"]
+            .iter()
+            .any(|way| text.ends_with(way)),
         "{text}"
     );
 }
