@@ -3,10 +3,13 @@
 //! * [`ingest`] turns Dask's objects into numbers and templates, [`template`] is what a task's code looks like,
 //!   [`executor`] executes runs, [`value`] turns values into bytes and back.
 //! * [`role`]: what this process is in its session. [`api`], [`graph`], [`refs`], [`local`]: what Python sees of it.
-//!   [`worker`]: the life of a worker process.
+//!   [`worker`]: the life of a worker process, [`devices`] the GPUs its tasks see. [`annotations`]: what a user wants of
+//!   tasks beside their results.
 
+mod annotations;
 mod api;
 mod buffer;
+mod devices;
 mod executor;
 mod failures;
 mod gc;
