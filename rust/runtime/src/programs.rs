@@ -107,6 +107,9 @@ impl Programs {
         program: Program,
     ) -> Result<(), BadProgram> {
         let Program { templates, code, hooks, surroundings } = program;
+        if self.graphs.contains_key(&id) {
+            return Err(BadProgram("its number is taken"));
+        }
         if code.len() != len as usize {
             return Err(BadProgram("its code does not fit its tasks"));
         }
@@ -126,6 +129,11 @@ impl Programs {
         };
         self.graphs.insert(id, graph);
         Ok(())
+    }
+
+    /// Whether an object is the result of a task of a graph that is known.
+    pub(crate) fn has_task(&self, object: ObjectId) -> bool {
+        self.graphs.get(&object.graph).is_some_and(|graph| object.index < graph.len)
     }
 
     /// More functions and batches of a graph.
@@ -171,17 +179,19 @@ impl Programs {
             if sent.templates.insert(template) {
                 let shape = &graph.templates[template as usize];
                 for &id in &shape.functions {
+                    let blob = *graph.functions.get(id as usize).ok_or(BadProgram("a function is missing"))?;
                     if sent.functions.insert(id) {
-                        let blob = *graph.functions.get(id as usize).ok_or(BadProgram("a function is missing"))?;
                         let bytes = known.insert(blob).then(|| blobs[&blob].bytes.clone());
                         intros.push(Intro::Function { id, blob, bytes });
                     }
                 }
                 intros.push(Intro::Template { id: template, template: shape.clone() });
             }
-            if batch != NO_BATCH && sent.batches.insert(batch) {
-                let bytes = graph.batches.get(batch as usize).ok_or(BadProgram("a batch is missing"))?.clone();
-                intros.push(Intro::Batch { id: batch, bytes });
+            if batch != NO_BATCH {
+                let bytes = graph.batches.get(batch as usize).ok_or(BadProgram("a batch is missing"))?;
+                if sent.batches.insert(batch) {
+                    intros.push(Intro::Batch { id: batch, bytes: bytes.clone() });
+                }
             }
         }
         Ok((code, intros))

@@ -24,6 +24,9 @@ use proto::{from_worker, intro, to_worker};
 /// The longest frame. A batch of constants is at most 256 × 64 KiB, and a result inline 64 KiB.
 pub(crate) const MOST_FRAME: usize = 1 << 30;
 
+/// Room made at once for a frame that has only begun.
+const FIRST_RESERVE: usize = 1 << 20;
+
 /// From the node to a worker.
 #[derive(Debug)]
 pub enum ToWorker {
@@ -136,7 +139,8 @@ pub(crate) fn take_frame(buffer: &mut BytesMut) -> Result<Option<Bytes>, WireErr
         return Err(WireError::TooLong(len));
     }
     if buffer.len() < 4 + len {
-        buffer.reserve(4 + len - buffer.len());
+        // Room for twice what is there, not for all that a length promises: the rest may never come.
+        buffer.reserve((4 + len - buffer.len()).min(buffer.len().max(FIRST_RESERVE)));
         return Ok(None);
     }
     buffer.advance(4);
