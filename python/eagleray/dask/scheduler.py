@@ -137,7 +137,10 @@ def _execution(
             observers.append(Diagnostics(hooks.diagnostics, graphs.flat(keys)))
         if options._ray_enable_progress_bar:
             observers.append(Progress())
-    return Execution(observers, lambda: graphs.to_nodes(mapping), here=here)
+    return Execution(observers, lambda: graphs.to_nodes(mapping), here=here) if observers else _UNWATCHED
+
+
+_UNWATCHED = Execution((), dict)
 
 
 @contextmanager

@@ -370,16 +370,17 @@ impl Pool {
                 }
                 FromTemplate::Error(text) => tracing::error!(text, "template process"),
                 FromTemplate::Gone => {
-                    if let Some(at) = self.templates.iter().position(|slot| slot.id == template) {
-                        tracing::warn!(
-                            "a template process has ended, and its workers with it; another takes its place"
-                        );
-                        self.templates.remove(at).template.stop();
-                    }
+                    let Some(at) = self.templates.iter().position(|slot| slot.id == template) else { continue };
+                    tracing::warn!("a template process has ended, and its workers with it; another takes its place");
+                    let (ended, template_pid) = self.templates.remove(at).template.stop();
                     // They end with it; nobody is left to say how.
                     let orphans = self.workers.iter().filter(|(_, worker)| worker.template == template);
-                    let end = || End::NeverStarted("its template process ended".into());
-                    exits.extend(orphans.map(|(&id, worker)| (id, Death { pid: worker.info.pid, ..end().into() })));
+                    let end = End::NeverStarted(format!("its template process ended ({ended})").into());
+                    exits.extend(orphans.map(|(&id, worker)| {
+                        // A worker that was not forked yet has written nothing; the template may have said why.
+                        let pid = if worker.info.pid == 0 { template_pid } else { worker.info.pid };
+                        (id, Death { pid, ..end.clone().into() })
+                    }));
                 }
             }
         }

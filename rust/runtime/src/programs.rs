@@ -305,6 +305,19 @@ mod tests {
     }
 
     #[test]
+    fn hooks_and_surroundings_are_sent_before_anything_runs() {
+        let mut programs = Programs::default();
+        let program = Program { hooks: Some("h".into()), surroundings: Some("s".into()), ..program() };
+        programs.submit(graph_id(), 3, vec![], program).unwrap();
+        programs.extend(graph_id(), Part { functions: vec!["f".into(), "g".into()], batches: vec!["b".into()] });
+        for worker in 0..2 {
+            let (_, intros) = programs.for_run(&run(worker, &[0])).unwrap();
+            assert_eq!(names(&intros)[..3], ["graph of 3", "hooks", "surroundings"]);
+            assert!(programs.for_run(&run(worker, &[0])).unwrap().1.is_empty());
+        }
+    }
+
+    #[test]
     fn functions_that_no_graph_uses_do_not_add_up() {
         let mut programs = Programs::default();
         let mut dropped = 0;

@@ -53,6 +53,8 @@ pub struct SessionConfig {
     pub store_bytes: u64,
     /// A private directory, which exists.
     pub session_dir: PathBuf,
+    /// What the templates' environment has beside that of this process, and so the workers'.
+    pub environment: Vec<(OsString, OsString)>,
     /// No processes: each task ends at once, with this value. For measuring what the head and the node cost.
     pub zero_worker: Option<Bytes>,
 }
@@ -90,10 +92,9 @@ impl Session {
             let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK);
             watch(timer.map_err(|e| failed(&e))?).map_err(|e| failed(&e))?
         };
-        let environment = vec![
-            (SESSION_DIR.into(), config.session_dir.into_os_string()),
-            (STORE_BYTES.into(), config.store_bytes.to_string().into()),
-        ];
+        let mut environment = config.environment;
+        environment.push((SESSION_DIR.into(), config.session_dir.into_os_string()));
+        environment.push((STORE_BYTES.into(), config.store_bytes.to_string().into()));
         let zero = config.zero_worker.map(Value::Inline);
         let state = Loop {
             head: Head::new(config.head),

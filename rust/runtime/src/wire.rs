@@ -532,7 +532,7 @@ fn submit_in(submit: proto::Submit) -> Result<Command, WireError> {
 fn command_out(command: &Command) -> from_worker::Body {
     use from_worker::Body;
     match command {
-        Command::Submit(spec, program) => Body::Submit(submit_out(spec, program)),
+        Command::Submit(spec, program) => Body::Submit(Box::new(submit_out(spec, program))),
         Command::Extend { graph, part, admit_upto } => Body::Extend(proto::Extend {
             graph: graph.to_u64(),
             functions: part.functions.clone(),
@@ -597,7 +597,7 @@ pub(crate) fn read_from_worker(
         Body::Segment(segment) => return Ok(FromWorker::Segment { id: segment.id, size: segment.size }),
         Body::SegmentGone(id) => return Ok(FromWorker::SegmentGone(id)),
         Body::Unpin(locations) => return Ok(FromWorker::Unpin(locations_in(&locations))),
-        Body::Submit(submit) => submit_in(submit)?,
+        Body::Submit(submit) => submit_in(*submit)?,
         Body::Extend(extend) => Command::Extend {
             graph: GraphId::from_u64(extend.graph),
             part: Part { functions: extend.functions, batches: extend.batches },
