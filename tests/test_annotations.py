@@ -152,9 +152,7 @@ class TestWhereItIsHeard:
     def test_high_level_graph(self) -> None:
         layers = {
             "low": MaterializedLayer({"a": (inc, 1)}, annotations={"retries": 1}),
-            "high": MaterializedLayer(
-                {"b": (inc, "a"), "c": (inc, "a")}, annotations={"priority": lambda key: ord(key)}
-            ),
+            "high": MaterializedLayer({"b": (inc, "a"), "c": (inc, "a")}, annotations={"priority": ord}),
         }
         graph = HighLevelGraph(layers, {"low": set(), "high": {"low"}})
         assert specs(graph) == ([{}, {"retries": 1}, {"priority": 98}, {"priority": 99}], {"a": 1, "b": 2, "c": 3})
@@ -260,6 +258,7 @@ class TestOptions:
             ({"num_cpus": "2"}, TypeError, r"ray_remote_args.*\['num_cpus'\] must be a number, not str"),
             ({"num_cpus": True}, TypeError, "not bool"),
             ({"num_gpus": -1}, ValueError, "0 or more"),
+            ({"num_gpus": 1.5}, ValueError, "1.5 GPUs"),
             ({"memory": float("nan")}, ValueError, "0 or more"),
             ({"memory": float("inf")}, ValueError, "0 or more"),
             ({"resources": 3}, TypeError, r"\['resources'\] must be a mapping of names to amounts, not int"),

@@ -189,7 +189,7 @@ def block(megabytes: int, path: Path) -> int:
 def test_resource_profiler_counts_workers(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     with ResourceProfiler(dt=0.02) as profiler:
-        until(lambda: profiler._is_running())
+        until(profiler._is_running)
         thread = threading.Thread(target=lambda: (time.sleep(0.3), gate.touch()))
         thread.start()
         ray_dask_get({"x": (block, 300, gate)}, "x")

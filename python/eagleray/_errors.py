@@ -17,7 +17,7 @@ from eagleray._arguments import place
 from eagleray._failures import named
 from eagleray._pickling import PROTOCOL, dump
 from eagleray._summary import summary, type_name
-from eagleray.exceptions import TaskCancelledError, TaskError
+from eagleray.exceptions import ReadOnlyInputError, TaskCancelledError, TaskError
 
 _MOST_BYTES = 16 << 20
 """The largest pickle of an exception that is sent; of a larger one, only text."""
@@ -350,6 +350,8 @@ def task_error(
         except Exception:  # a class whose attributes are frozen
             break
         link = link.__cause__
+    if isinstance(exc, ReadOnlyInputError) and exc.key is None:
+        exc.key = key
     what = "The task" if key is None else f"Task {named(key)}"
     inputs = _inputs_note(described, node, keys, externals) or " "
     _add_note(exc, f"{what} failed in worker process {pid}.{inputs}Traceback there:\n{trace.rstrip()}")

@@ -10,10 +10,10 @@ import dask
 from dask.base import named_schedulers
 from dask.callbacks import local_callbacks
 
-from eagleray import _dask_versions, _engine, _output
+from eagleray import _dask_versions, _engine, _output, _surroundings
 from eagleray._engine import native
 from eagleray.dask import graphs, optimizations
-from eagleray.dask.annotations import key_scoped_remote_args
+from eagleray.dask.annotations import key_scoped_remote_args, specs_of
 from eagleray.dask.callbacks import local_ray_callbacks
 from eagleray.dask.common import ray_get_unpack
 from eagleray.dask.diagnostics import Diagnostics
@@ -72,9 +72,14 @@ def ray_dask_get(dsk: Any, keys: Any, **kwargs: Any) -> Any:
     """
     options = Options.of("ray_dask_get", kwargs)
     _engine.ensure_started(options.num_workers)
+    surroundings = _surroundings.capture()
     with _hooks(options) as hooks:
         hooks.split()
         mapping = _mapping(dsk, options)
+        specs = specs_of(dsk, mapping, options.ray_remote_args)
+        needs: dict[str, Any] = {"surroundings": surroundings}
+        if specs is not None:
+            needs["annotations"] = specs
         with _execution(hooks, options, mapping, keys) as execution:
             hooks.watched(execution.hooks())
             submitted: Submitted
@@ -82,13 +87,14 @@ def ray_dask_get(dsk: Any, keys: Any, **kwargs: Any) -> Any:
 
                 def submit(nodes: Nodes, wanted: Any) -> Steps:
                     tasks, aliases = graphs.aliases_as_tasks(nodes)
-                    graph = native.submit(tasks, wanted, worker_hooks=hooks.pickled(aliases), stepwise=True)
+                    graph = native.submit(tasks, wanted, worker_hooks=hooks.pickled(aliases), stepwise=True, **needs)
                     execution.submitted(graph)
                     return graph
 
                 submitted = Walk(graphs.to_nodes(mapping), keys, hooks, submit)
             else:
-                submitted = Whole(mapping, keys, native.submit(mapping, keys, worker_hooks=hooks.pickled()))
+                graph = native.submit(mapping, keys, worker_hooks=hooks.pickled(), **needs)
+                submitted = Whole(mapping, keys, graph)
                 execution.submitted(submitted.graph)
             result = _conclude(submitted, keys, hooks, options, lambda: native.run_local(mapping, keys))
         return _finish(result, hooks)
@@ -97,11 +103,13 @@ def ray_dask_get(dsk: Any, keys: Any, **kwargs: Any) -> Any:
 def ray_dask_get_sync(dsk: Any, keys: Any, **kwargs: Any) -> Any:
     """Computes keys of a Dask graph in this process and thread, one task at a time: for a debugger.
 
-    Takes and returns what `ray_dask_get` does. All hooks are called, those of workers too, here.
+    Takes and returns what `ray_dask_get` does. All hooks are called, those of workers too, here. Annotations and
+    `ray_remote_args` are checked, and have no effect otherwise.
     """
     options = Options.of("ray_dask_get_sync", kwargs)
     with _hooks(options) as hooks:
         mapping = _mapping(dsk, options)
+        specs_of(dsk, mapping, options.ray_remote_args)
         with _execution(hooks, options, mapping, keys, here=True) as execution:
             hooks.watched(execution.hooks())
             if not (hooks.per_task or hooks.worker or hooks.postsubmit_all or options.ray_persist):
@@ -129,7 +137,10 @@ def _execution(
             observers.append(Diagnostics(hooks.diagnostics, graphs.flat(keys)))
         if options._ray_enable_progress_bar:
             observers.append(Progress())
-    return Execution(observers, lambda: graphs.to_nodes(mapping), here=here)
+    return Execution(observers, lambda: graphs.to_nodes(mapping), here=here) if observers else _UNWATCHED
+
+
+_UNWATCHED = Execution((), dict)
 
 
 @contextmanager

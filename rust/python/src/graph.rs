@@ -15,7 +15,7 @@ use crate::failures::{self, Names};
 use crate::gc::Suspended;
 use crate::ingest::{self, Batch, Ingested, Options, ResultShape};
 use crate::keys::{self, Keys};
-use crate::pickles::{dumps, payload, store, store_encoded};
+use crate::pickles::{dump_constants, dump_function, payload, store, store_encoded};
 use crate::refs::ObjectRef;
 use crate::role::{Role, raise};
 use crate::{template, value, waiting};
@@ -57,14 +57,15 @@ impl Graph {
         dsk: &Bound<'_, PyAny>,
         keys: &Bound<'_, PyAny>,
         worker_hooks: Option<&Bound<'_, PyBytes>>,
+        surroundings: Option<&Bound<'_, PyBytes>>,
         stepwise: bool,
     ) -> PyResult<Self> {
         let role = Role::current()?;
         let _suspended = Suspended::new(py)?;
         let options = Options { keys_for_hooks: worker_hooks.is_some() };
         let found = ingest::ingest(py, dsk, keys, &py.get_type::<ObjectRef>(), options)?;
-        let hooks = worker_hooks.map(|hooks| bytes::Bytes::copy_from_slice(hooks.as_bytes()));
-        let graph = Self::send(py, role, found, hooks)?;
+        let shipped = [worker_hooks, surroundings].map(|data| Some(bytes::Bytes::copy_from_slice(data?.as_bytes())));
+        let graph = Self::send(py, role, found, shipped)?;
         if !stepwise {
             // The workers begin with the first batch while the second is being pickled.
             graph.send_upto(py, graph.at.len() as u32).inspect_err(|_| graph.cancel_quietly())?;
@@ -72,7 +73,8 @@ impl Graph {
         Ok(graph)
     }
 
-    fn send(py: Python<'_>, role: Arc<Role>, found: Ingested, hooks: Option<bytes::Bytes>) -> PyResult<Self> {
+    /// Submits what was found. `shipped` goes to each worker once: hooks and surroundings.
+    fn send(py: Python<'_>, role: Arc<Role>, found: Ingested, shipped: [Option<bytes::Bytes>; 2]) -> PyResult<Self> {
         let mut externals = Vec::with_capacity(found.externals.len() + found.literals.len());
         for reference in &found.externals {
             let reference = reference.bind(py).cast::<ObjectRef>().map_err(PyErr::from)?;
@@ -103,7 +105,8 @@ impl Graph {
             .map(|(code, functions)| Template { code: template::to_bytes(&code).into(), functions })
             .collect();
         let count = templates.len();
-        let program = Program { templates, code: found.code, hooks };
+        let [hooks, surroundings] = shipped;
+        let program = Program { templates, code: found.code, hooks, surroundings };
         role.client.submit(spec, program).map_err(raise)?;
         let keys = Keys::new(found.keys);
         keys::register(id, &keys);
@@ -148,7 +151,7 @@ impl Graph {
             let mut admit = upto;
             if unsent.sent < upto {
                 for function in std::mem::take(&mut unsent.functions) {
-                    part.functions.push(self.pickle(py, &function)?);
+                    part.functions.push(self.pickle(py, dump_function, &function)?);
                 }
                 if let Some(batch) = unsent.batches.next() {
                     part.batches.push(self.pickle_batch(py, &batch.constants)?);
@@ -169,14 +172,20 @@ impl Graph {
         Names { keys: &self.keys, nodes: &self.nodes, externals: [&self.refs, &self.literals] }
     }
 
-    fn pickle(&self, py: Python<'_>, object: &Py<PyAny>) -> PyResult<bytes::Bytes> {
-        dumps(object.bind(py)).map_err(|cause| self.names().not_picklable(py, object, cause))
+    fn pickle(
+        &self,
+        py: Python<'_>,
+        dump: impl Fn(&Bound<'_, PyAny>) -> PyResult<bytes::Bytes>,
+        object: &Py<PyAny>,
+    ) -> PyResult<bytes::Bytes> {
+        dump(object.bind(py)).map_err(|cause| self.names().not_picklable(py, object, cause))
     }
 
     /// Pickles a batch; if that fails, finds the constant that is the reason.
     fn pickle_batch(&self, py: Python<'_>, constants: &[Py<PyAny>]) -> PyResult<bytes::Bytes> {
-        dumps(PyList::new(py, constants)?.as_any())
-            .map_err(|error| constants.iter().find_map(|constant| self.pickle(py, constant).err()).unwrap_or(error))
+        dump_constants(PyList::new(py, constants)?.as_any()).map_err(|error| {
+            constants.iter().find_map(|constant| self.pickle(py, dump_constants, constant).err()).unwrap_or(error)
+        })
     }
 
     fn object(&self, index: u32) -> ObjectId {

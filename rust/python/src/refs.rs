@@ -108,14 +108,18 @@ impl ObjectRef {
         Ok((rebuild, (self.role.session.clone(), self.object.graph.to_u64(), self.object.index)))
     }
 
-    /// NumPy would silently make an array of objects of it.
+    /// Without this, `numpy` would silently make an array of objects of it.
     #[pyo3(signature = (*_args, **_kwargs))]
-    fn __array__(&self, _args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+    fn __array__(
+        _slf: &Bound<'_, Self>,
+        _args: &Bound<'_, PyTuple>,
+        _kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<()> {
         Err(PyTypeError::new_err(format!("An ObjectRef is no array: {NOT_ITS_VALUE}")))
     }
 
     /// Called for what there is not.
-    fn __getattr__(&self, name: &str) -> PyResult<()> {
+    fn __getattr__(_slf: &Bound<'_, Self>, name: &str) -> PyResult<()> {
         Err(PyAttributeError::new_err(format!("An ObjectRef has no attribute {name:?}: {NOT_ITS_VALUE}")))
     }
 
