@@ -180,7 +180,8 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     pub(crate) fn new(object: &Bound<'_, PyAny>) -> PyResult<Self> {
         static TAKE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let (pickle, buffers) = TAKE.import(object.py(), "eagleray._sharing", "snapshot")?.call1((object,))?.extract()?;
+        let (pickle, buffers) =
+            TAKE.import(object.py(), "eagleray._sharing", "snapshot")?.call1((object,))?.extract()?;
         Ok(Self { pickle, buffers })
     }
 

@@ -69,7 +69,10 @@ fn workers_that_die_before_their_first_task_again_and_again_fail_the_graph() {
         assert!(deaths < 100, "it is tried for ever");
     }
     assert!(deaths > 10, "a few deaths are free");
-    assert!(matches!(fake.failure(1).kind, FailureKind::WorkerDied { death: Death::Signalled(9), .. }));
+    assert!(matches!(
+        fake.failure(1).kind,
+        FailureKind::WorkerDied { death: Death { end: End::Signalled(9), .. }, .. }
+    ));
 }
 
 #[test]
