@@ -79,7 +79,7 @@ LITERALS = st.one_of(
     st.frozensets(st.integers(2, 90), max_size=3),
     st.sampled_from([np.float32(1.5), np.int64(7), 2 + 3j, range(4), slice(1, 5), int, Ellipsis]),
     st.integers(0, 3).map(lambda n: np.arange(n, dtype="i4")),
-    st.just(30_000).map(lambda n: np.ones(n)),
+    st.just(30_000).map(np.ones),
     st.just(1).map(lambda _: np.array(5.0)),
     st.integers(2, 4).map(lambda n: np.arange(n * n).reshape(n, n).T),
 )

@@ -34,7 +34,18 @@ from tests.tasks import add, fail, inc, nested, sleep, total
 KILL_EVERY = 20
 """Computes from one killed worker to the next."""
 
-FIGURES = ("rss MiB", "fds", "threads", "maps", "shared MiB", "files", "objects", "sealed KiB", "processes", "worker MiB")
+FIGURES = (
+    "rss MiB",
+    "fds",
+    "threads",
+    "maps",
+    "shared MiB",
+    "files",
+    "objects",
+    "sealed KiB",
+    "processes",
+    "worker MiB",
+)
 
 SLACK = {"rss MiB": 60, "fds": 6, "threads": 2, "maps": 40, "shared MiB": 600, "processes": 0, "worker MiB": 250}
 """By how much a figure may differ from what it was when a tenth was done. What is not named may not differ at all."""
@@ -268,7 +279,7 @@ def soak(computes: int, seed: int, tell: Callable[[str], None] = print) -> None:
             if killed is not None:
                 killed.result()
                 killed = None
-            if count == warm or count % 200 == 0 or count == computes:
+            if count in (warm, computes) or count % 200 == 0:
                 _rest(2)
                 now = figures()
                 tell(f"{count:8}  " + "  ".join(f"{value:>{len(name)}}" for name, value in now.items()))
@@ -277,7 +288,9 @@ def soak(computes: int, seed: int, tell: Callable[[str], None] = print) -> None:
                 elif settled is not None:
                     grown = {n: (settled[n], now[n]) for n in FIGURES if now[n] - settled[n] > SLACK.get(n, 0)}
                     assert not grown, f"grown since compute {warm}: {grown} (seed {seed})"
-    tell(f"{computes} computes in {time.monotonic() - begun:.0f} s, {_engine.native.counters()['reruns']} tasks run again")
+    tell(
+        f"{computes} computes in {time.monotonic() - begun:.0f} s, {_engine.native.counters()['reruns']} tasks run again"
+    )
     session_dir = _engine._session_dir
     eagleray.shutdown()
     until(lambda: processes(os.getpid()) <= before)

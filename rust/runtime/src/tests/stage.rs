@@ -134,6 +134,7 @@ impl Stage {
             template: std::iter::once(program.into()).chain(arguments.map(Into::into)).collect(),
             preload: Vec::new(),
             store_bytes: STORE,
+            environment: Vec::new(),
             session_dir: dir.clone(),
             zero_worker: None,
         });
