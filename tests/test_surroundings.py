@@ -200,7 +200,9 @@ class TestConfig:
 
     def test_what_cannot_be_unpickled_fails_the_tasks(self) -> None:
         with dask.config.set({"eagleray-test.bad": _Unloadable()}):
-            with pytest.raises(eagleray.exceptions.EaglerayError, match=r"'eagleray-test.bad' cannot be set in a worker"):
+            with pytest.raises(
+                eagleray.exceptions.EaglerayError, match=r"'eagleray-test.bad' cannot be set in a worker"
+            ):
                 run(_config, "x")
         assert run(_config, "eagleray-test") is None
 
