@@ -117,10 +117,31 @@ def not_picklable_result(value: Any, cause: BaseException) -> TypeError:
     )
 
 
+_FOR_LOCKS = (
+    "A lock of threading holds in one process only: use dask.utils.SerializableLock, which here holds in all of them, "
+    "or lock=True where Dask has such an argument."
+)
+
+_ADVICE = {
+    "'_thread.lock'": _FOR_LOCKS,
+    "'_thread.RLock'": _FOR_LOCKS,
+    "h5py": (
+        "An open HDF5 file belongs to its process: have the task open it by its path, under a "
+        "dask.utils.SerializableLock if tasks write to it, or use zarr."
+    ),
+}
+"""By words of the pickler's error."""
+
+
+def _advice(cause: BaseException) -> str:
+    text = str(cause)
+    known = (advice for words, advice in _ADVICE.items() if words in text)
+    return next(known, "Make it where it is used, or pass what it can be made from.")
+
+
 def _refusal(what: str, cause: BaseException) -> TypeError:
     error = TypeError(
-        f"{what}, because it cannot be pickled ({type(cause).__name__}: {clip(str(cause), 1000)}). "
-        "Make it where it is used, or pass what it can be made from."
+        f"{what}, because it cannot be pickled ({type(cause).__name__}: {clip(str(cause), 1000)}). {_advice(cause)}"
     )
     error.__cause__ = cause
     return error

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Literal, overload
 
-from eagleray import _machine, _output, _surroundings
+from eagleray import _locks, _machine, _output, _surroundings
 from eagleray import _native as native
 from eagleray._native import ObjectRef
 from eagleray.exceptions import ObjectLostError
@@ -54,6 +54,7 @@ def _forget() -> None:
 
 
 os.register_at_fork(after_in_child=_forget)
+_locks.install(lambda: _session_dir)
 
 
 def _whole(name: str, value: object, least: int, unit: str) -> int:

@@ -145,7 +145,8 @@ def order(dependencies: Sequence[Sequence[int]], keys: Sequence[Any] | None = No
     """The position of each task. Raises RuntimeError for a cycle, which is named by `keys` if they are given."""
 
 def task_key(graph: int, index: int, /) -> Any:
-    """The key of a task by its graph's number, as long as there is its `Graph` in this process; else None."""
+    """The key of a task by its graph's number, as long as this process has its `Graph` or refs of its results; else
+    None."""
 
 def current_task() -> tuple[int, int] | None:
     """In a worker: the number of the graph and the index of the task that runs, or ran last in the present run."""

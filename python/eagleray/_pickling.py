@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 
+from eagleray import _sharing
+
 PROTOCOL = 5
 
 
@@ -23,3 +25,8 @@ def dump(value: object) -> bytes:
 
     by_value: bytes = cloudpickle.dumps(value, PROTOCOL)
     return by_value
+
+
+def dump_function(function: object) -> bytes:
+    """Pickles something that tasks call."""
+    return dump(_sharing.sent(function))

@@ -79,3 +79,26 @@ class ObjectStoreFullError(EaglerayError):
 
 class ReadOnlyInputError(EaglerayError, ValueError):
     """A task wrote to an object that belongs to the driver. The write would have been lost."""
+
+    def __init__(self, argument: str, storing: bool = False, key: object = None) -> None:
+        super().__init__(argument, storing, key)
+        self.argument = argument
+        """What it wrote to: the argument and its type."""
+        self.storing = storing
+        """Whether it did so for `dask.array.store`."""
+        self.key = key
+        """The key of the task, once it is known."""
+
+    def __str__(self) -> str:
+        task = "The task" if self.key is None else f"Task {self.key!r}"
+        wrote = f"{task} wrote to {self.argument}, which belongs to the driver. "
+        if self.storing:
+            return (
+                f"{wrote}Workers are other processes and only have a copy of it, so dask.array.store() cannot fill it. "
+                "Write `target[...] = x.compute()`, or store to files: zarr (to_zarr), HDF5 (a target that opens the "
+                "file in __setitem__), NumPy files (to_npy_stack)."
+            )
+        return (
+            f"{wrote}Tasks have a read-only view of it, because the write would be lost. Let the task work on a copy "
+            "(`x = x.copy()`) and return it."
+        )

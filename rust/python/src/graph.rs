@@ -15,7 +15,7 @@ use crate::failures::{self, Names};
 use crate::gc::Suspended;
 use crate::ingest::{self, Batch, Ingested, Options, ResultShape};
 use crate::keys::{self, Keys};
-use crate::pickles::{dumps, payload, store, store_encoded};
+use crate::pickles::{dump_constants, dump_function, payload, store, store_encoded};
 use crate::refs::ObjectRef;
 use crate::role::{Role, raise};
 use crate::{template, value, waiting};
@@ -151,7 +151,7 @@ impl Graph {
             let mut admit = upto;
             if unsent.sent < upto {
                 for function in std::mem::take(&mut unsent.functions) {
-                    part.functions.push(self.pickle(py, &function)?);
+                    part.functions.push(self.pickle(py, dump_function, &function)?);
                 }
                 if let Some(batch) = unsent.batches.next() {
                     part.batches.push(self.pickle_batch(py, &batch.constants)?);
@@ -172,14 +172,20 @@ impl Graph {
         Names { keys: &self.keys, nodes: &self.nodes, externals: [&self.refs, &self.literals] }
     }
 
-    fn pickle(&self, py: Python<'_>, object: &Py<PyAny>) -> PyResult<bytes::Bytes> {
-        dumps(object.bind(py)).map_err(|cause| self.names().not_picklable(py, object, cause))
+    fn pickle(
+        &self,
+        py: Python<'_>,
+        dump: impl Fn(&Bound<'_, PyAny>) -> PyResult<bytes::Bytes>,
+        object: &Py<PyAny>,
+    ) -> PyResult<bytes::Bytes> {
+        dump(object.bind(py)).map_err(|cause| self.names().not_picklable(py, object, cause))
     }
 
     /// Pickles a batch; if that fails, finds the constant that is the reason.
     fn pickle_batch(&self, py: Python<'_>, constants: &[Py<PyAny>]) -> PyResult<bytes::Bytes> {
-        dumps(PyList::new(py, constants)?.as_any())
-            .map_err(|error| constants.iter().find_map(|constant| self.pickle(py, constant).err()).unwrap_or(error))
+        dump_constants(PyList::new(py, constants)?.as_any()).map_err(|error| {
+            constants.iter().find_map(|constant| self.pickle(py, dump_constants, constant).err()).unwrap_or(error)
+        })
     }
 
     fn object(&self, index: u32) -> ObjectId {
@@ -352,18 +358,19 @@ impl Graph {
     #[pyo3(name = "ref", signature = (index, /))]
     fn reference(&self, index: u32) -> PyResult<ObjectRef> {
         self.check(index)?;
-        ObjectRef::of_graph(&self.role, self.object(index), &self.keys)
+        ObjectRef::to_result(&self.role, self.object(index), &self.keys)
     }
 
     /// `ObjectRef`s nested as the requested keys; a literal stands for itself.
     fn refs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.nest(py, &mut |object| {
-            let reference = if object.graph == self.id {
-                ObjectRef::of_graph(&self.role, object, &self.keys)?
+            // What is not a result of this graph is a ref in it, or was put for it.
+            let made = if object.graph == self.id {
+                ObjectRef::to_result(&self.role, object, &self.keys)?
             } else {
                 ObjectRef::holding(&self.role, object)?
             };
-            Ok(Bound::new(py, reference)?.into_any())
+            Ok(Bound::new(py, made)?.into_any())
         })
     }
 
@@ -383,8 +390,13 @@ impl Graph {
                 Ok(value) => values.insert(object, value),
                 Err(failure) => {
                     self.cancel_quietly();
-                    let names = (failure.origin.graph == self.id).then(|| self.names());
-                    return Err(failures::failure(py, &failure, names));
+                    let mine = failure.origin.graph == self.id;
+                    let error = if mine {
+                        failures::failure(py, &failure, Some(self.names()))
+                    } else {
+                        failures::failure_of_another(py, &failure)
+                    };
+                    return Err(error);
                 }
             };
         }

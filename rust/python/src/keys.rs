@@ -1,9 +1,9 @@
-//! The keys of the graphs that this process has submitted, as long as it has the graph or refs of it: workers name a task by
-//! numbers.
+//! The keys of the graphs that this process has submitted and not dropped, nor all refs to their results: workers name a
+//! task by numbers.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use eagleray_core::ids::{GraphId, ObjectId};
+use eagleray_core::ids::GraphId;
 use pyo3::prelude::*;
 use rustc_hash::FxHashMap;
 
@@ -18,13 +18,17 @@ fn graphs() -> MutexGuard<'static, Known> {
     GRAPHS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Makes the keys of a graph known until they are dropped or [`forget`] is called.
+/// Makes the keys of a graph known until all who hold them have called [`forget`].
 pub(crate) fn register(graph: GraphId, keys: &Keys) {
     graphs().get_or_insert_default().insert(graph, Arc::downgrade(keys));
 }
 
-/// A holder of the keys of a graph is about to drop them; if it is the last, they are forgotten. Those of a graph of the
-/// same number in a later session stay.
+/// The keys of a graph, if they are known.
+pub(crate) fn of(graph: GraphId) -> Option<Keys> {
+    graphs().as_ref()?.get(&graph)?.upgrade()
+}
+
+/// One who holds the keys of a graph is about to drop them. Those of a graph of the same number in a later session stay.
 pub(crate) fn forget(graph: GraphId, keys: &Keys) {
     if Arc::strong_count(keys) > 1 {
         return;
@@ -36,15 +40,9 @@ pub(crate) fn forget(graph: GraphId, keys: &Keys) {
     }
 }
 
-/// The key of the task that makes an object, if somebody holds the keys of its graph.
-pub(crate) fn of_object(py: Python<'_>, object: ObjectId) -> Option<Py<PyAny>> {
-    // Out of the lock before the reference may be the last.
-    let keys = graphs().as_ref()?.get(&object.graph)?.upgrade()?;
-    Some(keys.get(object.index as usize)?.clone_ref(py))
-}
-
 #[pyfunction]
 #[pyo3(signature = (graph, index, /))]
 pub(crate) fn task_key(py: Python<'_>, graph: u64, index: u32) -> Option<Py<PyAny>> {
-    of_object(py, ObjectId { graph: GraphId::from_u64(graph), index })
+    let keys = of(GraphId::from_u64(graph))?;
+    Some(keys.get(index as usize)?.clone_ref(py))
 }

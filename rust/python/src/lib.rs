@@ -18,6 +18,7 @@ mod logging;
 mod pickles;
 mod refs;
 mod role;
+mod sharing;
 mod template;
 mod value;
 mod waiting;

@@ -71,7 +71,7 @@ pub(crate) fn run_local<'py>(
     let found = ingest::ingest(py, dsk, keys, &py.get_type::<ObjectRef>(), Options::default())?;
     let graph = GraphId { peer: PeerId::USER, seq: 0 };
     let tasks = found.position.len() as u32;
-    let executor = Executor::new();
+    let executor = Executor::in_place();
     for (id, function) in found.functions.iter().enumerate() {
         executor.add_loaded_blob(id as u32, function.clone_ref(py));
         executor.add_function(graph, id as u32, id as u32);

@@ -12,12 +12,18 @@ use pyo3::types::PyBytes;
 use crate::role::raise;
 use crate::value::{self, Encoded, Payload};
 
-/// The pickle of an object: with plain pickle, or with cloudpickle what that refuses and what names `__main__`.
-pub(crate) fn dumps(object: &Bound<'_, PyAny>) -> PyResult<Bytes> {
+/// The pickle of something that tasks call: with plain pickle, or with cloudpickle what that refuses and what names
+/// `__main__`.
+pub(crate) fn dump_function(function: &Bound<'_, PyAny>) -> PyResult<Bytes> {
     static DUMP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let dump = DUMP.import(object.py(), "eagleray._pickling", "dump")?;
-    let bytes = dump.call1((object,))?;
+    let dump = DUMP.import(function.py(), "eagleray._pickling", "dump_function")?;
+    let bytes = dump.call1((function,))?;
     Ok(Bytes::copy_from_slice(bytes.cast::<PyBytes>()?.as_bytes()))
+}
+
+/// Encodes constants of tasks, which are to be read-only in workers.
+pub(crate) fn dump_constants(constants: &Bound<'_, PyAny>) -> PyResult<Bytes> {
+    Ok(value::encode_to_share(constants)?.to_vec().into())
 }
 
 /// A value's bytes, for decoding.

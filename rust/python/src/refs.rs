@@ -16,9 +16,12 @@ use crate::role::{Role, raise};
 pub(crate) struct ObjectRef {
     role: Arc<Role>,
     object: ObjectId,
-    /// Those of its graph, which may be gone: should a task have failed, its key is among them.
+    /// The keys of the graph that makes the object, for the message if that fails.
     keys: Option<Keys>,
 }
+
+/// Refs do not keep the keys of a graph with more tasks: they are few mostly, and may live long.
+const MOST_KEYS: usize = 100_000;
 
 impl ObjectRef {
     /// A reference that is one use more.
@@ -32,10 +35,11 @@ impl ObjectRef {
         Self { role: Arc::clone(role), object, keys: None }
     }
 
-    /// A reference to a result of a graph with these keys.
-    pub(crate) fn of_graph(role: &Arc<Role>, object: ObjectId, keys: &Keys) -> PyResult<Self> {
+    /// A reference to the result of a task of a graph with these keys, that is one use more.
+    pub(crate) fn to_result(role: &Arc<Role>, object: ObjectId, keys: &Keys) -> PyResult<Self> {
+        let keys = (keys.len() <= MOST_KEYS).then(|| Keys::clone(keys));
         role.client.hold(object).map_err(raise)?;
-        Ok(Self { role: Arc::clone(role), object, keys: Some(Arc::clone(keys)) })
+        Ok(Self { role: Arc::clone(role), object, keys })
     }
 
     /// Its object. Raises `ObjectLostError` if it is of another session than `role`.

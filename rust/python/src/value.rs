@@ -122,6 +122,8 @@ impl Contiguous {
 #[pyclass(frozen)]
 struct Collector {
     buffers: Mutex<Vec<Contiguous>>,
+    /// Writable buffers of fewer bytes stay in the pickle.
+    least: usize,
 }
 
 #[pymethods]
@@ -132,7 +134,7 @@ impl Collector {
     fn __call__(&self, buffer: &Bound<'_, PyAny>) -> bool {
         // An array without dimensions has a buffer without a shape, which PyO3 does not take.
         let Ok(buffer) = Contiguous::new(buffer) else { return true };
-        if buffer.0.len_bytes() < OUT_OF_BAND && !buffer.0.readonly() {
+        if buffer.0.len_bytes() < self.least && !buffer.0.readonly() {
             return true;
         }
         self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
@@ -143,26 +145,38 @@ impl Collector {
 /// Pickles a value: with plain pickle, or with cloudpickle what that refuses and what names `__main__`, which is another
 /// module in another process. The error is that of the pickler.
 pub(crate) fn encode(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Encoded> {
-    static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    static CLOUD_DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-
     if let Ok(bytes) = value.cast_exact::<PyBytes>() {
         if bytes.as_bytes().len() >= OUT_OF_BAND {
             let no_pickle = PyBytes::new(py, &[]);
             return Ok(Encoded::new(vec![Contiguous::new(&no_pickle)?, Contiguous::new(value)?]));
         }
     }
-    let plain = DUMPS.import(py, "pickle", "dumps")?;
     if is_scalar(value) {
+        static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let plain = DUMPS.import(py, "pickle", "dumps")?;
         let pickle = plain.call1((value, PROTOCOL))?;
         return Ok(Encoded::new(vec![Contiguous::new(&pickle)?]));
     }
-    match dump(plain, value) {
+    dump(value, OUT_OF_BAND)
+}
+
+/// Pickles as [`encode`] does, with all buffers out of band: decoded without `copy`, every array is read-only, however small
+/// and wherever it is in the value.
+pub(crate) fn encode_to_share(value: &Bound<'_, PyAny>) -> PyResult<Encoded> {
+    dump(value, 0)
+}
+
+fn dump(value: &Bound<'_, PyAny>, least: usize) -> PyResult<Encoded> {
+    static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static CLOUD_DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+    let py = value.py();
+    match dump_with(DUMPS.import(py, "pickle", "dumps")?, value, least) {
         Ok((pickle, sources)) if !names_main(&pickle)? => return Ok(Encoded::new(sources)),
         Err(error) if !error.is_instance_of::<PyException>(py) => return Err(error),
         _ => {}
     }
-    let (_, sources) = dump(CLOUD_DUMPS.import(py, "cloudpickle", "dumps")?, value)?;
+    let (_, sources) = dump_with(CLOUD_DUMPS.import(py, "cloudpickle", "dumps")?, value, least)?;
     Ok(Encoded::new(sources))
 }
 
@@ -174,7 +188,7 @@ fn names_main(pickle: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 /// Whether a value is of a type that has neither buffers nor a module.
-fn is_scalar(value: &Bound<'_, PyAny>) -> bool {
+pub(crate) fn is_scalar(value: &Bound<'_, PyAny>) -> bool {
     value.is_exact_instance_of::<PyInt>()
         || value.is_exact_instance_of::<PyFloat>()
         || value.is_exact_instance_of::<PyBool>()
@@ -184,9 +198,13 @@ fn is_scalar(value: &Bound<'_, PyAny>) -> bool {
 }
 
 /// The pickle, and all parts of the encoded value, which begin with it.
-fn dump<'py>(dumps: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Vec<Contiguous>)> {
+fn dump_with<'py>(
+    dumps: &Bound<'py, PyAny>,
+    value: &Bound<'py, PyAny>,
+    least: usize,
+) -> PyResult<(Bound<'py, PyAny>, Vec<Contiguous>)> {
     let py = value.py();
-    let collector = Bound::new(py, Collector { buffers: Mutex::default() })?;
+    let collector = Bound::new(py, Collector { buffers: Mutex::default(), least })?;
     let options = PyDict::new(py);
     options.set_item(intern!(py, "protocol"), PROTOCOL)?;
     options.set_item(intern!(py, "buffer_callback"), &collector)?;

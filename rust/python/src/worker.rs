@@ -2,8 +2,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
+use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,7 +20,7 @@ use eagleray_runtime::link::{Link, LinkConfig, LinkError};
 use eagleray_runtime::program::{Intro, RunProgram, Value};
 use eagleray_runtime::session::{SESSION_DIR, STORE_BYTES, now_ns};
 use eagleray_runtime::{FromWorker, SessionError, SocketError, ToWorker};
-use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
@@ -147,8 +149,10 @@ impl Worker {
 
     /// Publishes a result that is kept. One that cannot be encoded is as good as lost.
     fn publish_kept(&self, py: Python<'_>, object: ObjectId, seal: bool) -> PyResult<()> {
-        let value = match self.executor.kept(py, object).map(|value| value::encode(py, value.bind(py))) {
+        let kept = self.executor.kept(py, object).map(|value| value.into_bound(py));
+        let value = match kept.as_ref().map(|value| value::encode(py, value)) {
             Some(Ok(encoded)) => {
+                kept.iter().for_each(|value| self.executor.published(object.graph, value));
                 Some(self.link.store(encoded.len(), seal, |target| encoded.write_to(target)).map_err(os)?)
             }
             Some(Err(error)) => {
@@ -217,11 +221,13 @@ impl Worker {
         let externals = |k: u32| externals.get(k as usize).copied();
         self.executor.execute(py, &run, &program.code, len, &externals, &io)?;
         self.call_after_run(py);
-        self.link.page().rest();
         if let Some(note) = lock(&self.graphs).get_mut(&run.graph) {
             note.quick = io.quick.into_inner();
         }
-        self.report(true)
+        self.report(true)?;
+        // Not before: a task that has closed this process's descriptors, say, is known by the death that follows.
+        self.link.page().rest();
+        Ok(())
     }
 
     /// Sets what surrounds the tasks of a graph, unless it was set for the graph before.
@@ -500,12 +506,28 @@ pub(crate) fn after_run(function: Py<PyAny>) {
     }
 }
 
+unsafe extern "C" {
+    static stdout: *mut c_void;
+    fn setvbuf(stream: *mut c_void, buffer: *mut c_char, mode: c_int, size: usize) -> c_int;
+}
+
+/// What C code prints is seen when it prints it, though the worker's output is no terminal.
+fn buffer_lines_of_c() {
+    const LINES: c_int = 1;
+    // SAFETY: the stream is the C library's own, its buffer is left to it, and there is no other thread yet.
+    unsafe { setvbuf(stdout, ptr::null_mut(), LINES, 0) };
+}
+
 /// A worker's whole life. `socket` and `page` are its descriptors, which it owns from now on.
 ///
 /// Raises `OSError` when its node's socket or the shared memory does not work.
 #[pyfunction]
 pub(crate) fn worker_main(py: Python<'_>, socket: RawFd, page: RawFd, worker: u32) -> PyResult<()> {
-    // SAFETY: the template received both for this worker alone and gives them up.
+    if [socket, page].iter().any(|fd| *fd < 0) {
+        return Err(PyValueError::new_err(format!("not file descriptors: {socket}, {page}")));
+    }
+    buffer_lines_of_c();
+    // SAFETY: no descriptor is negative. The template received both for this worker alone and gives them up.
     let [socket, page] = [socket, page].map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
     let variable = |name| std::env::var_os(name).ok_or_else(|| PyRuntimeError::new_err(format!("{name} is not set")));
     let escape_dir = PathBuf::from(variable(SESSION_DIR)?);

@@ -24,6 +24,7 @@ fn config(template: &[&str], zero_worker: bool) -> SessionConfig {
         preload: Vec::new(),
         store_bytes: 16 << 20,
         session_dir: std::env::temp_dir(),
+        environment: Vec::new(),
         zero_worker: zero_worker.then(|| Bytes::from_static(b"nothing")),
     }
 }

@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use eagleray_core::ids::GraphId;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyString, PyTuple};
+use pyo3::types::{PyString, PyTuple};
 use rustc_hash::FxHashMap;
 
+use super::constants::Constants;
 use super::hooks::Hooks;
 use super::shape::{BadProgram, Op, Shape};
 use crate::value::{self, Payload};
@@ -20,20 +21,17 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The objects of a loaded pickle of a list.
-pub(super) type Objects = Arc<[Py<PyAny>]>;
-
 /// Something that is loaded at its first use.
 enum Lazy<T> {
     Pickled(Payload),
     Loaded(T),
 }
 
-impl<T: ?Sized> Lazy<Arc<T>> {
+impl<T> Lazy<Arc<T>> {
     fn share(&self) -> Self {
         match self {
             Self::Pickled(payload) => Self::Pickled(payload.clone()),
-            Self::Loaded(objects) => Self::Loaded(objects.clone()),
+            Self::Loaded(object) => Self::Loaded(object.clone()),
         }
     }
 }
@@ -43,8 +41,10 @@ struct Graph {
     /// The blob of each function.
     functions: FxHashMap<u32, u32>,
     templates: FxHashMap<u32, Arc<Shape>>,
-    batches: FxHashMap<u32, Lazy<Objects>>,
+    batches: FxHashMap<u32, Lazy<Arc<Constants>>>,
     hooks: Option<Lazy<Arc<Hooks>>>,
+    /// Results that live as long as the graph.
+    held: Vec<Py<PyAny>>,
 }
 
 /// See the module.
@@ -84,14 +84,20 @@ impl Library {
         drop(old);
     }
 
-    pub(super) fn add_loaded_batch(&self, graph: GraphId, id: u32, objects: Objects) {
-        let old = lock(&self.graphs).entry(graph).or_default().batches.insert(id, Lazy::Loaded(objects));
+    pub(super) fn add_loaded_batch(&self, graph: GraphId, id: u32, objects: Box<[Py<PyAny>]>) {
+        let constants = Lazy::Loaded(Arc::new(Constants::shared(objects)));
+        let old = lock(&self.graphs).entry(graph).or_default().batches.insert(id, constants);
         drop(old);
     }
 
     pub(super) fn set_hooks(&self, graph: GraphId, bytes: Payload) {
         let old = lock(&self.graphs).entry(graph).or_default().hooks.replace(Lazy::Pickled(bytes));
         drop(old);
+    }
+
+    /// Keeps a result until the graph is forgotten.
+    pub(super) fn hold(&self, graph: GraphId, value: Py<PyAny>) {
+        lock(&self.graphs).entry(graph).or_default().held.push(value);
     }
 
     pub(super) fn forget(&self, graph: GraphId) {
@@ -134,21 +140,20 @@ impl Library {
     }
 
     /// The constants of a batch. An error is that of the unpickler, or a `RuntimeError` for a batch that was not added.
-    pub(super) fn batch(&self, py: Python<'_>, graph: GraphId, id: u32) -> PyResult<Objects> {
+    pub(super) fn batch(&self, py: Python<'_>, graph: GraphId, id: u32) -> PyResult<Arc<Constants>> {
         let known = lock(&self.graphs).get(&graph).and_then(|graph| graph.batches.get(&id)).map(Lazy::share);
         let payload = match known.ok_or_else(|| unknown("batch", id))? {
-            Lazy::Loaded(objects) => return Ok(objects),
+            Lazy::Loaded(constants) => return Ok(constants),
             Lazy::Pickled(payload) => payload,
         };
-        let list = value::load(py, &payload)?.cast_into::<PyList>()?;
-        let objects: Objects = list.iter().map(Bound::unbind).collect();
+        let constants = Arc::new(Constants::load(py, &payload)?);
         let mut graphs = lock(&self.graphs);
         // Not put back if the graph was forgotten meanwhile.
         let place = graphs.get_mut(&graph).and_then(|graph| graph.batches.get_mut(&id));
-        let old = place.map(|place| std::mem::replace(place, Lazy::Loaded(objects.clone())));
+        let old = place.map(|place| std::mem::replace(place, Lazy::Loaded(constants.clone())));
         drop(graphs);
         drop(old);
-        Ok(objects)
+        Ok(constants)
     }
 
     /// Whether tasks of a graph have hooks.

@@ -5,6 +5,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PySet, PyTuple};
 
+use super::constants::Constants;
 use super::shape::{Op, Shape};
 
 unsafe extern "C" {
@@ -29,7 +30,7 @@ pub(super) struct Operands<'a> {
     /// The row behind its header.
     pub(super) parameters: &'a [u32],
     /// The batch.
-    pub(super) constants: &'a [Py<PyAny>],
+    pub(super) constants: Option<&'a Constants>,
     /// The values of [`Shape::inputs`].
     pub(super) inputs: &'a [Py<PyAny>],
 }
@@ -39,6 +40,18 @@ pub(super) struct Operands<'a> {
 pub(super) struct Machine {
     stack: Vec<Py<PyAny>>,
     steps: Vec<Option<Py<PyAny>>>,
+    /// The call that failed, if one did in the last evaluation.
+    failed: Option<Call>,
+}
+
+/// A call as it was made.
+pub(super) struct Call {
+    /// The callable, then all arguments.
+    pub(super) frame: Vec<Py<PyAny>>,
+    /// How many of them are positional.
+    pub(super) positional: usize,
+    /// The tuple of the names of the others.
+    pub(super) names: Option<Py<PyAny>>,
 }
 
 impl Machine {
@@ -55,11 +68,16 @@ impl Machine {
         result
     }
 
+    /// The call that made the last evaluation fail.
+    pub(super) fn take_failed(&mut self) -> Option<Call> {
+        self.failed.take()
+    }
+
     fn perform(&mut self, py: Python<'_>, shape: &Shape, operands: Operands<'_>) -> PyResult<Py<PyAny>> {
         for op in &shape.ops {
             let value = match *op {
                 Op::Input(input) => operands.inputs[input as usize].clone_ref(py),
-                Op::Const(parameter) => constant(operands, operands.parameters[parameter as usize])?.clone_ref(py),
+                Op::Const(parameter) => constant(py, operands, operands.parameters[parameter as usize])?,
                 Op::Func(entry) => operands.functions[entry as usize].clone_ref(py),
                 Op::Local(step) => self.steps[step as usize].as_ref().ok_or_else(unbalanced)?.clone_ref(py),
                 Op::Take(step) => self.steps[step as usize].take().ok_or_else(unbalanced)?,
@@ -115,16 +133,25 @@ impl Machine {
         let result = unsafe {
             let names = names.map_or(std::ptr::null_mut(), Py::as_ptr);
             let result = PyObject_Vectorcall(*frame, frame.add(1), positional | ARGUMENTS_OFFSET, names);
-            Bound::from_owned_ptr_or_err(py, result)?
+            Bound::from_owned_ptr_or_err(py, result)
         };
-        self.stack.truncate(callable);
-        Ok(result.unbind())
+        match result {
+            Ok(result) => {
+                self.stack.truncate(callable);
+                Ok(result.unbind())
+            }
+            Err(error) => {
+                let names = names.map(|names| names.clone_ref(py));
+                self.failed = Some(Call { frame: self.stack.split_off(callable), positional, names });
+                Err(error)
+            }
+        }
     }
 }
 
-fn constant(operands: Operands<'_>, place: u32) -> PyResult<&Py<PyAny>> {
-    let constant = operands.constants.get(place as usize);
-    constant.ok_or_else(|| PyRuntimeError::new_err(format!("the task's batch has no constant {place}")))
+fn constant(py: Python<'_>, operands: Operands<'_>, place: u32) -> PyResult<Py<PyAny>> {
+    let constants = operands.constants.ok_or_else(|| PyRuntimeError::new_err("the task came without its constants"))?;
+    constants.get(py, place)
 }
 
 /// Compiled code leaves each step's value exactly where its uses find it.

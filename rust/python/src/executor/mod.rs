@@ -4,7 +4,9 @@
 //! values of inputs ([`objects`]). A run is planned as a whole ([`plan`]: who reads what, for how long) and then executed
 //! task by task ([`run`]) by a small stack machine ([`machine`]).
 
+mod constants;
 mod failure;
+mod finalizer;
 mod hooks;
 mod io;
 mod library;
@@ -43,12 +45,19 @@ pub(crate) struct Executor {
     objects: Objects,
     /// The values of the runs that are not over, the innermost last.
     active: Mutex<Vec<Arc<Values>>>,
+    /// Tasks work on the objects themselves that they are given, and what they return is not made read-only.
+    in_place: bool,
 }
 
 impl Executor {
     /// One that knows nothing yet.
     pub(crate) fn new() -> Self {
         Self::default()
+    }
+
+    /// One for the driver's own process, where tasks may write to the driver's objects.
+    pub(crate) fn in_place() -> Self {
+        Self { in_place: true, ..Self::default() }
     }
 
     /// The pickle of a function, by its number in the session. It is loaded at its first use. Bytes for a number that has
@@ -85,7 +94,8 @@ impl Executor {
         Ok(())
     }
 
-    /// A batch of constants of a graph: the pickle of a list. It is loaded at its first use.
+    /// A batch of constants of a graph: an encoded list. It is loaded at its first use. Each task gets those for itself that
+    /// a task may change.
     pub(crate) fn add_batch(&self, graph: GraphId, id: u32, bytes: Payload) {
         self.library.add_batch(graph, id, bytes);
     }
@@ -101,10 +111,19 @@ impl Executor {
         self.library.set_hooks(graph, bytes);
     }
 
-    /// A published object that a run reads. It is decoded when a task first reads it, to read-only views of the payload.
+    /// A published object that a run reads. It is decoded when a task first reads it, to read-only views of the payload; what
+    /// the driver put, and a task may change, for each task that reads it.
     /// To be called once for each run that names it in [`Run::inputs`]; it is gone when the last of them has ended.
     pub(crate) fn add_input(&self, object: ObjectId, payload: Payload) {
         self.objects.add_input(object, payload);
+    }
+
+    /// A value has been published from here. One whose end has effects stays until [`Executor::forget`]: it must not end
+    /// before its copies have been read.
+    pub(crate) fn published(&self, graph: GraphId, value: &Bound<'_, PyAny>) {
+        if finalizer::has(value) {
+            self.library.hold(graph, value.clone().unbind());
+        }
     }
 
     /// Drops what was learned of a graph. Values that are kept stay.

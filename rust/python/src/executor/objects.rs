@@ -2,19 +2,32 @@
 
 use std::sync::Mutex;
 
-use eagleray_core::ids::ObjectId;
+use eagleray_core::ids::{GraphId, ObjectId};
 use pyo3::prelude::*;
 use rustc_hash::FxHashMap;
 
 use super::library::lock;
+use crate::sharing::{self, Sharing};
 use crate::value::{self, Payload};
 
 struct Input {
     payload: Payload,
-    /// Once a task has read it: views of the payload.
-    decoded: Option<Py<PyAny>>,
+    /// Once a task has read it: views of the payload, and how tasks share them.
+    decoded: Option<(Py<PyAny>, Sharing)>,
     /// How many runs that name it have not ended.
     runs: u32,
+}
+
+/// Whether an object is one that a driver put.
+pub(super) fn is_put(object: ObjectId) -> bool {
+    object.graph == GraphId::puts(object.graph.peer)
+}
+
+/// A value for a task.
+pub(super) struct Found {
+    pub(super) value: Py<PyAny>,
+    /// Whether other tasks may have the same one.
+    pub(super) shared: bool,
 }
 
 /// See the module. No lock is held while Python runs, nor while a Python object is dropped.
@@ -54,22 +67,43 @@ impl Objects {
     }
 
     /// A kept value, or an input, decoded; `None` if it is neither. An error is that of the unpickler.
-    pub(super) fn find(&self, py: Python<'_>, object: ObjectId) -> PyResult<Option<Py<PyAny>>> {
+    pub(super) fn find(&self, py: Python<'_>, object: ObjectId) -> PyResult<Option<Found>> {
         if let Some(value) = self.kept(py, object) {
-            return Ok(Some(value));
+            return Ok(Some(Found { value, shared: true }));
         }
-        let known = lock(&self.inputs)
-            .get(&object)
-            .map(|input| (input.payload.clone(), input.decoded.as_ref().map(|value| value.clone_ref(py))));
+        let known = lock(&self.inputs).get(&object).map(|input| {
+            let decoded = input.decoded.as_ref().map(|(value, sharing)| (value.clone_ref(py), *sharing));
+            (input.payload.clone(), decoded)
+        });
         let Some((payload, decoded)) = known else { return Ok(None) };
-        if decoded.is_some() {
-            return Ok(decoded);
+        let (value, sharing) = match decoded {
+            Some((value, sharing)) => (value.into_bound(py), sharing),
+            None => self.decode(py, object, &payload)?,
+        };
+        Ok(Some(match sharing {
+            Sharing::Whole => Found { value: value.unbind(), shared: true },
+            Sharing::Container | Sharing::Shallow => Found { value: sharing::copy(&value)?.unbind(), shared: false },
+            Sharing::Apart => Found { value: value.unbind(), shared: false },
+        }))
+    }
+
+    /// Decodes an input, and remembers it unless the next task must have another.
+    fn decode<'py>(
+        &self,
+        py: Python<'py>,
+        object: ObjectId,
+        payload: &Payload,
+    ) -> PyResult<(Bound<'py, PyAny>, Sharing)> {
+        let value = value::decode(py, payload, false)?;
+        // Tasks share what another task made, as they do when it has not left the worker.
+        let sharing = if is_put(object) { sharing::freeze(&value)? } else { Sharing::Whole };
+        if sharing != Sharing::Apart {
+            let mut inputs = lock(&self.inputs);
+            let decoded = (value.clone().unbind(), sharing);
+            let old = inputs.get_mut(&object).and_then(|input| input.decoded.replace(decoded));
+            drop(inputs);
+            drop(old);
         }
-        let value = value::decode(py, &payload, false)?.unbind();
-        let mut inputs = lock(&self.inputs);
-        let old = inputs.get_mut(&object).and_then(|input| input.decoded.replace(value.clone_ref(py)));
-        drop(inputs);
-        drop(old);
-        Ok(Some(value))
+        Ok((value, sharing))
     }
 }

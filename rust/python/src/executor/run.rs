@@ -8,14 +8,16 @@ use eagleray_core::message::{Run, Trouble, output};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 use super::Executor;
+use super::constants::Constants;
 use super::failure::{Failure, Inputs, is_read_only, not_picklable};
 use super::hooks::Hooks;
 use super::io::RunIo;
-use super::library::{Objects, lock};
-use super::machine::{Machine, Operands};
+use super::library::lock;
+use super::machine::{Call, Machine, Operands};
+use super::objects::is_put;
 use super::plan::{Plan, Slot};
 use super::shape::Shape;
 use super::size;
@@ -70,7 +72,7 @@ pub(super) struct Runner<'a, 'py> {
     /// Of the present task, as its shape lists them.
     inputs: Vec<Py<PyAny>>,
     /// The batch used last: neighbours mostly share it.
-    batch: Option<(u32, Objects)>,
+    batch: Option<(u32, Arc<Constants>)>,
     /// Values after their last read, until no lock is held.
     garbage: Vec<Py<PyAny>>,
 }
@@ -172,10 +174,13 @@ impl<'a, 'py> Runner<'a, 'py> {
             // A result of the run that is not there has failed.
             let object = self.plan.outside(source).ok_or(Failure::Skipped)?;
             match self.executor.objects.find(self.py, object)? {
-                Some(value) => {
-                    let old = lock(&self.values.slots)[source as usize].value.replace(value.clone_ref(self.py));
-                    drop(old);
-                    self.inputs.push(value);
+                Some(found) => {
+                    if found.shared {
+                        let value = found.value.clone_ref(self.py);
+                        let old = lock(&self.values.slots)[source as usize].value.replace(value);
+                        drop(old);
+                    }
+                    self.inputs.push(found.value);
                 }
                 None => missing.push(object),
             }
@@ -192,22 +197,22 @@ impl<'a, 'py> Runner<'a, 'py> {
         let operands = Operands {
             functions: self.executor.library.functions(py, self.run.graph, &shape)?,
             parameters: &row[HEADER..],
-            constants: constants.as_deref().unwrap_or(&[]),
+            constants: constants.as_deref(),
             inputs: &[],
         };
         if !self.has_hooks {
-            return self.call(&shape, operands);
+            return self.call(place, &shape, operands);
         }
         let hooks: Arc<Hooks> = self.executor.library.hooks(py, self.run.graph)?;
-        let key = operands.constants.get(row[3] as usize).filter(|_| row[3] != NO_KEY);
+        let key = operands.constants.and_then(|known| known.original(row[3])).filter(|_| row[3] != NO_KEY);
         let key = key.ok_or_else(|| PyRuntimeError::new_err("a task with hooks came without its key"))?.bind(py);
         let states = hooks.before(py, key, &self.distinct_inputs(place)?)?;
-        let result = self.call(&shape, operands)?;
+        let result = self.call(place, &shape, operands)?;
         hooks.after(py, key, result.bind(py), states)?;
         Ok(result)
     }
 
-    fn batch(&mut self, id: u32) -> PyResult<Objects> {
+    fn batch(&mut self, id: u32) -> PyResult<Arc<Constants>> {
         if let Some((last, objects)) = &self.batch {
             if *last == id {
                 return Ok(objects.clone());
@@ -242,25 +247,91 @@ impl<'a, 'py> Runner<'a, 'py> {
         numbered
     }
 
-    /// Evaluates the task on its inputs; once more on copies if it failed by writing to one.
-    fn call(&mut self, shape: &Shape, operands: Operands<'_>) -> PyResult<Py<PyAny>> {
+    /// Evaluates the task on its inputs; once more on copies if it failed by writing to what another task made.
+    fn call(&mut self, place: u32, shape: &Shape, operands: Operands<'_>) -> PyResult<Py<PyAny>> {
         let py = self.py;
         if !shape.copies_inputs() {
-            match self.machine.evaluate(py, shape, Operands { inputs: &self.inputs, ..operands }) {
-                Err(error) if !self.inputs.is_empty() && is_read_only(py, &error) => {}
-                result => return result,
+            let result = self.machine.evaluate(py, shape, Operands { inputs: &self.inputs, ..operands });
+            let Err(error) = result else { return result };
+            let failed = self.machine.take_failed();
+            if self.executor.in_place || !is_read_only(py, &error) {
+                return Err(error);
+            }
+            let sources = self.plan.sources(place);
+            if sources.iter().all(|source| self.is_drivers(*source)) {
+                return Err(self.explained(place, operands, &self.inputs, error, failed));
             }
         }
-        let copies = self.copies()?;
-        let result = self.machine.evaluate(py, shape, Operands { inputs: &copies, ..operands })?;
-        shape.set_copies_inputs();
-        Ok(result)
+        let copies = self.copies(place)?;
+        let result = self.machine.evaluate(py, shape, Operands { inputs: &copies, ..operands });
+        match result {
+            Ok(result) => {
+                shape.set_copies_inputs();
+                Ok(result)
+            }
+            Err(error) => {
+                let failed = self.machine.take_failed();
+                if !is_read_only(py, &error) {
+                    return Err(error);
+                }
+                Err(self.explained(place, operands, &copies, error, failed))
+            }
+        }
     }
 
-    fn copies(&self) -> PyResult<Vec<Py<PyAny>>> {
+    /// Whether what lies in a slot was put by a driver.
+    fn is_drivers(&self, slot: u32) -> bool {
+        self.plan.outside(slot).is_some_and(is_put)
+    }
+
+    /// The inputs, those that another task made as copies.
+    fn copies(&self, place: u32) -> PyResult<Vec<Py<PyAny>>> {
         static DEEPCOPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let deepcopy = DEEPCOPY.import(self.py, "copy", "deepcopy")?;
-        self.inputs.iter().map(|input| deepcopy.call1((input,)).map(Bound::unbind)).collect()
+        let inputs = self.plan.sources(place).iter().zip(&self.inputs);
+        let copy = |(source, input): (&u32, &Py<PyAny>)| {
+            if self.is_drivers(*source) {
+                return Ok(input.clone_ref(self.py));
+            }
+            deepcopy.call1((input,)).map(Bound::unbind)
+        };
+        inputs.map(copy).collect()
+    }
+
+    /// What to raise for an `error` of writing to read-only memory: it says so if that belongs to the driver.
+    fn explained(
+        &self,
+        place: u32,
+        operands: Operands<'_>,
+        inputs: &[Py<PyAny>],
+        error: PyErr,
+        failed: Option<Call>,
+    ) -> PyErr {
+        static EXPLAIN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let py = self.py;
+        let Some(Call { frame, positional, names }) = failed else { return error };
+        let explain = || -> PyResult<PyErr> {
+            let (function, arguments) = frame.split_first().ok_or_else(|| PyRuntimeError::new_err("an empty call"))?;
+            let named = PyDict::new(py);
+            if let Some(names) = &names {
+                for (name, value) in names.bind(py).try_iter()?.zip(&arguments[positional..]) {
+                    named.set_item(name?, value)?;
+                }
+            }
+            let sources = self.plan.sources(place);
+            let (drivers, made): (Vec<_>, Vec<_>) =
+                sources.iter().zip(inputs).partition(|(source, _)| self.is_drivers(**source));
+            let inputs = |those: Vec<(&u32, &Py<PyAny>)>| PyList::new(py, those.into_iter().map(|(_, input)| input));
+            let drivers = inputs(drivers)?;
+            for constant in operands.constants.map_or(&[][..], Constants::all) {
+                drivers.append(constant)?;
+            }
+            let explain = EXPLAIN.import(py, "eagleray._sharing", "read_only")?;
+            let positional = PyList::new(py, &arguments[..positional])?;
+            let explained = explain.call1((error.value(py), function, positional, named, drivers, inputs(made)?))?;
+            Ok(PyErr::from_value(explained))
+        };
+        explain().unwrap_or(error)
     }
 
     /// Publishes, keeps, or puts by the result for those that read it. Returns its size.
@@ -273,11 +344,12 @@ impl<'a, 'py> Runner<'a, 'py> {
             let encoded = encoded.map_err(|cause| not_picklable(py, result.bind(py), cause))?;
             bytes = Some(encoded.len() as u64);
             self.io.publish(py, place, encoded, flags & output::SEAL != 0)?;
+            self.executor.published(self.run.graph, result.bind(py));
         }
         let bytes = bytes.unwrap_or_else(|| size::guess(result.bind(py)));
         let read_later = lock(&self.values.slots)[place as usize].readers > 0;
         let keep = flags & output::KEEP != 0;
-        if read_later || keep {
+        if (read_later || keep) && !self.executor.in_place {
             value::freeze(result.bind(py))?;
         }
         if keep {

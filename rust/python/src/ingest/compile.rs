@@ -211,7 +211,7 @@ impl<'py> Compiler<'py> {
     ) -> Result<(), Stop> {
         let named = kwargs.map_or(0, PyDictMethods::len);
         self.draft.words.extend([CALL, count as u32, named as u32]);
-        self.part_of_shape(function);
+        self.part_of_shape(function)?;
         for argument in args {
             self.expression(&argument, mode)?;
         }
@@ -226,13 +226,14 @@ impl<'py> Compiler<'py> {
         Ok(())
     }
 
-    /// Writes what belongs to the shape, as what is called does.
-    fn part_of_shape(&mut self, function: &Bound<'py, PyAny>) {
-        if self.templates.is_one_too_many(function) {
+    /// Writes what belongs to the shape, as what is called does, unless a call may change it.
+    fn part_of_shape(&mut self, function: &Bound<'py, PyAny>) -> PyResult<()> {
+        if self.templates.is_one_too_many(function) || self.templates.is_changing(function)? {
             self.draft.constant(function);
         } else {
             self.draft.function(function);
         }
+        Ok(())
     }
 
     /// Writes a container of arguments of a node.
@@ -310,7 +311,7 @@ impl<'py> Compiler<'py> {
     fn plain(&mut self, object: &Bound<'py, PyAny>, kind: Kind) -> Result<bool, Stop> {
         match kind {
             Kind::None | Kind::Bool | Kind::Function => {
-                self.part_of_shape(object);
+                self.part_of_shape(object)?;
                 Ok(false)
             }
             Kind::Tuple => self.container(object, TUPLE, object.cast::<PyTuple>()?.iter(), Mode::Plain),

@@ -10,6 +10,7 @@ use rustc_hash::{FxHashMap, FxHasher};
 
 use super::kinds::Spec;
 use super::prefix;
+use crate::sharing;
 
 /// How often a task is run again when its worker died.
 const MAX_RETRIES: u8 = 3;
@@ -62,6 +63,12 @@ impl<'py> Templates<'py> {
     /// Whether this object, which is called but neither a function nor a class, should be a constant.
     pub(super) fn is_one_too_many(&self, function: &Bound<'py, PyAny>) -> bool {
         self.functions.len() >= MANY_FUNCTIONS && !self.function_of.contains_key(&(function.as_ptr() as usize))
+    }
+
+    /// Whether a call of this object may change it, as that of an estimator's method does: then each task gets its own.
+    pub(super) fn is_changing(&self, function: &Bound<'py, PyAny>) -> PyResult<bool> {
+        let known = self.function_of.contains_key(&(function.as_ptr() as usize));
+        Ok(!known && !sharing::is_unchanging(function)?)
     }
 
     /// The number of the template with this code and these functions.

@@ -1,10 +1,9 @@
 //! Tasks that end badly, and what becomes of the others.
 
-use eagleray_core::ids::{GraphId, PeerId};
 use eagleray_core::message::Trouble;
 use eagleray_core::message::output::{KEEP, PUBLISH};
 
-use super::{GRAPH, Io, Session, TASKS, call, code, constant, eval, input, object, python};
+use super::{GRAPH, Io, Session, TASKS, call, code, constant, eval, external, input, object, python};
 use crate::template::{CALL, FUNC};
 
 #[test]
@@ -85,12 +84,11 @@ fn missing_inputs_are_named() {
         let session = Session::default();
         session.template(py, 0, &[call(0, &[input(0), input(1), input(2)])], &["collect"]);
         session.template(py, 1, &[call(0, &[])], &["collect"]);
-        let puts = GraphId::puts(PeerId(0));
         let io = Io::new(2);
         let tasks: [(u32, u32, u8, &[u32]); 2] = [(0, 0, 0, &[TASKS + 2, 77, TASKS + 3]), (1, 1, 0, &[])];
         session.execute_with(py, &tasks, &[(2, "'here'")], &io).unwrap();
         assert_eq!(io.ends(), "I+");
-        let missing = vec![object(77), eagleray_core::ids::ObjectId { graph: puts, index: 3 }];
+        let missing = vec![object(77), external(3).unwrap()];
         assert_eq!(io.ended.borrow()[0].2, Some(Trouble::InputNotHere(missing)));
         // What the task would have read of the run stays for its return.
         session.template(py, 2, &[call(0, &[input(0), input(1)])], &["collect"]);

@@ -3,7 +3,7 @@
 use eagleray_core::message::output::KEEP;
 use pyo3::prelude::*;
 
-use super::{Io, Session, TASKS, call, constant, holds, input, python};
+use super::{Io, PUTS, Session, TASKS, call, constant, holds, input, python};
 
 #[test]
 fn arrays_of_others_are_read_only() {
@@ -99,5 +99,68 @@ fn an_input_is_decoded_once_and_lives_as_long_as_a_run_names_it() {
         assert_eq!(io.ends(), "+");
         let third = session.kept(py, 2).unwrap().get_item(0).unwrap();
         assert!(third.get_item(0).unwrap().is(first.get_item(0).unwrap()));
+    });
+}
+
+#[test]
+fn what_the_driver_sent_is_each_tasks_own_or_read_only() {
+    python(|py| {
+        let session = Session::default();
+        session.template(py, 0, &[call(0, &[constant(0)])], &["change"]);
+        session.template(py, 1, &[call(0, &[input(0)])], &["change"]);
+        session.template(py, 2, &[call(0, &[constant(0)])], &["writeable"]);
+        session.constants(py, "[[1, 2], [[1], {2: [3]}], Changeable([1]), array(3), [array(2)], {1: 2}]");
+        let io = Io::new(12);
+        let put = TASKS + PUTS;
+        let tasks: [(u32, u32, u8, &[u32]); 12] = [
+            (0, 0, KEEP, &[0]),
+            (1, 0, KEEP, &[0]),
+            (2, 0, KEEP, &[1]),
+            (3, 0, KEEP, &[1]),
+            (4, 0, KEEP, &[2]),
+            (5, 0, KEEP, &[2]),
+            (6, 1, KEEP, &[put]),
+            (7, 1, KEEP, &[put]),
+            (8, 1, KEEP, &[put + 1]),
+            (9, 1, KEEP, &[put + 1]),
+            (10, 2, KEEP, &[3]),
+            (11, 0, KEEP, &[4]),
+        ];
+        session.execute_with(py, &tasks, &[(PUTS, "[1, 2]"), (PUTS + 1, "Changeable([1])")], &io).unwrap();
+        assert_eq!(io.ends(), "++++++++++++");
+        let kept = |index| session.kept_repr(py, index).unwrap();
+        assert_eq!([kept(0), kept(1), kept(6), kept(7)], ["[1, 2, 'changed']"; 4]);
+        assert_eq!([kept(2), kept(3)], ["[[1], {2: [3]}, 'changed']"; 2]);
+        assert_eq!([kept(4), kept(5), kept(8), kept(9)], ["[1, 'changed']"; 4]);
+        assert_eq!(kept(10), "False");
+        assert_eq!(kept(11), "[array([0, 1]), 'changed']");
+    });
+}
+
+#[test]
+fn writing_to_what_the_driver_sent_is_an_error_that_names_it() {
+    python(|py| {
+        let session = Session::default();
+        session.template(py, 0, &[call(0, &[constant(0)])], &["write"]);
+        session.template(py, 1, &[call(0, &[input(0)])], &["write"]);
+        session.template(py, 2, &[call(0, &[constant(0)])], &["write_first"]);
+        session.template(py, 3, &[call(0, &[input(0), constant(1)])], &["write_second"]);
+        session.constants(py, "[array(3), [array(2)], Changeable(array(3))]");
+        let io = Io::new(5);
+        let (made, put) = (TASKS, TASKS + PUTS);
+        let tasks: [(u32, u32, u8, &[u32]); 5] = [
+            (0, 0, KEEP, &[0]),
+            (1, 1, KEEP, &[put]),
+            (2, 2, KEEP, &[1]),
+            (3, 3, KEEP, &[made, 0]),
+            (4, 2, KEEP, &[2]),
+        ];
+        session.execute_with(py, &tasks, &[(0, "array(3)"), (PUTS, "array(3000)")], &io).unwrap();
+        assert_eq!(io.ends(), "RRRRR");
+        for (place, argument) in [(0, "'a'"), (1, "'a'"), (2, "'items'"), (3, "'b'"), (4, "'items'")] {
+            let (class, text) = io.error(py, place);
+            assert_eq!(class, "ReadOnlyInputError");
+            assert!(text.contains(&format!("wrote to argument {argument} (")), "{text}");
+        }
     });
 }

@@ -30,9 +30,12 @@ const GRAPH: GraphId = GraphId { peer: PeerId(0), seq: 1 };
 /// How many tasks each graph is said to have: input numbers from here on are externals.
 const TASKS: u32 = 1000;
 
-/// The `k`-th external is the `k`-th object the user's program put.
+/// Externals from here on are objects that the user's program put; those before are results of another graph.
+const PUTS: u32 = 50;
+
 fn external(k: u32) -> Option<ObjectId> {
-    (k < 100).then_some(ObjectId { graph: GraphId::puts(PeerId::USER), index: k })
+    let graph = if k < PUTS { GraphId { peer: PeerId::USER, seq: 9 } } else { GraphId::puts(PeerId::USER) };
+    (k < 2 * PUTS).then_some(ObjectId { graph, index: k })
 }
 
 fn object(index: u32) -> ObjectId {
@@ -58,6 +61,16 @@ class Thing:
     def __init__(self, *inputs): Thing.alive.add(self)
     @staticmethod
     def count(*inputs): return len(Thing.alive)
+
+class Ends:
+    alive = weakref.WeakSet()
+    def __init__(self): Ends.alive.add(self)
+    def __del__(self): pass
+    @staticmethod
+    def count(*inputs): return len(Ends.alive)
+
+class Wrapper:
+    def __init__(self): self.inner = types.SimpleNamespace(end=Ends())
 
 class Unpicklable:
     def __reduce_ex__(self, protocol): raise RuntimeError("not for travelling")
@@ -86,6 +99,19 @@ def write_to_own():
     a.flags.writeable = False
     return write(a)
 
+def write_first(items): return write(items[0])
+def write_second(a, b): return write(b)
+
+class Changeable:
+    def __init__(self, items): self.items = items
+    def append(self, item): self.items.append(item)
+    def __getitem__(self, place): return self.items
+    def __repr__(self): return repr(self.items)
+
+def change(items):
+    items.append("changed")
+    return items
+
 def writeable(a): return a.flags.writeable
 
 log = []
@@ -103,7 +129,8 @@ def dump_error(error, inputs):
 errors.dump_error = dump_error
 arguments = types.ModuleType("eagleray._arguments")
 arguments.not_picklable_result = lambda result, cause: TypeError(f"{type(result).__name__}: {cause}")
-sys.modules.setdefault("eagleray", types.ModuleType("eagleray"))
+# The package without its `__init__`, which needs the extension module.
+sys.modules.setdefault("eagleray", types.ModuleType("eagleray")).__path__ = [package_path]
 sys.modules["eagleray._errors"] = errors
 sys.modules["eagleray._arguments"] = arguments
 "#;
@@ -128,7 +155,8 @@ fn functions(py: Python<'_>) -> &Bound<'_, PyModule> {
             let path = py.import("sys")?.getattr("path")?.cast_into::<PyList>()?;
             String::from_utf8_lossy(&asked.stdout).lines().try_for_each(|line| path.append(line))?;
         }
-        let code = CString::new(FUNCTIONS)?;
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../python/eagleray");
+        let code = CString::new(format!("package_path = {path:?}\n{FUNCTIONS}"))?;
         Ok(PyModule::from_code(py, &code, c"functions.py", c"executor_test_functions")?.unbind())
     };
     MODULE.get_or_try_init(py, make).expect("test functions").bind(py)
@@ -159,6 +187,11 @@ fn pickled(py: Python<'_>, expression: &str) -> Payload {
 /// The encoded form of an expression's value.
 fn encoded(py: Python<'_>, expression: &str) -> Payload {
     Arc::new(value::encode(py, &eval(py, expression)).unwrap().to_vec())
+}
+
+/// The form of constants.
+fn to_share(py: Python<'_>, expression: &str) -> Payload {
+    Arc::new(value::encode_to_share(&eval(py, expression)).unwrap().to_vec())
 }
 
 fn input(parameter: u32) -> Vec<u32> {
@@ -209,7 +242,7 @@ impl Session {
 
     /// The constants of all tasks. With hooks, constant `i` is also the key of task `i`.
     fn constants(&self, py: Python<'_>, list: &str) {
-        self.executor.add_batch(GRAPH, 0, pickled(py, list));
+        self.executor.add_batch(GRAPH, 0, to_share(py, list));
         self.batch.store(true, Relaxed);
     }
 
