@@ -16,13 +16,15 @@ CARGO = PYO3_PYTHON="$(CURDIR)/$(BIN)/python" LD_LIBRARY_PATH="$(LIBDIR)$${LD_LI
 MATURIN = VIRTUAL_ENV="$(CURDIR)/$(VENV)" PYO3_PYTHON="$(CURDIR)/$(BIN)/python" $(BIN)/maturin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench develop format clean
+.PHONY: help demo test check bench develop format clean sanitize sanitize-store soak
 
 help:
 	@echo "make demo    build, then run the main job on real data"
 	@echo "make test    build, then all tests, those of Python on the newest and on the oldest Dask"
 	@echo "make check   formatting, lints, types, documentation"
 	@echo "make bench   build, then measure beside other schedulers"
+	@echo "make sanitize   the tests of the Rust crates with unsafe code, under sanitizers and valgrind"
+	@echo "make soak    build, then 2,000 mixed computes while workers are killed"
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -36,7 +38,7 @@ develop: $(READY)
 demo: develop
 	$(BIN)/python examples/main_job.py
 
-test: develop $(OLDEST)/.ready
+test: develop sanitize-store $(OLDEST)/.ready
 	$(CARGO) test --workspace --quiet
 	$(BIN)/python -m pytest
 	PYTHONPATH=python $(OLDEST)/bin/python -m pytest
@@ -61,6 +63,21 @@ $(PEERS): $(READY)
 
 bench: develop $(PEERS)
 	$(BIN)/python benchmarks/run.py
+
+# The sanitizers are in the stable toolchain; that they may be used has to be said. Their builds are kept apart.
+TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+SANITIZED = RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=$(1)" CARGO_TARGET_DIR=target/$(1) $(CARGO) test --quiet --target $(TARGET)
+
+# All memory the store hands out, under AddressSanitizer: its tests with several processes and threads, too.
+sanitize-store: $(READY)
+	$(call SANITIZED,address) -p eagleray-store
+
+# The interpreter keeps what it has till the end: of leaks only those of the store are looked for.
+sanitize: sanitize-store
+	ASAN_OPTIONS=detect_leaks=0 $(call SANITIZED,address) -p eagleray-runtime -p eagleray-python --lib
+
+soak: develop
+	$(BIN)/python -m tests.soak
 
 format: $(READY)
 	cargo fmt --all

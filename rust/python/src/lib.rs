@@ -5,9 +5,12 @@
 //! * [`role`]: what this process is in its session. [`api`], [`graph`], [`refs`], [`local`]: what Python sees of it.
 //!   [`worker`]: the life of a worker process, [`devices`] the GPUs its tasks see. [`annotations`]: what a user wants of
 //!   tasks beside their results.
+//! * [`raw`] and [`buffer`] have all that is `unsafe`.
+#![deny(unsafe_code)]
 
 mod annotations;
 mod api;
+#[allow(unsafe_code)]
 mod buffer;
 mod devices;
 mod executor;
@@ -19,6 +22,8 @@ mod keys;
 mod local;
 mod logging;
 mod pickles;
+#[allow(unsafe_code)]
+mod raw;
 mod refs;
 mod role;
 mod sharing;
