@@ -54,11 +54,11 @@ def ray_dask_get(dsk: Any, keys: Any, **kwargs: Any) -> Any:
             `num_workers`: how many workers the pool gets if it is started now;
             `ray_persist`: return refs, at once, instead of values;
             `callbacks`: Dask's callbacks, instead of those in force;
-            `cache`: a mapping of keys to values that are known already;
+            `cache`: a mapping of keys to values that are known already, also of keys that the graph lacks;
             `_ray_enable_progress_bar`: show a bar of the tasks that ran, and then a summary (not with `ray_persist`);
             `rerun_exceptions_locally`: if a task fails, run the graph again in this process, for a debugger;
             `pool`: a thread pool or an executor; accepted, without effect: no thread is needed to submit tasks;
-            `chunksize`, `optimize_graph`: accepted, without effect.
+            `chunksize`, `optimize_graph`, and what Dask's optimizations take (`fuse` and the like): accepted, without effect.
 
     Returns:
         The value of a single key. For a list of keys a list, or a tuple if a literal or a list is among them.
@@ -153,7 +153,7 @@ def _mapping(dsk: Any, options: Options) -> Mapping[Key, Any]:
     mapping = graphs.to_mapping(dsk)
     if not options.cache:
         return mapping
-    known = {key: graphs.literal(key, value) for key, value in options.cache.items() if key in mapping}
+    known = {key: graphs.literal(key, value) for key, value in options.cache.items()}
     return {**mapping, **known}
 
 
