@@ -10,7 +10,7 @@ import dask
 from dask.base import named_schedulers
 from dask.callbacks import local_callbacks
 
-from eagleray import _dask_versions, _engine, _output
+from eagleray import _dask_versions, _engine, _modules, _output
 from eagleray._engine import native
 from eagleray.dask import graphs, optimizations
 from eagleray.dask.annotations import key_scoped_remote_args
@@ -27,6 +27,7 @@ from eagleray.dask.options import TOP_LEVEL_RESOURCES_ERR_MSG, Options
 from eagleray.dask.progress import Progress, render_progress_bar
 from eagleray.dask.settings import Disabled, Enabled
 from eagleray.dask.stepwise import Steps, Walk
+from eagleray.exceptions import WorkerImportError
 
 __all__ = [
     "TOP_LEVEL_RESOURCES_ERR_MSG",
@@ -72,6 +73,8 @@ def ray_dask_get(dsk: Any, keys: Any, **kwargs: Any) -> Any:
     """
     options = Options.of("ray_dask_get", kwargs)
     _engine.ensure_started(options.num_workers)
+    if not native.in_worker():
+        _modules.refresh()
     with _hooks(options) as hooks:
         hooks.split()
         mapping = _mapping(dsk, options)
@@ -90,7 +93,15 @@ def ray_dask_get(dsk: Any, keys: Any, **kwargs: Any) -> Any:
             else:
                 submitted = Whole(mapping, keys, native.submit(mapping, keys, worker_hooks=hooks.pickled()))
                 execution.submitted(submitted.graph)
-            result = _conclude(submitted, keys, hooks, options, lambda: native.run_local(mapping, keys))
+            try:
+                result = _conclude(submitted, keys, hooks, options, lambda: native.run_local(mapping, keys))
+            except WorkerImportError as error:
+                # With hooks in the driver too much has been told of this attempt to make it undone.
+                if not _modules.send_by_value(error) or hooks.per_task or hooks.postsubmit_all:
+                    raise
+                submitted = Whole(mapping, keys, native.submit(mapping, keys, worker_hooks=hooks.pickled()))
+                execution.submitted(submitted.graph)
+                result = _conclude(submitted, keys, hooks, options, lambda: native.run_local(mapping, keys))
         return _finish(result, hooks)
 
 
