@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import resource_tracker
 from typing import Any
 
 import dask
@@ -17,6 +18,12 @@ from eagleray.dask import ray_dask_get
 from tests.tasks import inc
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tracker() -> None:
+    """multiprocessing's own helper, which stays once it is there."""
+    resource_tracker.ensure_running()
 
 
 def square(x: int) -> int:

@@ -36,7 +36,9 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 def write(path: Path, number: int) -> None:
     """A module that says `number`. Each of another length, so that no cache of byte code is taken for it."""
-    path.write_text(f"# {'x' * number}\nNUMBER = {number}\ndef say(*_): return NUMBER\nclass C:\n    number = {number}\n")
+    path.write_text(
+        f"# {'x' * number}\nNUMBER = {number}\ndef say(*_): return NUMBER\nclass C:\n    number = {number}\n"
+    )
     importlib.invalidate_caches()
 
 

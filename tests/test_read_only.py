@@ -231,7 +231,7 @@ class TestEachTasksOwn:
         graph = {("k", i): (fit_nested, nested, i) for i in range(20)}
         assert ray_dask_get(graph, list(graph)) == [[i] for i in range(20)]
 
-    @pytest.mark.parametrize("method", [lambda e: e, lambda e: e.__call__, lambda e: functools.partial(e)])
+    @pytest.mark.parametrize("method", [lambda e: e, lambda e: e.__call__, functools.partial])
     def test_objects_that_are_called(self, method: Any) -> None:
         function = method(Estimator())
         graph = {("k", i): (function, i) for i in range(20)}

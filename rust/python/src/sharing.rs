@@ -42,8 +42,11 @@ enum Kind {
     Apart,
 }
 
-/// The kinds of the classes met so far, by address; the classes are kept alive.
-static KINDS: Mutex<Option<FxHashMap<usize, (Kind, Py<PyType>)>>> = Mutex::new(None);
+/// Kinds of classes, by address; the classes are kept alive.
+type Kinds = FxHashMap<usize, (Kind, Py<PyType>)>;
+
+/// Of the classes met so far.
+static KINDS: Mutex<Option<Kinds>> = Mutex::new(None);
 
 fn kind(object: &Bound<'_, PyAny>) -> PyResult<Kind> {
     static ASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -180,7 +183,8 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     pub(crate) fn new(object: &Bound<'_, PyAny>) -> PyResult<Self> {
         static TAKE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let (pickle, buffers) = TAKE.import(object.py(), "eagleray._sharing", "snapshot")?.call1((object,))?.extract()?;
+        let (pickle, buffers) =
+            TAKE.import(object.py(), "eagleray._sharing", "snapshot")?.call1((object,))?.extract()?;
         Ok(Self { pickle, buffers })
     }
 

@@ -345,7 +345,9 @@ impl Pool {
                 FromTemplate::Error(text) => tracing::error!(text, "template process"),
                 FromTemplate::Gone => {
                     if let Some(at) = self.templates.iter().position(|slot| slot.id == template) {
-                        tracing::warn!("a template process has ended, and its workers with it; another takes its place");
+                        tracing::warn!(
+                            "a template process has ended, and its workers with it; another takes its place"
+                        );
                         self.templates.remove(at).template.stop();
                     }
                     // They end with it; nobody is left to say how.

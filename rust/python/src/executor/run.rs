@@ -324,8 +324,7 @@ impl<'a, 'py> Runner<'a, 'py> {
             }
             let explain = EXPLAIN.import(py, "eagleray._sharing", "read_only")?;
             let positional = PyList::new(py, &arguments[..positional])?;
-            let explained =
-                explain.call1((error.value(py), function, positional, named, drivers, inputs(made)?))?;
+            let explained = explain.call1((error.value(py), function, positional, named, drivers, inputs(made)?))?;
             Ok(PyErr::from_value(explained))
         };
         explain().unwrap_or(error)

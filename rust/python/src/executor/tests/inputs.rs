@@ -148,8 +148,13 @@ fn writing_to_what_the_driver_sent_is_an_error_that_names_it() {
         session.constants(py, "[array(3), [array(2)], Changeable(array(3))]");
         let io = Io::new(5);
         let (made, put) = (TASKS, TASKS + PUTS);
-        let tasks: [(u32, u32, u8, &[u32]); 5] =
-            [(0, 0, KEEP, &[0]), (1, 1, KEEP, &[put]), (2, 2, KEEP, &[1]), (3, 3, KEEP, &[made, 0]), (4, 2, KEEP, &[2])];
+        let tasks: [(u32, u32, u8, &[u32]); 5] = [
+            (0, 0, KEEP, &[0]),
+            (1, 1, KEEP, &[put]),
+            (2, 2, KEEP, &[1]),
+            (3, 3, KEEP, &[made, 0]),
+            (4, 2, KEEP, &[2]),
+        ];
         session.execute_with(py, &tasks, &[(0, "array(3)"), (PUTS, "array(3000)")], &io).unwrap();
         assert_eq!(io.ends(), "RRRRR");
         for (place, argument) in [(0, "'a'"), (1, "'a'"), (2, "'items'"), (3, "'b'"), (4, "'items'")] {
