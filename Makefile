@@ -1,4 +1,5 @@
 # Everything happens in .venv, which is made on first use. Needed: cargo, a C compiler, CPython 3.11 or newer with pip.
+# `make test` also makes .venv-oldest, with the oldest Dask.
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,6 +7,7 @@ BIN := $(VENV)/bin
 # Says that pip has installed what pyproject.toml names; made again when that changes.
 READY := $(VENV)/.ready
 PEERS := $(VENV)/.peers
+OLDEST := .venv-oldest
 
 # The tests of the Rust crates link against this interpreter's library, which need not be in a system directory.
 LIBDIR = $(shell $(BIN)/python -c "import sysconfig; print(sysconfig.get_config_var('LIBDIR'))")
@@ -18,7 +20,7 @@ MATURIN = VIRTUAL_ENV="$(CURDIR)/$(VENV)" PYO3_PYTHON="$(CURDIR)/$(BIN)/python" 
 
 help:
 	@echo "make demo    build, then run the main job on real data"
-	@echo "make test    build, then all tests"
+	@echo "make test    build, then all tests, those of Python on the newest and on the oldest Dask"
 	@echo "make check   formatting, lints, types, documentation"
 	@echo "make bench   build, then measure beside other schedulers"
 
@@ -34,9 +36,15 @@ develop: $(READY)
 demo: develop
 	$(BIN)/python examples/main_job.py
 
-test: develop
+test: develop $(OLDEST)/.ready
 	$(CARGO) test --workspace --quiet
 	$(BIN)/python -m pytest
+	PYTHONPATH=python $(OLDEST)/bin/python -m pytest
+
+$(OLDEST)/.ready: tests/oldest.txt
+	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
 
 check: develop
 	cargo fmt --all --check
@@ -61,4 +69,4 @@ format: $(READY)
 
 clean:
 	cargo clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(OLDEST)

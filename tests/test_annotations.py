@@ -258,6 +258,7 @@ class TestOptions:
             ({"num_cpus": "2"}, TypeError, r"ray_remote_args.*\['num_cpus'\] must be a number, not str"),
             ({"num_cpus": True}, TypeError, "not bool"),
             ({"num_gpus": -1}, ValueError, "0 or more"),
+            ({"num_gpus": 1.5}, ValueError, "1.5 GPUs"),
             ({"memory": float("nan")}, ValueError, "0 or more"),
             ({"memory": float("inf")}, ValueError, "0 or more"),
             ({"resources": 3}, TypeError, r"\['resources'\] must be a mapping of names to amounts, not int"),

@@ -115,7 +115,7 @@ def test_bad_options(get: Any, option: str, value: Any, error: type[Exception]) 
 
 
 def test_accepted_options(get: Any) -> None:
-    assert get(GRAPH, "z", num_workers=1, pool=object(), optimize_graph=False, chunksize=4) == 4
+    assert get(GRAPH, "z", num_workers=1, pool=None, optimize_graph=False, chunksize=4) == 4
 
 
 def test_cache_stands_for_results(get: Any) -> None:

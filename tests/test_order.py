@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 
 from eagleray import _engine
@@ -30,6 +31,8 @@ order = _engine.native.order
 @pytest.fixture(scope="module")
 def oracles() -> list[dict[str, Any]]:
     """What `order_oracle.py` prints under each hash seed."""
+    if not hasattr(dask.base, "collections_to_expr"):
+        pytest.skip("the order is held against that of a newer Dask")
     script = Path(__file__).with_name("order_oracle.py")
     processes = [
         subprocess.Popen(

@@ -1,6 +1,7 @@
 """What tasks print, and what they emit, in the driver."""
 
 import ctypes
+import gc
 import io
 import multiprocessing
 import os
@@ -110,6 +111,13 @@ class TestPrint:
         eagleray.get(ref)
         assert "by ref\n" in capsys.readouterr().out
 
+    def test_key_of_a_graph_that_nobody_has_in_hand(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        ref = ray_dask_get({"a": (_say_when, str(tmp_path / "go"), "late")}, "a", ray_persist=True)
+        gc.collect()
+        (tmp_path / "go").touch()
+        eagleray.get(ref)
+        assert without_pids(capsys.readouterr().out) == "(a, pid=N) late\n"
+
     def test_from_threads_and_forks_of_a_task(self, capsys: pytest.CaptureFixture[str]) -> None:
         run(_print_in_threads, 4, 100)
         lines = [without_pids(line) for line in capsys.readouterr().out.splitlines()]
@@ -169,7 +177,6 @@ def _print_long(length: int) -> None:
 def _print_from_elsewhere() -> None:
     libc = ctypes.CDLL(None)
     libc.puts(b"from C")
-    libc.fflush(None)
     subprocess.run(["echo", "from a child"], check=True)
     subprocess.run("echo device > /dev/stdout", shell=True, check=True)
     print("Python")
@@ -178,6 +185,11 @@ def _print_from_elsewhere() -> None:
 def _say_and_fail() -> None:
     print("about to fail")
     raise ValueError("on purpose")
+
+
+def _say_when(path: str, text: str) -> None:
+    until(lambda: os.path.exists(path))
+    print(text)
 
 
 def _print_in_threads(threads: int, lines: int) -> None:
@@ -401,6 +413,44 @@ class TestDriver:
         eagleray.shutdown()
         assert capfd.readouterr().out == "inherited\n"
         assert not list(directory.iterdir())
+
+    def test_shutdown_by_a_subscriber(self, session: None) -> None:
+        thread = _output._output._thread if _output._output else None
+        assert thread is not None
+        seen: list[object] = []
+
+        def end(record: object) -> None:
+            seen.append(record)
+            eagleray.shutdown()
+
+        _output.subscribe(1, end)
+        ref = ray_dask_get({"a": (_emit, 1, 0, 1)}, "a", ray_persist=True)
+        until(lambda: bool(seen))
+        until(lambda: not thread.is_alive())
+        assert not eagleray.is_initialized()
+        del ref
+
+    def test_a_stream_that_waits_for_the_thread_that_computes(
+        self, session: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As a window's text field does: it is written to by the main thread only."""
+        done = threading.Event()
+        written: list[str] = []
+
+        class Field(io.StringIO):
+            def write(self, text: str) -> int:
+                written.append(text)
+                if threading.current_thread() is not threading.main_thread():
+                    done.wait()
+                return len(text)
+
+        monkeypatch.setattr(_output, "_PATIENCE", 0.05)
+        monkeypatch.setattr(sys, "stdout", Field())
+        for _ in range(20):
+            run(say, "x")
+        done.set()
+        _output.drain()
+        assert "".join(written).count("x\n") == 20
 
     def test_strangers_are_sent_away(self, session: None) -> None:
         import socket

@@ -2,7 +2,7 @@
 
 import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,15 @@ from eagleray.dask import RayDaskCallback, enable_dask_on_ray, ray_dask_get, ray
 from tests import tasks
 from tests.conftest import until
 
-pytestmark = pytest.mark.usefixtures("shared")
+pytestmark = pytest.mark.usefixtures("shared", "_nothing_left")
+
+
+@pytest.fixture(scope="module")
+def _nothing_left() -> Iterator[None]:
+    """No refs that other schedulers must be kept from, not even in the tracebacks of errors."""
+    yield
+    gc.collect()
+    assert not Callback.active
 
 
 def frame(partitions: int = 3) -> Any:
@@ -126,11 +134,15 @@ def test_literals_stay_where_they_are() -> None:
 
 
 def test_an_error_is_raised_by_who_computes() -> None:
-    p = dask.delayed(tasks.fail)(ValueError, "on purpose").persist(scheduler=ray_dask_get)
+    p = dask.delayed(tasks.fail)(ValueError, "on purpose", dask_key_name="bad").persist(scheduler=ray_dask_get)
     consumer = dask.delayed(tasks.inc)(p)
-    for x in (p, consumer, p):
-        with pytest.raises(ValueError, match="on purpose"):
+    for x in (p, consumer, consumer.persist(scheduler=ray_dask_get), p):
+        with pytest.raises(ValueError, match="on purpose") as caught:
             x.compute(scheduler=ray_dask_get)
+        assert "Task 'bad' failed" in caught.value.__notes__[0]
+    with pytest.raises(ValueError, match="on purpose") as caught:
+        er.get(next(iter(p.dask.values())))
+    assert "Task 'bad' failed" in caught.value.__notes__[0]
 
 
 def test_what_was_there_before_another_failed_can_be_had(tmp_path: Path) -> None:
@@ -158,7 +170,7 @@ def test_hooks_get_refs() -> None:
     refs, value = seen
     assert list(refs) == list(p.dask.values())
     assert keys == ["x"]
-    assert list(value) == [2]
+    assert value in ([2], [(2,)], ((2,),))  # older Dask asks for [["x"]]
 
 
 def test_only_our_scheduler_is_asked_for_refs() -> None:
@@ -204,7 +216,7 @@ def test_persist_in_a_thread() -> None:
         lambda f: f.set_index("b").compute(),
         lambda f: f.merge(f, on="b").compute().sort_values("b"),
         lambda f: f.groupby("a").b.mean().compute(),
-        lambda f: f.groupby("a").apply(lambda g: g.b.max(), meta=("x", "f8")).compute(),
+        lambda f: f.map_partitions(len).compute(),
         lambda f: f.shuffle("a").compute(),
         lambda f: f.sort_values("c").c.compute(),
         lambda f: f.repartition(npartitions=2).compute(),
@@ -216,7 +228,7 @@ def test_persist_in_a_thread() -> None:
         lambda f: pd.DataFrame([row for _, row in f.iterrows()]),
     ],
     ids=[
-        "compute", "set_index", "merge", "groupby", "apply", "shuffle", "sort_values", "repartition", "head", "len",
+        "compute", "set_index", "merge", "groupby", "map_partitions", "shuffle", "sort_values", "repartition", "head", "len",
         "describe", "quantile", "rolling", "iterrows",
     ],
 )  # fmt: skip
@@ -238,7 +250,7 @@ def test_a_persisted_frame_is_written(tmp_path: Path) -> None:
     with enable_dask_on_ray():
         f.persist().to_parquet(tmp_path / "frame")
     written = pd.concat([pd.read_parquet(part) for part in sorted((tmp_path / "frame").glob("*.parquet"))])
-    assert same(written, f.compute(scheduler="sync"))
+    assert written.to_dict("list") == f.compute(scheduler="sync").to_dict("list")
 
 
 ELSEWHERE: list[Callable[[dict[str, Any]], Any]] = [

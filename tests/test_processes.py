@@ -31,6 +31,12 @@ class TestWorkers:
         graph = {"x": (inc, 1), "a": (tasks.die_once, path), "b": (lambda a, x: (a, x), "a", "x")}
         assert ray_dask_get(graph, "b") == ("survived", 2)
 
+    def test_a_task_that_takes_its_worker_with_it_at_the_end(self) -> None:
+        """Its own result is never reported: the death is its, or it would be run again for ever."""
+        with pytest.raises(eagleray.exceptions.WorkerCrashedError) as caught:
+            ray_dask_get({"a": (inc, 1), "x": (os.closerange, 3, 256), "b": (list, ["a", "x"])}, "b")
+        assert "'x'" in str(caught.value) or "'b'" in str(caught.value)
+
     def test_worker_killed_from_outside(self, tmp_path: Path) -> None:
         path = tmp_path / "runs"
         graph = {("slow", i): (tasks.touch_and_sleep, str(path), 0.05) for i in range(40)}

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Literal, overload
 
-from eagleray import _locks, _machine, _output
+from eagleray import _locks, _machine, _output, _surroundings
 from eagleray import _native as native
 from eagleray._native import ObjectRef
 from eagleray.exceptions import ObjectLostError
@@ -119,12 +119,16 @@ def start(
         raise RuntimeError("eagleray cannot start workers: sys.executable does not name this Python interpreter.")
     with _lock:
         session_dir = tempfile.mkdtemp(prefix=f"eagleray-{os.getpid()}-")
+        _surroundings.begin()
         path = json.dumps([str(entry) for entry in sys.path])
-        template = [sys.executable, "-P", "-c", _BOOT, path, "0", str(os.getpid()), session_dir]
+        cpus = _machine.cpus()
+        slots = slots or cpus
+        share = max(1, cpus // slots)
+        template = [sys.executable, "-P", "-c", _BOOT, path, "0", str(os.getpid()), session_dir, str(share)]
         _output.start(session_dir, native.task_key)
         try:
             native.start(
-                slots or _machine.cpus(),
+                slots,
                 store_bytes or max(int(_machine.memory() * _STORE_SHARE), _STORE_LEAST),
                 session_dir,
                 template,

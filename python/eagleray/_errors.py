@@ -7,8 +7,8 @@ import os
 import pickle
 import traceback
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any
+from weakref import WeakValueDictionary
 
 import cloudpickle
 
@@ -96,6 +96,10 @@ def _dump_apart(exc: BaseException) -> bytes:
         return file.getvalue()
 
 
+def _alike(a: object, b: object) -> bool:
+    return type(a) is type(b) and (not isinstance(a, str | bytes | int) or a == b)
+
+
 def _same(copy: object, exc: BaseException) -> bool:
     """Whether unpickling gave the exception back, as far as can be told.
 
@@ -103,13 +107,13 @@ def _same(copy: object, exc: BaseException) -> bool:
     """
     if type(copy) is not type(exc) or not isinstance(copy, BaseException) or len(copy.args) != len(exc.args):
         return False
-    if _slots(copy).keys() != _slots(exc).keys():
+    slots, other = _slots(exc), _slots(copy)
+    if slots.keys() != other.keys() or not all(_alike(slots[name], other[name]) for name in slots):
         return False
     if isinstance(exc, BaseExceptionGroup) and isinstance(copy, BaseExceptionGroup):
         members = zip(copy.exceptions, exc.exceptions, strict=True)
         return all(isinstance(a, TaskError) or _same(a, b) for a, b in members)
-    pairs = zip(copy.args, exc.args, strict=True)
-    return all(type(a) is type(b) and (not isinstance(a, str | bytes | int) or a == b) for a, b in pairs)
+    return all(_alike(a, b) for a, b in zip(copy.args, exc.args, strict=True))
 
 
 def _dump_checked(exc: BaseException) -> bytes | None:
@@ -204,7 +208,7 @@ def dump_error(exc: BaseException, inputs: Inputs = ()) -> bytes:
         exc: What the task raised.
         inputs: What the task was given.
     """
-    chain = []
+    chain: list[_Record] = []
     link: BaseException | None = exc
     while link is not None and len(chain) < _MOST_CAUSES:
         chain.append(_record(link))
@@ -215,14 +219,22 @@ def dump_error(exc: BaseException, inputs: Inputs = ()) -> bytes:
 # What the driver raises.
 
 
-@lru_cache(128)
+_stand_ins: WeakValueDictionary[type[BaseException], type[TaskError]] = WeakValueDictionary()
+"""By the class that they stand for."""
+
+
 def _stand_in_class(cls: type[BaseException]) -> type[TaskError]:
+    known = _stand_ins.get(cls)
+    if known is not None:
+        return known
+
     def reduce(self: TaskError) -> tuple[Any, ...]:
         return stand_in, (cls, self.type_name, self.text, self.remote_traceback, {})
 
     name = f"{TaskError.__name__}({cls.__name__})"
     namespace = {"__reduce__": reduce, "__module__": TaskError.__module__, "__qualname__": name}
-    return type(name, (TaskError, cls), namespace)
+    made = _stand_ins[cls] = type(name, (TaskError, cls), namespace)
+    return made
 
 
 def stand_in(cls: type[BaseException] | None, name: str, text: str, trace: str, state: dict[str, Any]) -> TaskError:
@@ -306,7 +318,7 @@ def _inputs_note(
     lines = []
     for number, text in shown:
         if number < len(keys):
-            name = named(keys[number])
+            name = keys[number] if isinstance(keys[number], str) else named(keys[number])
         elif number - len(keys) < len(externals):
             name = _argument(node, externals[number - len(keys)], keys)
         else:
@@ -314,7 +326,7 @@ def _inputs_note(
         lines.append(f"  {name}: {text}")
     if count > len(shown):
         lines.append(f"  and {count - len(shown)} more")
-    return "\n".join(["Its inputs:", *lines]) if lines else ""
+    return "".join([" Its inputs:\n", *(f"{line}\n" for line in lines)]) if lines else ""
 
 
 def task_error(
@@ -341,9 +353,8 @@ def task_error(
     if isinstance(exc, ReadOnlyInputError | WorkerImportError) and exc.key is None:
         exc.key = key
     what = "The task" if key is None else f"Task {named(key)}"
-    note = f"{what} failed in worker process {pid}. Traceback there:\n{trace.rstrip()}"
-    inputs = _inputs_note(described, node, keys, externals)
-    _add_note(exc, f"{note}\n{inputs}" if inputs else note)
+    inputs = _inputs_note(described, node, keys, externals) or " "
+    _add_note(exc, f"{what} failed in worker process {pid}.{inputs}Traceback there:\n{trace.rstrip()}")
     return exc
 
 
@@ -352,4 +363,4 @@ def add_local_note(
 ) -> None:
     """Adds to the exception of a task that ran in this process what `task_error` says of one that did not."""
     text = _inputs_note(_described(inputs), node, keys, externals)
-    _add_note(exc, f"Task {named(key)} failed.\n{text}" if text else f"Task {named(key)} failed.")
+    _add_note(exc, f"Task {named(key)} failed.{text}".rstrip())

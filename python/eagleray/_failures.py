@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from eagleray import exceptions
+from eagleray import _output, exceptions
 from eagleray._summary import clip, size
 
 _MOST_KEY = 200
@@ -48,8 +47,7 @@ def named(key: object) -> str:
 
 def _output_of(details: Mapping[str, Any]) -> str:
     """The last lines that a process wrote, for the end of a message; nothing if it wrote none."""
-    output = sys.modules.get("eagleray._output")  # if it was never loaded, nobody has caught any
-    lines = output.last_lines(details.get("pid", 0))[-_MOST_LINES:] if output else []
+    lines = _output.last_lines(details.get("pid", 0))[-_MOST_LINES:]
     return "".join(["\nIts last lines of output:", *(f"\n  {line}" for line in lines)]) if lines else ""
 
 
@@ -94,7 +92,7 @@ def failure(kind: str, key: object, details: Mapping[str, Any]) -> BaseException
         case "worker_died":
             return _worker_died(key, details)
         case "cancelled":
-            return exceptions.TaskCancelledError(f"{what} was cancelled.")
+            return exceptions.TaskCancelledError(f"{'The computation' if key is None else what} was cancelled.")
         case "lost":
             return exceptions.ObjectLostError(
                 f"{what} has no value any more: it was released, or its session has ended."

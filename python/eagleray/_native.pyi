@@ -132,10 +132,11 @@ def submit(
     keys: Any,
     *,
     worker_hooks: bytes | None = None,
+    surroundings: bytes | None = None,
     stepwise: bool = False,
 ) -> Graph:
     """Submits a graph. `keys` is a key or a list of keys and such lists. `worker_hooks` is the pickle of a list of pairs
-    `(pretask | None, posttask | None)`, called around each task in this order. Nothing of a `stepwise` graph runs before
+    `(pretask | None, posttask | None)`, called around each task in this order. `surroundings` is what `_surroundings.capture` gave. Nothing of a `stepwise` graph runs before
     `Graph.admit`."""
 
 def run_local(dsk: Mapping[Any, Any], keys: Any) -> Any:
@@ -152,7 +153,8 @@ def order(dependencies: Sequence[Sequence[int]], keys: Sequence[Any] | None = No
     """The position of each task. Raises RuntimeError for a cycle, which is named by `keys` if they are given."""
 
 def task_key(graph: int, index: int, /) -> Any:
-    """The key of a task by its graph's number, as long as there is its `Graph` in this process; else None."""
+    """The key of a task by its graph's number, as long as this process has its `Graph` or refs of its results; else
+    None."""
 
 def current_task() -> tuple[int, int] | None:
     """In a worker: the number of the graph and the index of the task that runs, or ran last in the present run."""

@@ -39,8 +39,8 @@ _ROUNDS = 3
 _READS = 16
 """Reads of one source at a time, so that `drain` ends while others go on writing: all that was there fits."""
 
-_FORK_SECONDS = 1.0
-"""How long a fork waits for a write to end: not for ever, as the write may wait for the thread that forks."""
+_PATIENCE = 5.0
+"""Seconds that others wait for the thread that writes."""
 
 _TAG = re.compile(rb"\x1e(\d{1,20})\.(\d{1,10})\x1f")
 _PEER = struct.Struct("3i")
@@ -174,27 +174,34 @@ class Output:
         while not self._closed:
             self._epoll.poll()
             self.drain()
+        with self._lock:
+            self.abandon()
 
     def drain(self) -> None:
         """Writes and delivers all that has arrived."""
-        with self._lock:
-            if self._busy:
-                return
-            self._busy = True
+        # Not for ever: the stream that the other thread writes to may wait for this one.
+        if self._lock.acquire(timeout=_PATIENCE):
             try:
-                for _ in range(_ROUNDS):
-                    ready = [] if self._closed else self._epoll.poll(0)
-                    if not ready:
-                        break
-                    for fd, _ in ready:
-                        self._read(fd)
-            except OSError as error:
-                # A worker must not wait for somebody who reads no more.
-                self._closed = True
-                self.abandon()
-                _write("stderr", f"eagleray cannot read the output of workers any more: {error}\n")
+                if not self._busy:
+                    self._drain()
             finally:
-                self._busy = False
+                self._lock.release()
+
+    def _drain(self) -> None:
+        self._busy = True
+        try:
+            for _ in range(_ROUNDS):
+                ready = [] if self._closed else self._epoll.poll(0)
+                if not ready:
+                    break
+                for fd, _ in ready:
+                    self._read(fd)
+        except OSError as error:
+            # A worker must not wait for somebody who reads no more.
+            self._end()
+            _write("stderr", f"eagleray cannot read the output of workers any more: {error}\n")
+        finally:
+            self._busy = False
 
     def _read(self, fd: int) -> None:
         if fd == self._listener.fileno():
@@ -324,24 +331,29 @@ class Output:
     def close(self) -> None:
         """Writes what is left, ends the thread and stops listening."""
         self.drain()
-        with self._lock:
-            for source in self._sources.values():
-                # What a worker started may have outlived it, and have its output.
-                if isinstance(source, _Stream) and (rest := source.rest()):
-                    self._show(source, [rest])
-            was_closed, self._closed = self._closed, True
-            if not was_closed:
-                os.eventfd_write(self._wake, 1)
+        if self._lock.acquire(timeout=_PATIENCE):
+            try:
+                for source in self._sources.values():
+                    # What a worker started may have outlived it, and have its output.
+                    if isinstance(source, _Stream) and (rest := source.rest()):
+                        self._show(source, [rest])
+                self._end()
+            finally:
+                self._lock.release()
         if threading.current_thread() is not self._thread:
-            self._thread.join()
-        if not was_closed:
-            self.abandon()
+            self._thread.join(_PATIENCE)
         with contextlib.suppress(OSError):
             os.unlink(self._path)
 
+    def _end(self) -> None:
+        """Has the thread close everything and end."""
+        if not self._closed:
+            self._closed = True
+            os.eventfd_write(self._wake, 1)
+
     def before_fork(self) -> None:
         """Has nobody fork amid a write: the child would find the stream's lock taken."""
-        self._held = self._lock.acquire(timeout=_FORK_SECONDS)
+        self._held = self._lock.acquire(timeout=_PATIENCE)
 
     def after_in_parent(self) -> None:
         if self._held:

@@ -6,6 +6,7 @@ read through the class of a known package that defines them.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from typing import Any
 
@@ -35,7 +36,11 @@ def type_name(cls: type) -> str:
     """A class as a user would import it."""
     name = type.__getattribute__(cls, "__qualname__")
     module = type.__getattribute__(cls, "__module__")
-    return str(name) if module == "builtins" else f"{module}.{name}"
+    if module == "builtins":
+        return str(name)
+    package = module.partition(".")[0]
+    exported = vars(sys.modules[package]).get(name) if package in sys.modules else None
+    return f"{package if exported is cls else module}.{name}"
 
 
 def summary(value: object) -> str:
@@ -57,9 +62,9 @@ def _plain(value: Any) -> str | None:
     if value is None:
         return None
     if cls in (bool, float, complex) or (cls is int and value.bit_length() < 200):
-        return f" {value!r}"
+        return f", {value!r}"
     if cls is str or cls is bytes:
-        return f" {value!r}" if len(value) <= _MOST_TEXT else f", length {len(value)}"
+        return f", {value!r}" if len(value) <= _MOST_TEXT else f", length {len(value)}"
     return None
 
 
@@ -70,7 +75,7 @@ def _container(value: Any) -> str | None:
     length: int = base.__len__(value)  # type: ignore[attr-defined]
     text = f", {length} item{'' if length == 1 else 's'}"
     if length and base in (list, tuple):
-        first = base.__getitem__(value, 0)  # type: ignore[attr-defined]
+        first = base.__getitem__(value, 0)
         if not issubclass(type(first), _CONTAINERS):
             text += f", the first: {summary(first)}"
     return text
@@ -82,12 +87,12 @@ def _array(value: Any) -> str | None:
         return None
 
     def read(name: str) -> Any:
-        attribute = getattr(known, name, None)
+        attribute: Any = getattr(known, name, None)
         return attribute.__get__(value, type(value)) if hasattr(attribute, "__get__") else None
 
     shape, dtype, nbytes = read("shape"), read("dtype"), read("nbytes")
     if shape == () and known.__module__ == "numpy" and hasattr(known, "is_integer"):  # a scalar
-        return f" {clip(str(read('item')()))}"
+        return f", {clip(str(read('item')()))}"
     if nbytes is None and hasattr(known, "memory_usage"):  # a data frame
         nbytes = int(read("memory_usage")().sum())
     parts = [

@@ -68,20 +68,16 @@ def names_inside(node: Any) -> Iterator[Any]:
     In what blockwise fusion made, names of layers stand for their keys, with `_.` and indices behind them where a layer
     occurs more than once.
     """
-    stack = [node]
+    stack = [(getattr(node, "key", None), node)]
     while stack:
-        node = stack.pop()
-        if not isinstance(node, GraphNode):
-            continue
-        key = getattr(node, "key", None)
+        key, node = stack.pop()
         yield key.partition("_.")[0] if isinstance(key, str) else key
         if isinstance(node, Task):
             if node.func is execute_subgraph and isinstance(node.args[0], dict):
-                for key, inner in node.args[0].items():
-                    if isinstance(key, str):
-                        yield key.partition("_.")[0]
-                    stack.append(inner)
-            stack += [*node.args, *node.kwargs.values()]
+                stack += node.args[0].items()
+            # An alias among the arguments has the key of what is outside.
+            nested = [part for part in (*node.args, *node.kwargs.values()) if isinstance(part, Task)]
+            stack += [(part.key, part) for part in nested]
 
 
 def fused_functions() -> tuple[Callable[..., Any], ...]:

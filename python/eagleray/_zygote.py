@@ -1,7 +1,7 @@
 """The template process: forks workers, reaps them, and ends them with the driver.
 
-Started as `python … <control socket> <driver pid> <session directory>`. It stays single-threaded: a child forked from
-a process with threads inherits locks that nobody will ever release.
+Started as `python … <control socket> <driver pid> <session directory> <processors of a worker>`. It stays single-threaded:
+a child forked from a process with threads inherits locks that nobody will ever release.
 
 The control socket carries one message a packet, numbers little-endian:
 
@@ -33,7 +33,6 @@ os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
 
 import array
 import contextlib
-import faulthandler
 import gc
 import importlib
 import pickle  # noqa: F401  (loaded here so that no worker has to)
@@ -50,7 +49,7 @@ from typing import NoReturn
 
 import cloudpickle  # noqa: F401  (as above)
 
-from eagleray import _engine, _locks, _worker_output
+from eagleray import _engine, _locks, _surroundings, _worker_output
 from eagleray._engine import native
 
 _PRELOAD = frozenset({"numpy", "pandas", "pyarrow", "dask"})
@@ -196,8 +195,7 @@ class Zygote:
                 os.close(child)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             _worker_output.attach(self._session_dir, native.current_task, native.after_run)
-            # Native code that crashes leaves the Python stack in the last lines of output.
-            faulthandler.enable()
+            _surroundings.begin()
             random.seed()
             if "numpy" in sys.modules:
                 sys.modules["numpy"].random.seed()
@@ -273,8 +271,10 @@ def _remove(session_dir: str) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Runs the template: control socket's number, driver's pid, session directory."""
+    """Runs the template: control socket's number, driver's pid, session directory, processors of a worker."""
     control_fd, driver_pid, session_dir = int(arguments[0]), int(arguments[1]), arguments[2]
+    # How many threads Dask's own schedulers take inside a task.
+    os.environ.setdefault("DASK_NUM_WORKERS", arguments[3])
     # A copy, because the socket may well be the standard input, which tasks must not read.
     with socket.socket(fileno=os.dup(control_fd)) as control:
         if control_fd > 2:

@@ -124,5 +124,5 @@ class WorkerImportError(EaglerayError, ImportError):
         where = ", ".join(map(repr, self.search_path))
         return (
             f"{task} cannot be loaded in a worker, because of module {self.module!r} ({self.reason}). Workers look in "
-            f"{where}. Install the module, or have its directory in sys.path before the first compute."
+            f"{where}. Install the module, or have its directory in sys.path."
         )

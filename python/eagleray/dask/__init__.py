@@ -11,6 +11,7 @@ from eagleray.dask.callbacks import ProgressBarCallback, RayDaskCallback, local_
 from eagleray.dask.optimizations import dataframe_optimize
 from eagleray.dask.persist import ray_dask_persist
 from eagleray.dask.scheduler import disable_dask_on_ray, enable_dask_on_ray, ray_dask_get, ray_dask_get_sync
+from eagleray.dask.tracebacks import leave_out_ours
 
 __all__ = [
     "ProgressBarCallback",
@@ -24,3 +25,5 @@ __all__ = [
     "ray_dask_persist",
     "unpack_ray_callbacks",
 ]
+
+leave_out_ours()

@@ -57,6 +57,12 @@ class Options:
                 raise ValueError(f"num_workers must be at least 1, not {workers}.")
         if options.cache is not None and not isinstance(options.cache, Mapping):
             raise TypeError(f"cache must be a mapping of keys to values, not {type(options.cache).__name__}.")
+        pool = options.pool
+        if pool is not None and not (hasattr(pool, "submit") or hasattr(pool, "apply_async")):
+            raise TypeError(f"pool must be a thread pool or an executor, not {type(pool).__name__}.")
+        rerun = options.rerun_exceptions_locally
+        if rerun is not None and not isinstance(rerun, bool):
+            raise TypeError(f"rerun_exceptions_locally must be True, False or None, not {type(rerun).__name__}.")
         remote_args = options.ray_remote_args
         if remote_args is not None and not isinstance(remote_args, Mapping):
             raise TypeError(f"ray_remote_args must be a mapping of options, not {type(remote_args).__name__}.")

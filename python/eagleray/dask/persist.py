@@ -48,7 +48,7 @@ def ray_dask_persist(*args: Any, **kwargs: Any) -> Any:
 
     Returns:
         A tuple of the same arguments, with collections that hold an `ObjectRef` for each of their results and keep it
-        in memory. Computing with them raises what the tasks raised.
+        in memory. Computing with them raises what a task raised; what was not made by then is not made any more.
     """
     kwargs.setdefault("scheduler", ray_dask_get)
     return dask.persist(*args, **kwargs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -24,8 +25,8 @@ _MOST_PREFIXES = 5
 _MOST_WIDTH = 40
 """Characters of a prefix."""
 
-_POLL = 0.1
-"""Seconds between two looks at refs."""
+_INTERVAL = 0.1
+"""Seconds between two drawings of a bar."""
 
 
 def _tqdm() -> Any:
@@ -56,29 +57,39 @@ class Progress:
         self._ran: list[Ran] = []
         self._total = 0
         self._begin = 0.0
+        self._over = threading.Event()
+        self._painter = threading.Thread(target=self._paint, name="eagleray-progress", daemon=True)
 
     def begin(self, nodes: Nodes) -> None:
         self._begin = perf_counter()
 
     def submitted(self, keys: list[Key]) -> None:
         self._total = len(keys)
-        self._bar = self._tqdm(total=self._total, unit="task", dynamic_ncols=True)
+        self._bar = self._tqdm(total=self._total, unit="task", dynamic_ncols=True, mininterval=0, miniters=0)
+        if not _engine.native.in_worker():
+            self._painter.start()
 
     def ran(self, task: Ran) -> None:
         self._ran.append(task)
-        self._bar.update()
+
+    def _paint(self) -> None:
+        """Draws, until it is over. tqdm itself leaves out what comes soon after something else, and draws it much later."""
+        while not self._over.wait(_INTERVAL):
+            if more := len(self._ran) - self._bar.n:
+                self._bar.update(more)
 
     def end(self, error: BaseException | None) -> None:
         if self._bar is None:
             return
-        try:
-            if error is None:
-                # What a presubmit hook answered does not run, and inside a task nothing is heard of what runs.
-                self._bar.update(self._total - len(self._ran))
-            else:
-                self._bar.set_description("failed", refresh=False)
-        finally:
-            self._bar.close()
+        self._over.set()
+        if self._painter.is_alive():
+            self._painter.join()
+        # What a presubmit hook answered does not run, and inside a task nothing is heard of what runs.
+        done = self._total if error is None else len(self._ran)
+        if error is not None:
+            self._bar.set_description("failed", refresh=False)
+        self._bar.update(done - self._bar.n)
+        self._bar.close()
         if error is None:
             print(summary(self._total, perf_counter() - self._begin, self._ran), file=sys.stderr)
 
@@ -145,7 +156,7 @@ def render_progress_bar(tracker: Tracker | None, object_refs: Any) -> None:
     shown = 0
     with _tqdm()(total=total, unit="task", dynamic_ncols=True) as bar:
         while refs:
-            ready, refs = _engine.wait(refs, num_returns=len(refs), timeout=_POLL)
+            ready, refs = _engine.wait(refs, num_returns=len(refs), timeout=_INTERVAL)
             _, finished = tracker.result() if tracker else (0, shown + len(ready))
             bar.update(finished - shown)
             shown = finished

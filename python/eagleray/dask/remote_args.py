@@ -89,7 +89,7 @@ def demand(value: object, what: str) -> dict[str, float]:
     for name in value:
         if not isinstance(name, str):
             raise TypeError(f"The names in {what} must be strings, not {type(name).__name__}.")
-    return {name: _amount(amount, f"{what}[{name!r}]") for name, amount in value.items()}
+    return _whole_gpus({name: _amount(amount, f"{what}[{name!r}]") for name, amount in value.items()}, what)
 
 
 def remote_args(options: object, what: str, ignored: set[str]) -> Spec:
@@ -138,6 +138,13 @@ def _demands(said: Mapping[str, Any], what: str) -> dict[str, float]:
             raise ValueError(f"{what}['resources'] must not name {name!r}. Use {option!r} instead.")
         if option in said:
             resources[name] = _amount(said[option], f"{what}[{option!r}]")
+    return _whole_gpus(resources, what)
+
+
+def _whole_gpus(resources: dict[str, float], what: str) -> dict[str, float]:
+    gpus = resources.get("GPU", 0.0)
+    if gpus > 1 and not gpus.is_integer():
+        raise ValueError(f"{what} asks for {gpus} GPUs: a task can have a part of one GPU, or several whole ones.")
     return resources
 
 

@@ -10,10 +10,10 @@ import dask
 from dask.base import named_schedulers
 from dask.callbacks import local_callbacks
 
-from eagleray import _dask_versions, _engine, _modules, _output
+from eagleray import _dask_versions, _engine, _modules, _output, _surroundings
 from eagleray._engine import native
 from eagleray.dask import graphs, optimizations
-from eagleray.dask.annotations import key_scoped_remote_args
+from eagleray.dask.annotations import key_scoped_remote_args, specs_of
 from eagleray.dask.callbacks import local_ray_callbacks
 from eagleray.dask.common import ray_get_unpack
 from eagleray.dask.diagnostics import Diagnostics
@@ -75,44 +75,53 @@ def ray_dask_get(dsk: Any, keys: Any, **kwargs: Any) -> Any:
     _engine.ensure_started(options.num_workers)
     if not native.in_worker():
         _modules.refresh()
+    surroundings = _surroundings.capture()
     with _hooks(options) as hooks:
         hooks.split()
         mapping = _mapping(dsk, options)
+        specs = specs_of(dsk, mapping, options.ray_remote_args)
+        needs: dict[str, Any] = {"surroundings": surroundings}
+        if specs is not None:
+            needs["annotations"] = specs
         with _execution(hooks, options, mapping, keys) as execution:
             hooks.watched(execution.hooks())
-            submitted: Submitted
-            if hooks.per_task:
 
-                def submit(nodes: Nodes, wanted: Any) -> Steps:
-                    tasks, aliases = graphs.aliases_as_tasks(nodes)
-                    graph = native.submit(tasks, wanted, worker_hooks=hooks.pickled(aliases), stepwise=True)
+            def submit(nodes: Nodes, wanted: Any) -> Steps:
+                tasks, aliases = graphs.aliases_as_tasks(nodes)
+                graph = native.submit(tasks, wanted, worker_hooks=hooks.pickled(aliases), stepwise=True, **needs)
+                execution.submitted(graph)
+                return graph
+
+            def attempt() -> Any:
+                submitted: Submitted
+                if hooks.per_task:
+                    submitted = Walk(graphs.to_nodes(mapping), keys, hooks, submit)
+                else:
+                    graph = native.submit(mapping, keys, worker_hooks=hooks.pickled(), **needs)
+                    submitted = Whole(mapping, keys, graph)
                     execution.submitted(graph)
-                    return graph
+                return _conclude(submitted, keys, hooks, options, lambda: native.run_local(mapping, keys))
 
-                submitted = Walk(graphs.to_nodes(mapping), keys, hooks, submit)
-            else:
-                submitted = Whole(mapping, keys, native.submit(mapping, keys, worker_hooks=hooks.pickled()))
-                execution.submitted(submitted.graph)
             try:
-                result = _conclude(submitted, keys, hooks, options, lambda: native.run_local(mapping, keys))
+                result = attempt()
             except WorkerImportError as error:
-                # With hooks in the driver too much has been told of this attempt to make it undone.
+                # Hooks in the driver have been told of this attempt, so there is no other.
                 if not _modules.send_by_value(error) or hooks.per_task or hooks.postsubmit_all:
                     raise
-                submitted = Whole(mapping, keys, native.submit(mapping, keys, worker_hooks=hooks.pickled()))
-                execution.submitted(submitted.graph)
-                result = _conclude(submitted, keys, hooks, options, lambda: native.run_local(mapping, keys))
+                result = attempt()
         return _finish(result, hooks)
 
 
 def ray_dask_get_sync(dsk: Any, keys: Any, **kwargs: Any) -> Any:
     """Computes keys of a Dask graph in this process and thread, one task at a time: for a debugger.
 
-    Takes and returns what `ray_dask_get` does. All hooks are called, those of workers too, here.
+    Takes and returns what `ray_dask_get` does. All hooks are called, those of workers too, here. Annotations and
+    `ray_remote_args` are checked, and have no effect otherwise.
     """
     options = Options.of("ray_dask_get_sync", kwargs)
     with _hooks(options) as hooks:
         mapping = _mapping(dsk, options)
+        specs_of(dsk, mapping, options.ray_remote_args)
         with _execution(hooks, options, mapping, keys, here=True) as execution:
             hooks.watched(execution.hooks())
             if not (hooks.per_task or hooks.worker or hooks.postsubmit_all or options.ray_persist):
@@ -140,7 +149,10 @@ def _execution(
             observers.append(Diagnostics(hooks.diagnostics, graphs.flat(keys)))
         if options._ray_enable_progress_bar:
             observers.append(Progress())
-    return Execution(observers, lambda: graphs.to_nodes(mapping), here=here)
+    return Execution(observers, lambda: graphs.to_nodes(mapping), here=here) if observers else _UNWATCHED
+
+
+_UNWATCHED = Execution((), dict)
 
 
 @contextmanager

@@ -134,6 +134,8 @@ impl Node {
         if !report.troubles.iter().all(|(index, _)| fits(*index))
             || !report.troubles.is_sorted_by(|(a, _), (b, _)| a < b)
             || !report.published.iter().all(|(index, _)| fits(*index))
+            || !report.published.is_sorted_by(|(a, _), (b, _)| a < b)
+            || report.published.iter().any(|(index, _)| report.troubles.binary_search_by_key(index, |t| t.0).is_ok())
         {
             return Err(Refusal::Report("it speaks of tasks that it does not cover"));
         }

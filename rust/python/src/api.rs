@@ -1,5 +1,6 @@
 //! The functions of `eagleray._native`. What they take and return is documented in `_native.pyi`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -59,6 +60,7 @@ pub(crate) fn start(
         preload,
         store_bytes,
         session_dir: PathBuf::from(&session_dir),
+        environment: hash_seed().into_iter().collect(),
         zero_worker,
     };
     let session = Session::start(config).map_err(|error| PyOSError::new_err(error.to_string()))?;
@@ -66,6 +68,14 @@ pub(crate) fn start(
     let client = session.client();
     let role = Role::new(session_dir, client, Kind::Driver(Arc::clone(&session)));
     Role::take_on(role).inspect_err(|_| session.stop())
+}
+
+/// What lets all workers hash strings alike, unless the user has seen to it: tasks group data by hash. Dask does the same
+/// for its process pools, with the same number.
+fn hash_seed() -> Option<(OsString, OsString)> {
+    let name = "PYTHONHASHSEED";
+    let given = std::env::var(name).is_ok_and(|seed| !seed.is_empty() && seed != "random");
+    (!given).then(|| (name.into(), "6640".into()))
 }
 
 #[pyfunction]
@@ -98,15 +108,16 @@ pub(crate) fn in_worker() -> bool {
 }
 
 #[pyfunction]
-#[pyo3(signature = (dsk, keys, *, worker_hooks=None, stepwise=false))]
+#[pyo3(signature = (dsk, keys, *, worker_hooks=None, surroundings=None, stepwise=false))]
 pub(crate) fn submit(
     py: Python<'_>,
     dsk: &Bound<'_, PyAny>,
     keys: &Bound<'_, PyAny>,
     worker_hooks: Option<&Bound<'_, PyBytes>>,
+    surroundings: Option<&Bound<'_, PyBytes>>,
     stepwise: bool,
 ) -> PyResult<Graph> {
-    Graph::submit(py, dsk, keys, worker_hooks, stepwise)
+    Graph::submit(py, dsk, keys, worker_hooks, surroundings, stepwise)
 }
 
 #[pyfunction]
@@ -149,7 +160,7 @@ pub(crate) fn get<'py>(
     for (_, outcome) in ended {
         match outcome {
             Ok(value) => values.push(value),
-            Err(failure) => return Err(failures::failure(py, &failure, None)),
+            Err(failure) => return Err(failures::failure_of_another(py, &failure)),
         }
     }
     if !all {

@@ -10,6 +10,8 @@ use pyo3::exceptions::{PyException, PyMemoryError, PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
+use crate::keys;
+
 fn death_details<'py>(py: Python<'py>, death: &Death) -> PyResult<Bound<'py, PyDict>> {
     let details = PyDict::new(py);
     match &death.end {
@@ -88,8 +90,18 @@ pub(crate) fn failure(py: Python<'_>, failure: &Failure, names: Option<Names<'_>
     build(py, failure, names).unwrap_or_else(|error| error)
 }
 
+/// The same for a task of a graph that is not at hand. Its keys are known while refs to its results are alive.
+pub(crate) fn failure_of_another(py: Python<'_>, of: &Failure) -> PyErr {
+    let keys = keys::of(of.origin.graph);
+    let names = keys.as_ref().map(|keys| Names { keys, nodes: &[], externals: [&[], &[]] });
+    failure(py, of, names)
+}
+
 fn build(py: Python<'_>, failure: &Failure, names: Option<Names<'_>>) -> PyResult<PyErr> {
     let task = failure.origin.index;
+    // A graph is cancelled as a whole: its origin is no task.
+    let whole = matches!(failure.kind, FailureKind::Cancelled | FailureKind::NoWorkers(_));
+    let names = names.filter(|_| !whole);
     let key = names.map_or_else(|| py.None(), |names| names.key(py, task));
     let details = PyDict::new(py);
     let kind = match &failure.kind {

@@ -57,14 +57,15 @@ impl Graph {
         dsk: &Bound<'_, PyAny>,
         keys: &Bound<'_, PyAny>,
         worker_hooks: Option<&Bound<'_, PyBytes>>,
+        surroundings: Option<&Bound<'_, PyBytes>>,
         stepwise: bool,
     ) -> PyResult<Self> {
         let role = Role::current()?;
         let _suspended = Suspended::new(py)?;
         let options = Options { keys_for_hooks: worker_hooks.is_some() };
         let found = ingest::ingest(py, dsk, keys, &py.get_type::<ObjectRef>(), options)?;
-        let hooks = worker_hooks.map(|hooks| bytes::Bytes::copy_from_slice(hooks.as_bytes()));
-        let graph = Self::send(py, role, found, hooks)?;
+        let shipped = [worker_hooks, surroundings].map(|data| Some(bytes::Bytes::copy_from_slice(data?.as_bytes())));
+        let graph = Self::send(py, role, found, shipped)?;
         if !stepwise {
             // The workers begin with the first batch while the second is being pickled.
             graph.send_upto(py, graph.at.len() as u32).inspect_err(|_| graph.cancel_quietly())?;
@@ -72,7 +73,8 @@ impl Graph {
         Ok(graph)
     }
 
-    fn send(py: Python<'_>, role: Arc<Role>, found: Ingested, hooks: Option<bytes::Bytes>) -> PyResult<Self> {
+    /// Submits what was found. `shipped` goes to each worker once: hooks and surroundings.
+    fn send(py: Python<'_>, role: Arc<Role>, found: Ingested, shipped: [Option<bytes::Bytes>; 2]) -> PyResult<Self> {
         let mut externals = Vec::with_capacity(found.externals.len() + found.literals.len());
         for reference in &found.externals {
             let reference = reference.bind(py).cast::<ObjectRef>().map_err(PyErr::from)?;
@@ -103,7 +105,8 @@ impl Graph {
             .map(|(code, functions)| Template { code: template::to_bytes(&code).into(), functions })
             .collect();
         let count = templates.len();
-        let program = Program { templates, code: found.code, hooks };
+        let [hooks, surroundings] = shipped;
+        let program = Program { templates, code: found.code, hooks, surroundings };
         role.client.submit(spec, program).map_err(raise)?;
         let keys = Keys::new(found.keys);
         keys::register(id, &keys);
@@ -355,12 +358,20 @@ impl Graph {
     #[pyo3(name = "ref", signature = (index, /))]
     fn reference(&self, index: u32) -> PyResult<ObjectRef> {
         self.check(index)?;
-        ObjectRef::holding(&self.role, self.object(index))
+        ObjectRef::to_result(&self.role, self.object(index), &self.keys)
     }
 
     /// `ObjectRef`s nested as the requested keys; a literal stands for itself.
     fn refs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.nest(py, &mut |object| Ok(Bound::new(py, ObjectRef::holding(&self.role, object)?)?.into_any()))
+        self.nest(py, &mut |object| {
+            // What is not a result of this graph is a ref in it, or was put for it.
+            let made = if object.graph == self.id {
+                ObjectRef::to_result(&self.role, object, &self.keys)?
+            } else {
+                ObjectRef::holding(&self.role, object)?
+            };
+            Ok(Bound::new(py, made)?.into_any())
+        })
     }
 
     /// Values nested as the requested keys. Raises what a task raised, after which nothing else of the graph starts.
@@ -379,8 +390,13 @@ impl Graph {
                 Ok(value) => values.insert(object, value),
                 Err(failure) => {
                     self.cancel_quietly();
-                    let names = (failure.origin.graph == self.id).then(|| self.names());
-                    return Err(failures::failure(py, &failure, names));
+                    let mine = failure.origin.graph == self.id;
+                    let error = if mine {
+                        failures::failure(py, &failure, Some(self.names()))
+                    } else {
+                        failures::failure_of_another(py, &failure)
+                    };
+                    return Err(error);
                 }
             };
         }

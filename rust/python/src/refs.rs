@@ -8,6 +8,7 @@ use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
+use crate::keys::{self, Keys};
 use crate::role::{Role, raise};
 
 /// A reference to an object of the session. As long as it lives, the object does.
@@ -15,7 +16,12 @@ use crate::role::{Role, raise};
 pub(crate) struct ObjectRef {
     role: Arc<Role>,
     object: ObjectId,
+    /// The keys of the graph that makes the object, for the message if that fails.
+    keys: Option<Keys>,
 }
+
+/// Refs do not keep the keys of a graph with more tasks: they are few mostly, and may live long.
+const MOST_KEYS: usize = 100_000;
 
 impl ObjectRef {
     /// A reference that is one use more.
@@ -26,7 +32,14 @@ impl ObjectRef {
 
     /// A reference that is counted already.
     pub(crate) fn counted(role: &Arc<Role>, object: ObjectId) -> Self {
-        Self { role: Arc::clone(role), object }
+        Self { role: Arc::clone(role), object, keys: None }
+    }
+
+    /// A reference to the result of a task of a graph with these keys, that is one use more.
+    pub(crate) fn to_result(role: &Arc<Role>, object: ObjectId, keys: &Keys) -> PyResult<Self> {
+        let keys = (keys.len() <= MOST_KEYS).then(|| Keys::clone(keys));
+        role.client.hold(object).map_err(raise)?;
+        Ok(Self { role: Arc::clone(role), object, keys })
     }
 
     /// Its object. Raises `ObjectLostError` if it is of another session than `role`.
@@ -52,6 +65,9 @@ const NOT_ITS_VALUE: &str = "it only names a value. Get that with eagleray.get(r
 
 impl Drop for ObjectRef {
     fn drop(&mut self) {
+        if let Some(keys) = &self.keys {
+            keys::forget(self.object.graph, keys);
+        }
         if self.role.is_mine() {
             // When the session has ended there is nothing to release.
             let _ = self.role.client.release(&[self.object]);
@@ -92,14 +108,18 @@ impl ObjectRef {
         Ok((rebuild, (self.role.session.clone(), self.object.graph.to_u64(), self.object.index)))
     }
 
-    /// NumPy would silently make an array of objects of it.
+    /// Without this, `numpy` would silently make an array of objects of it.
     #[pyo3(signature = (*_args, **_kwargs))]
-    fn __array__(&self, _args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+    fn __array__(
+        _slf: &Bound<'_, Self>,
+        _args: &Bound<'_, PyTuple>,
+        _kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<()> {
         Err(PyTypeError::new_err(format!("An ObjectRef is no array: {NOT_ITS_VALUE}")))
     }
 
     /// Called for what there is not.
-    fn __getattr__(&self, name: &str) -> PyResult<()> {
+    fn __getattr__(_slf: &Bound<'_, Self>, name: &str) -> PyResult<()> {
         Err(PyAttributeError::new_err(format!("An ObjectRef has no attribute {name:?}: {NOT_ITS_VALUE}")))
     }
 

@@ -206,7 +206,7 @@ pub(crate) fn name_by_value(name: Vec<u8>) {
 }
 
 /// Whether a value is of a type that has neither buffers nor a module.
-fn is_scalar(value: &Bound<'_, PyAny>) -> bool {
+pub(crate) fn is_scalar(value: &Bound<'_, PyAny>) -> bool {
     value.is_exact_instance_of::<PyInt>()
         || value.is_exact_instance_of::<PyFloat>()
         || value.is_exact_instance_of::<PyBool>()

@@ -2,12 +2,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
+use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use eagleray_core::graph::Csr;
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
 use eagleray_core::message::{Report, Timing, Trouble};
@@ -17,8 +20,10 @@ use eagleray_runtime::link::{Link, LinkConfig, LinkError};
 use eagleray_runtime::program::{Intro, RunProgram, Value};
 use eagleray_runtime::session::{SESSION_DIR, STORE_BYTES, now_ns};
 use eagleray_runtime::{FromWorker, SessionError, SocketError, ToWorker};
-use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyBytes;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::executor::{Executor, RunIo};
@@ -54,6 +59,8 @@ struct GraphNote {
     externals: Vec<ObjectId>,
     /// Classes whose last task here took less than [`REPORT_NS`].
     quick: FxHashSet<u32>,
+    /// What surrounds its tasks, if not what this process had from the beginning.
+    surroundings: Option<Bytes>,
 }
 
 /// See the module.
@@ -74,6 +81,8 @@ pub(crate) struct Worker {
     reading: Mutex<bool>,
     /// The reader has taken something in, or has stopped reading.
     news: Condvar,
+    /// What was set last for the tasks of a graph.
+    surroundings: Mutex<Option<Bytes>>,
     /// To be called when the present run is over.
     after_run: Mutex<Vec<Py<PyAny>>>,
 }
@@ -140,8 +149,10 @@ impl Worker {
 
     /// Publishes a result that is kept. One that cannot be encoded is as good as lost.
     fn publish_kept(&self, py: Python<'_>, object: ObjectId, seal: bool) -> PyResult<()> {
-        let value = match self.executor.kept(py, object).map(|value| value::encode(py, value.bind(py))) {
+        let kept = self.executor.kept(py, object).map(|value| value.into_bound(py));
+        let value = match kept.as_ref().map(|value| value::encode(py, value)) {
             Some(Ok(encoded)) => {
+                kept.iter().for_each(|value| self.executor.published(object.graph, value));
                 Some(self.link.store(encoded.len(), seal, |target| encoded.write_to(target)).map_err(os)?)
             }
             Some(Err(error)) => {
@@ -159,7 +170,7 @@ impl Worker {
         for intro in program.intros.drain(..) {
             match intro {
                 Intro::Graph { len, externals } => {
-                    lock(&self.graphs).insert(graph, GraphNote { len, externals, quick: FxHashSet::default() });
+                    lock(&self.graphs).insert(graph, GraphNote { len, externals, ..GraphNote::default() });
                 }
                 Intro::Function { id, blob, bytes } => {
                     if let Some(bytes) = bytes {
@@ -172,6 +183,12 @@ impl Worker {
                     .add_template(graph, id, &template.code, template.functions)
                     .map_err(|error| PyRuntimeError::new_err(error.to_string()))?,
                 Intro::Batch { id, bytes } => self.executor.add_batch(graph, id, Arc::new(bytes)),
+                Intro::Surroundings(bytes) => {
+                    if let Some(note) = lock(&self.graphs).get_mut(&graph) {
+                        // The frame it came in must not live as long as the graph.
+                        note.surroundings = Some(Bytes::copy_from_slice(&bytes));
+                    }
+                }
                 Intro::Hooks(bytes) => self.executor.set_hooks(graph, Arc::new(bytes)),
             }
         }
@@ -185,8 +202,10 @@ impl Worker {
         self.introduce(&mut program)?;
         let run = program.run;
         tracing::trace!(run = run.id.seq, graph = run.graph.seq, tasks = run.tasks.len(), "a run begins");
-        let (len, externals, quick) = match lock(&self.graphs).get_mut(&run.graph) {
-            Some(note) => (note.len, note.externals.clone(), std::mem::take(&mut note.quick)),
+        let (len, externals, quick, surroundings) = match lock(&self.graphs).get_mut(&run.graph) {
+            Some(note) => {
+                (note.len, note.externals.clone(), std::mem::take(&mut note.quick), note.surroundings.clone())
+            }
             None => return Err(PyRuntimeError::new_err("a run of a graph that was not introduced")),
         };
         *lock(&self.unreported) = Some((run.id, Unreported::default()));
@@ -197,15 +216,32 @@ impl Worker {
             now: Cell::new(0),
             quick: RefCell::new(quick),
             failed: Cell::new(None),
+            obstacle: Cell::new(self.surround(py, surroundings).err()),
         };
         let externals = |k: u32| externals.get(k as usize).copied();
         self.executor.execute(py, &run, &program.code, len, &externals, &io)?;
         self.call_after_run(py);
-        self.link.page().rest();
         if let Some(note) = lock(&self.graphs).get_mut(&run.graph) {
             note.quick = io.quick.into_inner();
         }
-        self.report(true)
+        self.report(true)?;
+        // Not before: a task that has closed this process's descriptors, say, is known by the death that follows.
+        self.link.page().rest();
+        Ok(())
+    }
+
+    /// Sets what surrounds the tasks of a graph, unless it was set for the graph before.
+    fn surround(&self, py: Python<'_>, surroundings: Option<Bytes>) -> PyResult<()> {
+        static APPLY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        if *lock(&self.surroundings) == surroundings {
+            return Ok(());
+        }
+        // What an error leaves is what the process had from the beginning.
+        *lock(&self.surroundings) = None;
+        let data = surroundings.as_ref().map(|data| PyBytes::new(py, data));
+        APPLY.import(py, "eagleray._surroundings", "apply")?.call1((data,))?;
+        *lock(&self.surroundings) = surroundings;
+        Ok(())
     }
 
     fn call_after_run(&self, py: Python<'_>) {
@@ -330,6 +366,8 @@ struct WorkerIo<'a> {
     quick: RefCell<FxHashSet<u32>>,
     /// A report that could not be sent before a task.
     failed: Cell<Option<PyErr>>,
+    /// Why the surroundings of the tasks are not what they should be.
+    obstacle: Cell<Option<PyErr>>,
 }
 
 impl WorkerIo<'_> {
@@ -342,6 +380,10 @@ impl WorkerIo<'_> {
 }
 
 impl RunIo for WorkerIo<'_> {
+    fn obstacle(&self) -> Option<PyErr> {
+        self.obstacle.take()
+    }
+
     fn claim(&self) -> Option<u32> {
         self.worker.link.page().claim(self.seq)
     }
@@ -464,12 +506,28 @@ pub(crate) fn after_run(function: Py<PyAny>) {
     }
 }
 
+unsafe extern "C" {
+    static stdout: *mut c_void;
+    fn setvbuf(stream: *mut c_void, buffer: *mut c_char, mode: c_int, size: usize) -> c_int;
+}
+
+/// What C code prints is seen when it prints it, though the worker's output is no terminal.
+fn buffer_lines_of_c() {
+    const LINES: c_int = 1;
+    // SAFETY: the stream is the C library's own, its buffer is left to it, and there is no other thread yet.
+    unsafe { setvbuf(stdout, ptr::null_mut(), LINES, 0) };
+}
+
 /// A worker's whole life. `socket` and `page` are its descriptors, which it owns from now on.
 ///
 /// Raises `OSError` when its node's socket or the shared memory does not work.
 #[pyfunction]
 pub(crate) fn worker_main(py: Python<'_>, socket: RawFd, page: RawFd, worker: u32) -> PyResult<()> {
-    // SAFETY: the template received both for this worker alone and gives them up.
+    if [socket, page].iter().any(|fd| *fd < 0) {
+        return Err(PyValueError::new_err(format!("not file descriptors: {socket}, {page}")));
+    }
+    buffer_lines_of_c();
+    // SAFETY: no descriptor is negative. The template received both for this worker alone and gives them up.
     let [socket, page] = [socket, page].map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
     let variable = |name| std::env::var_os(name).ok_or_else(|| PyRuntimeError::new_err(format!("{name} is not set")));
     let escape_dir = PathBuf::from(variable(SESSION_DIR)?);
@@ -488,6 +546,7 @@ pub(crate) fn worker_main(py: Python<'_>, socket: RawFd, page: RawFd, worker: u3
         stop: AtomicBool::new(false),
         reading: Mutex::default(),
         news: Condvar::new(),
+        surroundings: Mutex::default(),
         after_run: Mutex::default(),
     });
     let _ = WORKER.set((std::process::id(), Arc::clone(&worker)));

@@ -22,6 +22,8 @@ pub mod session;
 mod shared;
 mod socket;
 mod template;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use self::shared::{Counters, SessionError, WorkerInfo};

@@ -165,8 +165,14 @@ impl Link {
     /// The next message that has arrived already. `None` also while another thread reads: it will take the message.
     pub fn try_next(&self) -> Result<Option<ToWorker>, LinkError> {
         let Some(mut incoming) = self.incoming.try_lock() else { return Ok(None) };
+        self.take(&mut incoming).inspect_err(|_| incoming.reader.close())
+    }
+
+    /// The next message that has arrived. After an error the connection is to be closed: whichever thread reads next must
+    /// not go on behind what could not be understood.
+    fn take(&self, incoming: &mut Incoming) -> Result<Option<ToWorker>, LinkError> {
         loop {
-            if let Some(message) = self.decode(&mut incoming)? {
+            if let Some(message) = self.decode(incoming)? {
                 return Ok(Some(message));
             }
             if !incoming.reader.fill(false)? {
@@ -181,11 +187,8 @@ impl Link {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let mut incoming = self.incoming.lock();
         loop {
-            if let Some(message) = self.decode(&mut incoming)? {
+            if let Some(message) = self.take(&mut incoming).inspect_err(|_| incoming.reader.close())? {
                 return Ok(Some(message));
-            }
-            if incoming.reader.fill(false)? {
-                continue;
             }
             self.wakeups.fetch_add(1, Ordering::Relaxed);
             let Some(deadline) = deadline else {

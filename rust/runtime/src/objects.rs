@@ -129,16 +129,21 @@ impl Objects {
     }
 
     /// An object was published. If it was before, the new bytes are handed back at once.
-    pub(crate) fn insert(&mut self, object: ObjectId, value: Value, recycled: &mut Recycled) {
+    ///
+    /// An error means that its block is another object's, or lies over one; then nothing has changed.
+    pub(crate) fn insert(
+        &mut self,
+        object: ObjectId,
+        value: Value,
+        recycled: &mut Recycled,
+    ) -> Result<(), LedgerError> {
         // A small value must not keep the whole buffer alive that it was read into.
         let value = match value {
             Value::Inline(bytes) => Value::Inline(Bytes::copy_from_slice(&bytes)),
             sealed @ Value::Sealed(_) => sealed,
         };
         if let Value::Sealed(block) = &value {
-            if let Err(error) = self.ledger.sealed(block.location()) {
-                tracing::error!(%error, "ledger");
-            }
+            self.ledger.sealed(block.location())?;
         }
         match self.values.entry(object) {
             Entry::Vacant(entry) => {
@@ -146,6 +151,12 @@ impl Objects {
             }
             Entry::Occupied(_) => self.release(&value, recycled),
         }
+        Ok(())
+    }
+
+    /// Whether an object is published.
+    pub(crate) fn contains(&self, object: ObjectId) -> bool {
+        self.values.contains_key(&object)
     }
 
     fn release(&mut self, value: &Value, recycled: &mut Recycled) {

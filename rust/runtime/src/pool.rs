@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -22,6 +23,9 @@ use crate::wire::{self, ToWorker, WireError};
 
 const SIGKILL: u32 = 9;
 
+/// So many times is a worker's socket read in one turn, a buffer each.
+const MOST_FILLS: u32 = 64;
+
 /// Of so many workers that have ended something is still known.
 const MOST_PAST: usize = 64;
 
@@ -30,6 +34,8 @@ struct Flight {
     seq: u32,
     graph: GraphId,
     tasks: Vec<u32>,
+    /// Tasks from here on were taken back.
+    limit: u32,
 }
 
 /// A worker process.
@@ -49,6 +55,8 @@ pub(crate) struct Worker {
     gone: bool,
     /// It was stopped for this reason, whatever its exit says.
     fault: Option<Arc<str>>,
+    /// Behind the frames that were read came what is none.
+    malformed: Option<WireError>,
     info: WorkerInfo,
 }
 
@@ -90,14 +98,24 @@ impl Worker {
 
     /// A run is on its way: it can be claimed and recalled from now on.
     pub(crate) fn open(&mut self, run: &Run) {
-        self.page().open(run.id.seq, run.tasks.len() as u32);
-        self.flights.push_back(Flight { seq: run.id.seq, graph: run.graph, tasks: run.tasks.clone() });
+        let limit = run.tasks.len() as u32;
+        self.page().open(run.id.seq, limit);
+        self.flights.push_back(Flight { seq: run.id.seq, graph: run.graph, tasks: run.tasks.clone(), limit });
         self.info.busy = true;
     }
 
-    /// The object that a task of a run in flight makes.
+    /// Takes back what of a run is not claimed, from `from` on. Returns the first task that came back, if the run is in
+    /// flight; what its page says otherwise is not believed.
+    pub(crate) fn recall(&mut self, seq: u32, from: u32) -> Option<u32> {
+        let limit = self.page().recall(seq, from)?;
+        let flight = self.flights.iter_mut().find(|flight| flight.seq == seq)?;
+        flight.limit = flight.limit.min(limit);
+        Some(flight.limit)
+    }
+
+    /// The object that a task of a run in flight makes, if the task was not taken back.
     pub(crate) fn object(&self, seq: u32, index: u32) -> Option<ObjectId> {
-        let flight = self.flights.iter().find(|flight| flight.seq == seq)?;
+        let flight = self.flights.iter().find(|flight| flight.seq == seq).filter(|flight| index < flight.limit)?;
         Some(ObjectId { graph: flight.graph, index: *flight.tasks.get(index as usize)? })
     }
 
@@ -135,13 +153,21 @@ impl Worker {
         self.flights.iter().find(|flight| same(flight.seq)).map(|flight| (flight.seq, running.index))
     }
 
-    /// Reads what is there. True if something was.
+    /// Reads what is there, up to a limit: it is handled before more is taken in, and others have their turn. True if
+    /// something was. One that is being ended for a fault is not listened to.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> bool {
         let mut got = false;
-        while !self.gone {
+        let mut fills = 0;
+        while !self.gone && self.fault.is_none() && fills < MOST_FILLS {
             let Poll::Ready(ready) = self.ready.poll_read_ready(cx) else { break };
+            fills += 1;
             match (ready, self.reader.fill(false)) {
                 (Ok(_), Ok(true)) => got = true,
+                (Ok(_), Err(SocketError::Wire(error))) => {
+                    self.malformed = Some(error);
+                    self.gone = true;
+                    got = true;
+                }
                 (Ok(mut guard), Ok(false)) => guard.clear_ready(),
                 _ => {
                     self.gone = true;
@@ -183,8 +209,10 @@ struct Slot {
 #[derive(Debug)]
 pub(crate) struct Pool {
     argv: Vec<OsString>,
-    /// What its environment has beyond the driver's.
+    /// The environment of templates, and
     environment: Vec<(OsString, OsString)>,
+    /// their directory: those of the driver when the session began, whenever they are started.
+    directory: Option<PathBuf>,
     /// At most two, the bare one first: it forks the first workers at once, while the second imports what later ones
     /// should have. A template that imports neither forks nor reaps, so that must not be the only one.
     templates: Vec<Slot>,
@@ -198,11 +226,13 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// A pool without processes. The template is started with the first worker.
-    pub(crate) fn new(argv: Vec<OsString>, environment: Vec<(OsString, OsString)>, preload: Vec<String>) -> Self {
+    /// A pool without processes. The template is started with the first worker, in the present environment and this
+    /// besides.
+    pub(crate) fn new(argv: Vec<OsString>, beside: Vec<(OsString, OsString)>, preload: Vec<String>) -> Self {
         Self {
             argv,
-            environment,
+            environment: std::env::vars_os().chain(beside).collect(),
+            directory: std::env::current_dir().ok(),
             templates: Vec::new(),
             started: 0,
             preload,
@@ -213,7 +243,7 @@ impl Pool {
     }
 
     fn start_template(&mut self, pending: u32) -> std::io::Result<&Slot> {
-        let template = Template::start(&self.argv, &self.environment)?;
+        let template = Template::start(&self.argv, &self.environment, self.directory.as_deref())?;
         let ready = watch(template.socket().try_clone()?)?;
         self.started += 1;
         tracing::debug!(template = self.started, pid = template.pid(), "a template process starts");
@@ -252,6 +282,7 @@ impl Pool {
             stopped: false,
             gone: false,
             fault: None,
+            malformed: None,
             info: WorkerInfo { id: id.0, pid: 0, up: false, busy: false, runs: 0, tasks: 0, alive: true },
         };
         self.workers.insert(id, worker);
@@ -341,25 +372,31 @@ impl Pool {
                         worker.info.pid = pid;
                     }
                 }
-                FromTemplate::Exited { worker, death } => exits.push((worker, death)),
+                FromTemplate::Exited { worker, death } => {
+                    // Of others it knows nothing.
+                    if self.workers.get(&worker).is_some_and(|known| known.template == template) {
+                        exits.push((worker, death));
+                    }
+                }
                 FromTemplate::Error(text) => tracing::error!(text, "template process"),
                 FromTemplate::Gone => {
-                    if let Some(at) = self.templates.iter().position(|slot| slot.id == template) {
-                        tracing::warn!(
-                            "a template process has ended, and its workers with it; another takes its place"
-                        );
-                        self.templates.remove(at).template.stop();
-                    }
+                    let Some(at) = self.templates.iter().position(|slot| slot.id == template) else { continue };
+                    tracing::warn!("a template process has ended, and its workers with it; another takes its place");
+                    let (ended, template_pid) = self.templates.remove(at).template.stop();
                     // They end with it; nobody is left to say how.
                     let orphans = self.workers.iter().filter(|(_, worker)| worker.template == template);
-                    let end = || End::NeverStarted("its template process ended".into());
-                    exits.extend(orphans.map(|(&id, worker)| (id, Death { pid: worker.info.pid, ..end().into() })));
+                    let end = End::NeverStarted(format!("its template process ended ({ended})").into());
+                    exits.extend(orphans.map(|(&id, worker)| {
+                        // A worker that was not forked yet has written nothing; the template may have said why.
+                        let pid = if worker.info.pid == 0 { template_pid } else { worker.info.pid };
+                        (id, Death { pid, ..end.clone().into() })
+                    }));
                 }
             }
         }
         for (id, _) in &exits {
             if let Some(worker) = self.workers.get_mut(id) {
-                while matches!(worker.reader.fill(false), Ok(true)) {}
+                while worker.fault.is_none() && matches!(worker.reader.fill(false), Ok(true)) {}
             }
         }
         exits
@@ -392,7 +429,10 @@ impl Pool {
     /// The next frame of a worker. One that is being ended for a fault is not listened to any more.
     pub(crate) fn frame(&mut self, id: WorkerId) -> Result<Option<Bytes>, WireError> {
         match self.workers.get_mut(&id) {
-            Some(worker) if worker.fault.is_none() => worker.reader.frame(),
+            Some(worker) if worker.fault.is_none() => match worker.reader.frame()? {
+                None => worker.malformed.take().map_or(Ok(None), Err),
+                frame => Ok(frame),
+            },
             _ => Ok(None),
         }
     }

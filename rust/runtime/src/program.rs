@@ -27,6 +27,8 @@ pub struct Program {
     pub code: Csr,
     /// The hooks that run in workers, pickled; sent to each worker once.
     pub hooks: Option<Bytes>,
+    /// What surrounds its tasks, pickled, if that is not what workers have by themselves; sent to each worker once.
+    pub surroundings: Option<Bytes>,
 }
 
 /// Functions and batches of constants, in the order of their numbers. What is sent before an admission covers all that
@@ -75,6 +77,8 @@ pub enum Intro {
     },
     /// The worker hooks of the run's graph.
     Hooks(Bytes),
+    /// What surrounds the tasks of the run's graph.
+    Surroundings(Bytes),
 }
 
 /// The bytes of an object. Laid out by `eagleray-python`'s value codec, the same in both forms.

@@ -42,6 +42,7 @@ struct GraphProgram {
     templates: Vec<Template>,
     code: Csr,
     hooks: Option<Bytes>,
+    surroundings: Option<Bytes>,
     /// Each function's blob.
     functions: Vec<u32>,
     batches: Vec<Bytes>,
@@ -105,7 +106,10 @@ impl Programs {
         externals: Vec<ObjectId>,
         program: Program,
     ) -> Result<(), BadProgram> {
-        let Program { templates, code, hooks } = program;
+        let Program { templates, code, hooks, surroundings } = program;
+        if self.graphs.contains_key(&id) {
+            return Err(BadProgram("its number is taken"));
+        }
         if code.len() != len as usize {
             return Err(BadProgram("its code does not fit its tasks"));
         }
@@ -118,12 +122,18 @@ impl Programs {
             templates,
             code,
             hooks,
+            surroundings,
             functions: Vec::new(),
             batches: Vec::new(),
             sent: FxHashMap::default(),
         };
         self.graphs.insert(id, graph);
         Ok(())
+    }
+
+    /// Whether an object is the result of a task of a graph that is known.
+    pub(crate) fn has_task(&self, object: ObjectId) -> bool {
+        self.graphs.get(&object.graph).is_some_and(|graph| object.index < graph.len)
     }
 
     /// More functions and batches of a graph.
@@ -157,6 +167,7 @@ impl Programs {
         let sent = graph.sent.entry(worker).or_insert_with(|| {
             intros.push(Intro::Graph { len: graph.len, externals: graph.externals.clone() });
             intros.extend(graph.hooks.clone().map(Intro::Hooks));
+            intros.extend(graph.surroundings.clone().map(Intro::Surroundings));
             Sent::default()
         });
         let known = known_blobs.entry(worker).or_default();
@@ -168,17 +179,19 @@ impl Programs {
             if sent.templates.insert(template) {
                 let shape = &graph.templates[template as usize];
                 for &id in &shape.functions {
+                    let blob = *graph.functions.get(id as usize).ok_or(BadProgram("a function is missing"))?;
                     if sent.functions.insert(id) {
-                        let blob = *graph.functions.get(id as usize).ok_or(BadProgram("a function is missing"))?;
                         let bytes = known.insert(blob).then(|| blobs[&blob].bytes.clone());
                         intros.push(Intro::Function { id, blob, bytes });
                     }
                 }
                 intros.push(Intro::Template { id: template, template: shape.clone() });
             }
-            if batch != NO_BATCH && sent.batches.insert(batch) {
-                let bytes = graph.batches.get(batch as usize).ok_or(BadProgram("a batch is missing"))?.clone();
-                intros.push(Intro::Batch { id: batch, bytes });
+            if batch != NO_BATCH {
+                let bytes = graph.batches.get(batch as usize).ok_or(BadProgram("a batch is missing"))?;
+                if sent.batches.insert(batch) {
+                    intros.push(Intro::Batch { id: batch, bytes: bytes.clone() });
+                }
             }
         }
         Ok((code, intros))
@@ -257,7 +270,7 @@ mod tests {
         code.push_row([0, 0, 0, 0, 5]);
         code.push_row([0, 0, 1, 0]);
         code.push_row([0, NO_BATCH, 0, 0, 6]);
-        Program { templates: vec![template(&[0]), template(&[0, 1])], code, hooks: None }
+        Program { templates: vec![template(&[0]), template(&[0, 1])], code, hooks: None, surroundings: None }
     }
 
     fn names(intros: &[Intro]) -> Vec<String> {
@@ -267,6 +280,7 @@ mod tests {
             Intro::Template { id, .. } => format!("template {id}"),
             Intro::Batch { id, .. } => format!("batch {id}"),
             Intro::Hooks(_) => "hooks".into(),
+            Intro::Surroundings(_) => "surroundings".into(),
         };
         intros.iter().map(name).collect()
     }
@@ -288,6 +302,19 @@ mod tests {
         assert_eq!(programs.for_run(&run(0, &[2])).unwrap().1.len(), 3);
         assert_eq!(programs.forget(graph_id()).workers, [WorkerId(0), WorkerId(1)]);
         assert!(programs.for_run(&run(0, &[0])).is_err());
+    }
+
+    #[test]
+    fn hooks_and_surroundings_are_sent_before_anything_runs() {
+        let mut programs = Programs::default();
+        let program = Program { hooks: Some("h".into()), surroundings: Some("s".into()), ..program() };
+        programs.submit(graph_id(), 3, vec![], program).unwrap();
+        programs.extend(graph_id(), Part { functions: vec!["f".into(), "g".into()], batches: vec!["b".into()] });
+        for worker in 0..2 {
+            let (_, intros) = programs.for_run(&run(worker, &[0])).unwrap();
+            assert_eq!(names(&intros)[..3], ["graph of 3", "hooks", "surroundings"]);
+            assert!(programs.for_run(&run(worker, &[0])).unwrap().1.is_empty());
+        }
     }
 
     #[test]

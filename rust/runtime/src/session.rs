@@ -26,7 +26,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::command::{Answer, Command, Ended};
-use crate::objects::{DRIVER, Objects, Recycled};
+use crate::objects::{DRIVER, Objects, Recycled, holder_of};
 use crate::pool::Pool;
 use crate::program::{RunProgram, Value};
 use crate::programs::Programs;
@@ -53,6 +53,8 @@ pub struct SessionConfig {
     pub store_bytes: u64,
     /// A private directory, which exists.
     pub session_dir: PathBuf,
+    /// What the templates' environment has beside that of this process, and so the workers'.
+    pub environment: Vec<(OsString, OsString)>,
     /// No processes: each task ends at once, with this value. For measuring what the head and the node cost.
     pub zero_worker: Option<Bytes>,
 }
@@ -90,10 +92,9 @@ impl Session {
             let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK);
             watch(timer.map_err(|e| failed(&e))?).map_err(|e| failed(&e))?
         };
-        let environment = vec![
-            (SESSION_DIR.into(), config.session_dir.into_os_string()),
-            (STORE_BYTES.into(), config.store_bytes.to_string().into()),
-        ];
+        let mut environment = config.environment;
+        environment.push((SESSION_DIR.into(), config.session_dir.into_os_string()));
+        environment.push((STORE_BYTES.into(), config.store_bytes.to_string().into()));
         let zero = config.zero_worker.map(Value::Inline);
         let state = Loop {
             head: Head::new(config.head),
@@ -299,7 +300,13 @@ impl Loop {
     fn frame(&mut self, now: u64, id: WorkerId, frame: Bytes) -> Result<(), String> {
         self.shared.counters.lock().frames += 1;
         let Self { objects, .. } = self;
-        let mut resolve = |location| objects.block(location);
+        // Nobody publishes what another process has written.
+        let mut resolve = |location: Location| {
+            if location.owner() != holder_of(id) {
+                return Err(WireError::Inconsistent("a block of another process"));
+            }
+            objects.block(location)
+        };
         let message = wire::read_from_worker(id, frame, &mut resolve).map_err(|e| e.to_string())?;
         match message {
             FromWorker::Hello { pid } => {
@@ -314,12 +321,20 @@ impl Loop {
                 self.report(now, id, report, values, wakeups)?;
             }
             FromWorker::Published(object, value) => {
+                if object.graph.seq == 0 {
+                    return Err("it publishes what was put".into());
+                }
                 let place = value.as_ref().map(wire::place_of);
                 if let Some(value) = value {
                     self.count_value(&value);
-                    self.objects.insert(object, value, &mut self.recycled);
+                    self.objects.insert(object, value, &mut self.recycled).map_err(|e| e.to_string())?;
                 }
                 self.tell_head(now, FromNode::Published { worker: id, object, place });
+            }
+            FromWorker::Segment { id: segment, .. } | FromWorker::SegmentGone(segment)
+                if eagleray_store::owner(segment) != holder_of(id) =>
+            {
+                return Err("it speaks of another process's segment".into());
             }
             FromWorker::Segment { id: segment, size } => {
                 let Some(worker) = self.pool.workers.get_mut(&id) else { return Ok(()) };
@@ -328,9 +343,35 @@ impl Loop {
             }
             FromWorker::SegmentGone(segment) => self.segment_gone(segment),
             FromWorker::Unpin(locations) => self.objects.unpin(id, &locations, &mut self.recycled),
-            FromWorker::Driver(command) => self.command(now, PeerId::of_worker(id), command),
+            FromWorker::Driver(command) => {
+                if !self.head.has_worker(id) {
+                    return Err("it submits or asks before it is up".into());
+                }
+                let peer = PeerId::of_worker(id);
+                self.fits(peer, &command)?;
+                self.command(now, peer, command);
+            }
         }
         Ok(())
+    }
+
+    /// Whether a worker may say this: what the tables here hold of others is not to be touched. The rest the head checks.
+    fn fits(&self, peer: PeerId, command: &Command) -> Result<(), String> {
+        let fits = match command {
+            Command::Submit(spec, _) => spec.id.peer == peer,
+            Command::Extend { graph, .. } => graph.peer == peer,
+            // Of a graph that is over, the head knows what to do.
+            Command::Supply(object, _) => {
+                object.graph.peer == peer && (!self.head.has_graph(object.graph) || self.programs.has_task(*object))
+            }
+            Command::Put(object, _) => object.graph == GraphId::puts(peer) && !self.objects.contains(*object),
+            Command::Hold(_)
+            | Command::Release(_)
+            | Command::Await { .. }
+            | Command::Forget(_)
+            | Command::Cancel(_) => true,
+        };
+        if fits { Ok(()) } else { Err("it speaks of a graph or an object that is not its own".into()) }
     }
 
     fn add_segment(&mut self, id: u64, size: u64, fd: OwnedFd) -> Result<(), WireError> {
@@ -353,7 +394,7 @@ impl Loop {
             let object = worker.and_then(|worker| worker.object(report.run.seq, index));
             let object = object.ok_or("it reports a result of no task")?;
             self.count_value(&value);
-            self.objects.insert(object, value, &mut self.recycled);
+            self.objects.insert(object, value, &mut self.recycled).map_err(|e| e.to_string())?;
         }
         let (upto, troubles) = (report.upto, report.troubles.len());
         tracing::trace!(worker = id.0, run = report.run.seq, upto, ended = report.ended, troubles, "report");
@@ -390,7 +431,12 @@ impl Loop {
                     self.refuse(peer, error.to_string());
                     return;
                 }
-                ToHead::Submit(spec)
+                let graph = spec.id;
+                self.head.handle(now, HeadEvent::Driver(FromDriver { peer, message: ToHead::Submit(spec) }));
+                if !self.head.has_graph(graph) {
+                    self.programs.forget(graph);
+                }
+                return;
             }
             Command::Extend { graph, part, admit_upto } => {
                 self.shared.counters.lock().pickles += (part.functions.len() + part.batches.len()) as u64;
@@ -399,12 +445,18 @@ impl Loop {
             }
             Command::Supply(object, value) => {
                 let place = wire::place_of(&value);
-                self.objects.insert(object, value, &mut self.recycled);
+                if let Err(error) = self.objects.insert(object, value, &mut self.recycled) {
+                    self.refuse(peer, error.to_string());
+                    return;
+                }
                 ToHead::Supply { object, place }
             }
             Command::Put(object, value) => {
                 let place = wire::place_of(&value);
-                self.objects.insert(object, value, &mut self.recycled);
+                if let Err(error) = self.objects.insert(object, value, &mut self.recycled) {
+                    self.refuse(peer, error.to_string());
+                    return;
+                }
                 ToHead::Put { object, place }
             }
             Command::Hold(objects) => ToHead::Hold(objects),
@@ -510,8 +562,8 @@ impl Loop {
             ToNode::Assign(run) if self.zero.is_some() => self.pretend(now, run),
             ToNode::Assign(run) => self.assign(now, run),
             ToNode::Recall { run, from } => {
-                let Some(worker) = self.pool.workers.get(&run.worker) else { return };
-                if let Some(limit) = worker.page().recall(run.seq, from) {
+                let Some(worker) = self.pool.workers.get_mut(&run.worker) else { return };
+                if let Some(limit) = worker.recall(run.seq, from) {
                     tracing::debug!(worker = run.worker.0, run = run.seq, from = limit, "tasks are recalled");
                     self.tell_head(now, FromNode::Recalled { run, limit });
                 }
@@ -610,7 +662,9 @@ impl Loop {
         for (index, &task) in run.tasks.iter().enumerate() {
             if run.outputs[index] & (output::PUBLISH | output::KEEP) != 0 {
                 let object = eagleray_core::ids::ObjectId { graph: run.graph, index: task };
-                self.objects.insert(object, value.clone(), &mut self.recycled);
+                if self.objects.insert(object, value.clone(), &mut self.recycled).is_err() {
+                    continue;
+                }
                 published.push((index as u32, place));
             }
         }

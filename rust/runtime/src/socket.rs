@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes, BytesMut};
 use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, Shutdown, recvmsg, sendmsg, shutdown,
 };
 
 use tokio::io::unix::AsyncFd;
@@ -19,6 +19,9 @@ use crate::wire::{self, WireError};
 
 /// How much is read at once.
 const READ: usize = 256 << 10;
+
+/// Descriptors that may have come without their frames having been handled.
+const MOST_FDS: usize = 64;
 
 /// The other side of a socket is gone, or it sent what is no frame.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +74,19 @@ impl Reader {
 
     /// The next whole frame that was read already.
     pub(crate) fn frame(&mut self) -> Result<Option<Bytes>, WireError> {
-        wire::take_frame(&mut self.bytes)
+        let frame = wire::take_frame(&mut self.bytes)?;
+        if frame.is_none() && self.bytes.is_empty() && !self.fds.is_empty() {
+            return Err(WireError::Inconsistent("a file descriptor came with no frame that names it"));
+        }
+        Ok(frame)
+    }
+
+    /// Ends the connection: nothing that came, and nothing that comes, is read any more.
+    pub(crate) fn close(&mut self) {
+        self.bytes.clear();
+        self.fds.clear();
+        // It fails when the peer is gone, which is as good.
+        let _ = shutdown(&*self.socket, Shutdown::Both);
     }
 
     /// The oldest descriptor that came and was not taken.
@@ -88,6 +103,10 @@ impl Reader {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let received = loop {
+            // One that is not named by a frame keeps its number taken in this process.
+            if self.fds.len() >= MOST_FDS {
+                return Err(WireError::Inconsistent("too many file descriptors").into());
+            }
             match recvmsg(&*self.socket, &mut [IoSliceMut::new(&mut self.scratch)], &mut control, flags) {
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(false),
@@ -98,6 +117,9 @@ impl Reader {
             if let RecvAncillaryMessage::ScmRights(fds) = message {
                 self.fds.extend(fds);
             }
+        }
+        if received.flags.contains(ReturnFlags::CTRUNC) {
+            return Err(WireError::Missing("file descriptors").into());
         }
         if received.bytes == 0 {
             return Err(SocketError::Gone);
@@ -207,15 +229,19 @@ mod tests {
         writer.queue(|out| frame(out, 4, 1));
         assert_eq!(writer.take_frames(), 4);
         let mut seen = Vec::new();
+        let mut fds = Vec::new();
         while seen.len() < 4 {
             writer.flush(false).unwrap();
             reader.fill(true).unwrap();
             while let Some(frame) = reader.frame().unwrap() {
                 seen.push((frame.first().copied().unwrap_or(3), frame.len()));
+                if let [.., (2 | 3, _)] = seen[..] {
+                    fds.push(reader.take_fd().unwrap());
+                }
             }
         }
         assert_eq!(seen, [(1, 10), (2, 100_000), (3, 0), (4, 1)]);
-        let (r, w) = (reader.take_fd().unwrap(), reader.take_fd().unwrap());
+        let [r, w] = <[OwnedFd; 2]>::try_from(fds).unwrap();
         rustix::io::write(&w, b"x").unwrap();
         let mut byte = [0];
         assert_eq!(rustix::io::read(&r, &mut byte).unwrap(), 1);

@@ -7,15 +7,19 @@ use std::ffi::OsString;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use eagleray_core::ids::WorkerId;
 use eagleray_core::message::{Death, End};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv,
     sendmsg, socketpair,
 };
+use rustix::process::{PidfdFlags, pidfd_open};
 
 /// What the template says.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,6 +35,9 @@ pub(crate) enum FromTemplate {
     /// It is gone.
     Gone,
 }
+
+/// How long a template may take to end its workers and itself.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The template process.
 #[derive(Debug)]
@@ -70,16 +77,21 @@ fn parse(packet: &[u8]) -> Option<FromTemplate> {
 }
 
 impl Template {
-    /// Starts it.
-    pub(crate) fn start(argv: &[OsString], environment: &[(OsString, OsString)]) -> std::io::Result<Self> {
+    /// Starts it, with this environment alone and, if it is there, in this directory.
+    pub(crate) fn start(
+        argv: &[OsString],
+        environment: &[(OsString, OsString)],
+        directory: Option<&Path>,
+    ) -> std::io::Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         let (program, arguments) = argv.split_first().ok_or(std::io::ErrorKind::InvalidInput)?;
-        let child = Command::new(program)
-            .args(arguments)
-            .envs(environment.iter().cloned())
-            .stdin(Stdio::from(theirs))
-            .spawn()?;
+        let mut command = Command::new(program);
+        command.args(arguments).env_clear().envs(environment.iter().cloned()).stdin(Stdio::from(theirs));
+        if let Some(directory) = directory.filter(|directory| directory.is_dir()) {
+            command.current_dir(directory);
+        }
+        let child = command.spawn()?;
         Ok(Self { child, socket: ours })
     }
 
@@ -141,18 +153,41 @@ impl Template {
         }
     }
 
-    /// Ends it with all its workers, and waits for that.
-    pub(crate) fn stop(mut self) {
-        // Both may fail because it is gone already, which is what is wanted.
-        let _ = self.send(b"Q", &[]);
+    /// Ends it with all its workers, and waits for that: first with a request, then by force, for a template may hang, in
+    /// an import say. Its workers end with it in either case. Returns how it ended, in words, and its pid.
+    pub(crate) fn stop(mut self) -> (String, u32) {
+        // It may fail because the template is gone already, or does not read; not waited for, and both are looked at below.
+        let _ = sendmsg(
+            &self.socket,
+            &[IoSlice::new(b"Q")],
+            &mut SendAncillaryBuffer::default(),
+            SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+        );
         drop(self.socket);
-        let _ = self.child.wait();
+        let patience = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+        let process = rustix::process::Pid::from_child(&self.child);
+        let polled = pidfd_open(process, PidfdFlags::empty())
+            .and_then(|fd| poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&patience)));
+        if polled != Ok(1) {
+            let _ = self.child.kill();
+        }
+        let ended = self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+        (ended, self.child.id())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_template_that_hangs_is_ended_by_force() {
+        let argv = ["/bin/sleep", "1000"].map(Into::into);
+        let template = Template::start(&argv, &[], None).unwrap();
+        let pid = rustix::process::Pid::from_child(&template.child);
+        template.stop();
+        assert!(rustix::process::test_kill_process(pid).is_err());
+    }
 
     #[test]
     fn packets_are_understood() {

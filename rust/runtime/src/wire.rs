@@ -24,6 +24,9 @@ use proto::{from_worker, intro, to_worker};
 /// The longest frame. A batch of constants is at most 256 × 64 KiB, and a result inline 64 KiB.
 pub(crate) const MOST_FRAME: usize = 1 << 30;
 
+/// Room made at once for a frame that has only begun.
+const FIRST_RESERVE: usize = 1 << 20;
+
 /// From the node to a worker.
 #[derive(Debug)]
 pub enum ToWorker {
@@ -136,7 +139,8 @@ pub(crate) fn take_frame(buffer: &mut BytesMut) -> Result<Option<Bytes>, WireErr
         return Err(WireError::TooLong(len));
     }
     if buffer.len() < 4 + len {
-        buffer.reserve(4 + len - buffer.len());
+        // Room for twice what is there, not for all that a length promises: the rest may never come.
+        buffer.reserve((4 + len - buffer.len()).min(buffer.len().max(FIRST_RESERVE)));
         return Ok(None);
     }
     buffer.advance(4);
@@ -281,6 +285,7 @@ fn intro_out(intro: &Intro) -> proto::Intro {
         }
         Intro::Batch { id, bytes } => intro::Body::Batch(proto::BatchIntro { id: *id, pickle: bytes.clone() }),
         Intro::Hooks(bytes) => intro::Body::Hooks(bytes.clone()),
+        Intro::Surroundings(bytes) => intro::Body::Surroundings(bytes.clone()),
     };
     proto::Intro { body: Some(body) }
 }
@@ -295,6 +300,7 @@ fn intro_in(intro: proto::Intro) -> Result<Intro, WireError> {
         }
         intro::Body::Batch(b) => Intro::Batch { id: b.id, bytes: b.pickle },
         intro::Body::Hooks(bytes) => Intro::Hooks(bytes),
+        intro::Body::Surroundings(bytes) => Intro::Surroundings(bytes),
     })
 }
 
@@ -496,6 +502,7 @@ fn submit_out(spec: &GraphSpec, program: &Program) -> proto::Submit {
         templates: program.templates.iter().map(template_out).collect(),
         code: Some(rows_out(&program.code)),
         hooks: program.hooks.clone(),
+        surroundings: program.surroundings.clone(),
     }
 }
 
@@ -517,6 +524,7 @@ fn submit_in(submit: proto::Submit) -> Result<Command, WireError> {
         templates: submit.templates.into_iter().map(template_in).collect(),
         code: rows_in(submit.code)?,
         hooks: submit.hooks,
+        surroundings: submit.surroundings,
     };
     Ok(Command::Submit(Box::new(spec), Box::new(program)))
 }
@@ -524,7 +532,7 @@ fn submit_in(submit: proto::Submit) -> Result<Command, WireError> {
 fn command_out(command: &Command) -> from_worker::Body {
     use from_worker::Body;
     match command {
-        Command::Submit(spec, program) => Body::Submit(submit_out(spec, program)),
+        Command::Submit(spec, program) => Body::Submit(Box::new(submit_out(spec, program))),
         Command::Extend { graph, part, admit_upto } => Body::Extend(proto::Extend {
             graph: graph.to_u64(),
             functions: part.functions.clone(),
@@ -589,7 +597,7 @@ pub(crate) fn read_from_worker(
         Body::Segment(segment) => return Ok(FromWorker::Segment { id: segment.id, size: segment.size }),
         Body::SegmentGone(id) => return Ok(FromWorker::SegmentGone(id)),
         Body::Unpin(locations) => return Ok(FromWorker::Unpin(locations_in(&locations))),
-        Body::Submit(submit) => submit_in(submit)?,
+        Body::Submit(submit) => submit_in(*submit)?,
         Body::Extend(extend) => Command::Extend {
             graph: GraphId::from_u64(extend.graph),
             part: Part { functions: extend.functions, batches: extend.batches },

@@ -24,6 +24,7 @@ fn config(template: &[&str], zero_worker: bool) -> SessionConfig {
         preload: Vec::new(),
         store_bytes: 16 << 20,
         session_dir: std::env::temp_dir(),
+        environment: Vec::new(),
         zero_worker: zero_worker.then(|| Bytes::from_static(b"nothing")),
     }
 }
@@ -46,7 +47,7 @@ fn chain(id: GraphId, len: u32) -> (GraphSpec, Program) {
         outputs: vec![len - 1],
     };
     let template = Template { code: Bytes::from_static(b""), functions: vec![0] };
-    (spec, Program { templates: vec![template], code, hooks: None })
+    (spec, Program { templates: vec![template], code, hooks: None, surroundings: None })
 }
 
 fn submit(client: &Client, len: u32, functions: usize) -> ObjectId {

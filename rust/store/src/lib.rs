@@ -41,6 +41,6 @@ mod words;
 pub use arena::{Arena, ArenaConfig, NewSegment, Usage, Writer};
 pub use error::StoreError;
 pub use ledger::{Ledger, LedgerError, Settled};
-pub use location::{Location, is_file};
+pub use location::{Location, is_file, owner};
 pub use read::{Block, ReadMap};
 pub use words::Words;

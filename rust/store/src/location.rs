@@ -37,7 +37,7 @@ pub fn is_file(segment: u64) -> bool {
 }
 
 /// The owner of a segment.
-pub(crate) fn owner(segment: u64) -> u32 {
+pub fn owner(segment: u64) -> u32 {
     (segment >> 32) as u32
 }
 

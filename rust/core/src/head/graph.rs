@@ -38,6 +38,8 @@ pub(super) struct Task {
     pub(super) state: TaskState,
     /// Deaths of a worker under it.
     pub(super) deaths: u8,
+    /// Deaths of workers that had not begun it, but would have next.
+    pub(super) strays: u8,
     /// How often it found an input from outside its graph missing.
     pub(super) misses: u8,
     /// The driver made its value: no worker can make it again.
@@ -185,6 +187,7 @@ impl Graph {
                 cut: 0,
                 state: TaskState::Waiting,
                 deaths: 0,
+                strays: 0,
                 misses: 0,
                 supplied: false,
                 moved: false,

@@ -305,6 +305,16 @@ impl Head {
             && self.workers.values().all(unused)
     }
 
+    /// Whether a worker is up. What it says in the driver's role before that is not listened to.
+    pub fn has_worker(&self, id: WorkerId) -> bool {
+        self.workers.contains_key(&id)
+    }
+
+    /// Whether a graph is known: submitted, accepted, and not over.
+    pub fn has_graph(&self, id: GraphId) -> bool {
+        self.graphs.contains_key(&id)
+    }
+
     /// What it did so far.
     pub fn counters(&self) -> HeadCounters {
         self.counters

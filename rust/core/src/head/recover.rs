@@ -8,6 +8,10 @@ use super::report::Done;
 use crate::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
 use crate::message::{Death, Failure, FailureKind, ToNode};
 
+/// So many deaths of workers that were about to run a task, with no task named, are put down to that task: something that
+/// comes with it ends them, and the next worker would die as well.
+const MOST_STRAYS: u8 = 20;
+
 /// How often a task may find an input from outside its graph missing.
 const MOST_MISSES: u8 = 5;
 
@@ -70,6 +74,7 @@ impl Head {
         let mut lost: Vec<ObjectId> = worker.kept.into_iter().collect();
         let mut failures = Vec::new();
         let mut ends: Vec<(GraphId, Done)> = Vec::new();
+        let mut blamed = running.is_some();
         for flight in worker.flights {
             let graph = self.graphs.get_mut(&flight.graph).expect("a graph with runs in flight exists");
             graph.runs -= 1;
@@ -86,6 +91,14 @@ impl Head {
                 record.state = TaskState::Waiting;
                 done.returned.push(task);
                 self.counters.reruns += 1;
+                if live && !core::mem::replace(&mut blamed, true) {
+                    record.strays = record.strays.saturating_add(1);
+                    if record.strays > MOST_STRAYS {
+                        let attempts = u32::from(record.strays);
+                        let kind = FailureKind::WorkerDied { death: death.clone(), attempts };
+                        failures.push((flight.graph, Failure { origin: object, kind }));
+                    }
+                }
                 if live && running == Some((flight.seq, index)) {
                     let retries = graph.classes[graph.class[task as usize] as usize].max_retries;
                     record.deaths = record.deaths.saturating_add(1);

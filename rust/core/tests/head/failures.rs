@@ -54,6 +54,27 @@ fn what_depends_on_a_task_that_raised_is_skipped_and_what_does_not_is_still_ther
     assert_eq!(answer[1].1.as_ref().map_err(|f| f.origin), Err(object(id, 0)));
 }
 
+/// Something that comes with a run ends its workers before any task begins. That must come to an end.
+#[test]
+fn workers_that_die_before_their_first_task_again_and_again_fail_the_graph() {
+    let mut fake = Fake::new(1);
+    let id = graph_id(1);
+    fake.run_graph(chain(id, 3));
+    fake.ask(1, &[object(id, 2)]);
+    let mut deaths = 0;
+    while !fake.answers.contains_key(&1) {
+        fake.down(deaths, None);
+        fake.up(deaths + 1);
+        deaths += 1;
+        assert!(deaths < 100, "it is tried for ever");
+    }
+    assert!(deaths > 10, "a few deaths are free");
+    assert!(matches!(
+        fake.failure(1).kind,
+        FailureKind::WorkerDied { death: Death { end: End::Signalled(9), .. }, .. }
+    ));
+}
+
 #[test]
 fn only_the_task_that_ran_is_blamed_for_a_death() {
     let mut fake = Fake::new(1);

@@ -10,6 +10,11 @@ use crate::value::Encoded;
 /// The surroundings of one run. All methods take `&self`: a task may call back into the worker (it computes a graph of
 /// its own), so nothing is borrowed while Python runs.
 pub(crate) trait RunIo {
+    /// Why no task of the run can be called, if none can. Asked once.
+    fn obstacle(&self) -> Option<PyErr> {
+        None
+    }
+
     /// Claims the next task: its place in the run, counted from 0 without gaps. `None` when the rest was recalled or
     /// there is none.
     fn claim(&self) -> Option<u32>;

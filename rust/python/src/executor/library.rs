@@ -44,6 +44,8 @@ struct Graph {
     templates: FxHashMap<u32, Arc<Shape>>,
     batches: FxHashMap<u32, Lazy<Arc<Constants>>>,
     hooks: Option<Lazy<Arc<Hooks>>>,
+    /// Results that live as long as the graph.
+    held: Vec<Py<PyAny>>,
 }
 
 /// See the module.
@@ -92,6 +94,11 @@ impl Library {
     pub(super) fn set_hooks(&self, graph: GraphId, bytes: Payload) {
         let old = lock(&self.graphs).entry(graph).or_default().hooks.replace(Lazy::Pickled(bytes));
         drop(old);
+    }
+
+    /// Keeps a result until the graph is forgotten.
+    pub(super) fn hold(&self, graph: GraphId, value: Py<PyAny>) {
+        lock(&self.graphs).entry(graph).or_default().held.push(value);
     }
 
     pub(super) fn forget(&self, graph: GraphId) {

@@ -6,6 +6,7 @@
 
 mod constants;
 mod failure;
+mod finalizer;
 mod hooks;
 mod io;
 mod library;
@@ -115,6 +116,14 @@ impl Executor {
     /// To be called once for each run that names it in [`Run::inputs`]; it is gone when the last of them has ended.
     pub(crate) fn add_input(&self, object: ObjectId, payload: Payload) {
         self.objects.add_input(object, payload);
+    }
+
+    /// A value has been published from here. One whose end has effects stays until [`Executor::forget`]: it must not end
+    /// before its copies have been read.
+    pub(crate) fn published(&self, graph: GraphId, value: &Bound<'_, PyAny>) {
+        if finalizer::has(value) {
+            self.library.hold(graph, value.clone().unbind());
+        }
     }
 
     /// Drops what was learned of a graph. Values that are kept stay.

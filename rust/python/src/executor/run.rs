@@ -106,12 +106,16 @@ impl<'a, 'py> Runner<'a, 'py> {
 
     /// Executes what can be claimed.
     pub(super) fn execute(mut self) -> PyResult<()> {
+        let obstacle = self.io.obstacle();
         while let Some(place) = self.io.claim() {
             if place as usize >= self.run.tasks.len() {
                 return Err(PyRuntimeError::new_err(format!("claimed task {place}, which the run does not have")));
             }
             let begin = self.io.now_ns();
-            let ended = self.task(place, begin);
+            let ended = match &obstacle {
+                None => self.task(place, begin),
+                Some(error) => Err(Failure::Raised(error.clone_ref(self.py))),
+            };
             let ns = self.io.now_ns().saturating_sub(begin);
             let (bytes, trouble) = match ended {
                 Ok(bytes) => (bytes, None),
@@ -340,6 +344,7 @@ impl<'a, 'py> Runner<'a, 'py> {
             let encoded = encoded.map_err(|cause| not_picklable(py, result.bind(py), cause))?;
             bytes = Some(encoded.len() as u64);
             self.io.publish(py, place, encoded, flags & output::SEAL != 0)?;
+            self.executor.published(self.run.graph, result.bind(py));
         }
         let bytes = bytes.unwrap_or_else(|| size::guess(result.bind(py)));
         let read_later = lock(&self.values.slots)[place as usize].readers > 0;

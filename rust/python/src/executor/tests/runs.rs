@@ -7,7 +7,7 @@ use eagleray_core::message::output::{KEEP, PUBLISH, SEAL};
 use pyo3::prelude::*;
 use pyo3::types::PyCFunction;
 
-use super::{Io, Session, TASKS, call, constant, eval, functions, holds, input, local, object, pickled, python};
+use super::{GRAPH, Io, Session, TASKS, call, constant, eval, functions, holds, input, local, object, pickled, python};
 use crate::executor::Executor;
 use crate::template::{CALL, DICT, FUNC, LIST, SET, TUPLE};
 
@@ -262,4 +262,26 @@ fn an_executor_may_be_shared() {
     let executor = Executor::new();
     shared(&executor);
     python(|py| executor.add_blob(0, pickled(py, "inc")));
+}
+
+/// Other workers have copies of a published result; what the original stands for is theirs too.
+#[test]
+fn what_is_published_does_not_end_before_its_graph() {
+    python(|py| {
+        for class in ["Ends", "Wrapper"] {
+            let session = Session::default();
+            session.template(py, 0, &[call(0, &[])], &[class]);
+            session.template(py, 1, &[call(0, &[input(0)])], &["nothing"]);
+            session.template(py, 2, &[call(0, &[])], &["Ends.count"]);
+            let counted = |output| {
+                let tasks: [(u32, u32, u8, &[u32]); 3] = [(0, 0, output, &[]), (1, 1, 0, &[0]), (2, 2, KEEP, &[])];
+                session.execute(py, &tasks, &Io::new(3)).unwrap();
+                session.kept_repr(py, 2).unwrap()
+            };
+            assert_eq!(counted(0), "0", "{class}");
+            assert_eq!(counted(PUBLISH), "1", "{class}");
+            session.executor.forget(GRAPH);
+            assert!(holds(&py.None().into_bound(py), "len(Ends.alive) == 0"), "{class}");
+        }
+    });
 }

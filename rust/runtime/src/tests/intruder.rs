@@ -1,0 +1,346 @@
+//! A worker that says what it likes.
+
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use eagleray_core::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
+use eagleray_core::message::{Report, Timing, Trouble};
+use eagleray_store::{Arena, ArenaConfig, NewSegment};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+use super::stage::{Recruit, chain};
+use crate::command::Command;
+use crate::objects::{DRIVER, holder_of};
+use crate::program::{Part, Value};
+use crate::wire::{FromWorker, put_from_worker};
+
+/// A value to publish.
+#[derive(Clone, Debug)]
+pub(super) enum Said {
+    Inline(usize),
+    /// In a segment of the worker's own, which the node knows.
+    Own,
+    /// The block it named last, once more.
+    Again,
+    /// In a segment of its own that the node has not heard of.
+    Hidden,
+    /// In a segment that it makes in the driver's name.
+    OfDriver,
+}
+
+/// A message. Numbers are from so few that they often fit.
+#[derive(Clone, Debug)]
+pub(super) enum Message {
+    Hello,
+    Report {
+        seq: u32,
+        upto: u32,
+        ended: bool,
+        published: Vec<(u32, Said)>,
+        troubles: Vec<(u32, u8)>,
+        class: u32,
+    },
+    Published(ObjectId, Option<Said>),
+    Segment {
+        own: bool,
+        id: u32,
+        size: u64,
+        fd: bool,
+    },
+    SegmentGone {
+        own: bool,
+        id: u32,
+    },
+    /// Gives back a block it has never been given.
+    Unpin,
+    Submit {
+        own: bool,
+        seq: u32,
+        sound: bool,
+    },
+    Extend {
+        own: bool,
+        seq: u32,
+        upto: u32,
+    },
+    Supply(ObjectId, Said),
+    Put {
+        own: bool,
+        index: u32,
+        value: Said,
+    },
+    Hold(Vec<ObjectId>),
+    Release(Vec<ObjectId>),
+    Await {
+        token: u64,
+        objects: Vec<ObjectId>,
+        need: u32,
+        fail_fast: bool,
+    },
+    Forget(u64),
+    Cancel {
+        own: bool,
+        seq: u32,
+    },
+}
+
+/// Something it does.
+#[derive(Clone, Debug)]
+pub(super) enum Act {
+    /// Bytes.
+    Raw(Vec<u8>),
+    /// Bytes, with their length in front.
+    Frame(Vec<u8>),
+    /// A length, and fewer bytes than that.
+    Long {
+        len: u32,
+        bytes: usize,
+    },
+    Say(Message),
+    /// A message with some bytes of its frame changed.
+    Mutate(Message, Vec<(prop::sample::Index, u8)>),
+    /// The beginning of a message.
+    Cut(Message, prop::sample::Index),
+    /// Descriptors, with a byte.
+    Descriptors(usize),
+    /// Scribbles over its control page.
+    Page(Vec<(usize, u64)>),
+}
+
+fn objects() -> impl Strategy<Value = ObjectId> {
+    (0..4u32, 0..4u32, 0..8u32)
+        .prop_map(|(peer, seq, index)| ObjectId { graph: GraphId { peer: PeerId(peer), seq }, index })
+}
+
+fn values() -> impl Strategy<Value = Said> {
+    prop_oneof![
+        (0..200usize).prop_map(Said::Inline),
+        Just(Said::Own),
+        Just(Said::Own),
+        Just(Said::Again),
+        Just(Said::Hidden),
+        Just(Said::OfDriver),
+    ]
+}
+
+fn messages() -> impl Strategy<Value = Message> {
+    let report =
+        (0..3u32, 0..8u32, any::<bool>(), vec((0..8u32, values()), 0..3), vec((0..8u32, 0..3u8), 0..2), 0..3u32);
+    prop_oneof![
+        1 => Just(Message::Hello),
+        6 => report.prop_map(|(seq, upto, ended, published, troubles, class)| {
+            Message::Report { seq, upto, ended, published, troubles, class }
+        }),
+        3 => (objects(), proptest::option::of(values())).prop_map(|(object, value)| Message::Published(object, value)),
+        1 => (any::<bool>(), 0..3u32, any::<u64>(), any::<bool>())
+            .prop_map(|(own, id, size, fd)| Message::Segment { own, id, size, fd }),
+        1 => (any::<bool>(), 0..3u32).prop_map(|(own, id)| Message::SegmentGone { own, id }),
+        1 => Just(Message::Unpin),
+        2 => (any::<bool>(), 0..3u32, any::<bool>()).prop_map(|(own, seq, sound)| Message::Submit { own, seq, sound }),
+        2 => (any::<bool>(), 0..3u32, 0..9u32).prop_map(|(own, seq, upto)| Message::Extend { own, seq, upto }),
+        2 => (objects(), values()).prop_map(|(object, value)| Message::Supply(object, value)),
+        2 => (any::<bool>(), 0..3u32, values()).prop_map(|(own, index, value)| Message::Put { own, index, value }),
+        1 => vec(objects(), 0..4).prop_map(Message::Hold),
+        1 => vec(objects(), 0..4).prop_map(Message::Release),
+        2 => (0..3u64, vec(objects(), 0..4), 0..6u32, any::<bool>())
+            .prop_map(|(token, objects, need, fail_fast)| Message::Await { token, objects, need, fail_fast }),
+        1 => (0..3u64).prop_map(Message::Forget),
+        1 => (any::<bool>(), 0..3u32).prop_map(|(own, seq)| Message::Cancel { own, seq }),
+    ]
+}
+
+pub(super) fn acts() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        1 => vec(any::<u8>(), 0..200).prop_map(Act::Raw),
+        1 => vec(any::<u8>(), 0..200).prop_map(Act::Frame),
+        1 => (any::<u32>(), 0..100_000usize).prop_map(|(len, bytes)| Act::Long { len, bytes }),
+        8 => messages().prop_map(Act::Say),
+        4 => (messages(), vec((any::<prop::sample::Index>(), any::<u8>()), 1..4))
+            .prop_map(|(message, bytes)| Act::Mutate(message, bytes)),
+        1 => (messages(), any::<prop::sample::Index>()).prop_map(|(message, at)| Act::Cut(message, at)),
+        1 => (1..8usize).prop_map(Act::Descriptors),
+        2 => vec((0..512usize, any::<u64>()), 1..8).prop_map(Act::Page),
+    ]
+}
+
+/// See the module.
+pub(super) struct Intruder {
+    pub(super) id: WorkerId,
+    socket: OwnedFd,
+    page: eagleray_store::Words,
+    own: Arena,
+    hidden: Arena,
+    of_driver: Arena,
+    last: Option<eagleray_store::Location>,
+}
+
+fn arena(owner: u32) -> Arena {
+    let segment_size = 1 << 20;
+    Arena::new(ArenaConfig { owner, budget: 16 << 20, escape_dir: std::env::temp_dir(), segment_size })
+}
+
+impl Intruder {
+    pub(super) fn new(recruit: Recruit) -> Self {
+        let Recruit { id, socket, page } = recruit;
+        let owner = holder_of(id);
+        let page = eagleray_store::Words::open(page).unwrap();
+        // Of two arenas of one owner the segments have the same ids: the node will look for blocks of one in the other.
+        Self { id, socket, page, own: arena(owner), hidden: arena(owner), of_driver: arena(DRIVER), last: None }
+    }
+
+    /// Writes all, if the session still reads.
+    fn write(&self, bytes: &[u8], fds: &[OwnedFd]) {
+        let mut rest = bytes;
+        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        let mut rights = !fds.is_empty();
+        while !rest.is_empty() {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            if std::mem::take(&mut rights) {
+                control.push(SendAncillaryMessage::ScmRights(&fds));
+            }
+            match sendmsg(&self.socket, &[IoSlice::new(rest)], &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+            {
+                Ok(sent) => rest = &rest[sent..],
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn frame(message: &FromWorker) -> BytesMut {
+        let mut frame = BytesMut::new();
+        put_from_worker(&mut frame, message);
+        frame
+    }
+
+    fn announce(&self, segments: Vec<NewSegment>) {
+        for segment in segments {
+            let message = FromWorker::Segment { id: segment.segment, size: segment.size };
+            self.write(&Self::frame(&message), &[segment.fd]);
+        }
+    }
+
+    fn value(&mut self, said: &Said) -> Value {
+        let arena = match said {
+            Said::Inline(len) => return Value::Inline(Bytes::from(vec![7; *len])),
+            Said::Again => {
+                let last = self.last.and_then(|location| self.own.local(&location));
+                return last.map_or(Value::Inline(Bytes::new()), Value::Sealed);
+            }
+            Said::Own => &self.own,
+            Said::Hidden => &self.hidden,
+            Said::OfDriver => &self.of_driver,
+        };
+        let location = arena.alloc(100).unwrap().seal();
+        if matches!(said, Said::Own) {
+            self.announce(self.own.take_new_segments());
+            self.last = Some(location);
+        }
+        Value::Sealed(arena.local(&location).unwrap())
+    }
+
+    fn graph(&self, own: bool, seq: u32) -> GraphId {
+        GraphId { peer: if own { PeerId::of_worker(self.id) } else { PeerId::USER }, seq }
+    }
+
+    fn message(&mut self, message: &Message) -> FromWorker {
+        let peer = PeerId::of_worker(self.id);
+        let segment = |own: bool, id: u32| u64::from(if own { peer.0 } else { 0 }) << 32 | u64::from(id);
+        match message.clone() {
+            Message::Hello => FromWorker::Hello { pid: 1 },
+            Message::Report { seq, upto, ended, published, troubles, class } => {
+                let trouble = |(index, kind): (u32, u8)| match kind {
+                    0 => (index, Trouble::Raised((*b"raised").into())),
+                    1 => (index, Trouble::Skipped),
+                    _ => (index, Trouble::InputNotHere(vec![ObjectId { graph: self.graph(false, 1), index }])),
+                };
+                let troubles = troubles.into_iter().map(trouble).collect();
+                let timing = Timing { class, count: 0, total_ns: u64::MAX, max_ns: u64::MAX, total_bytes: u64::MAX };
+                let run = RunId { worker: self.id, seq };
+                let report = Report { run, upto, ended, troubles, published: Vec::new(), timings: vec![timing; 2] };
+                let values = published.iter().map(|(index, said)| (*index, self.value(said))).collect();
+                FromWorker::Report { report, values, wakeups: u32::MAX }
+            }
+            Message::Published(object, value) => FromWorker::Published(object, value.map(|said| self.value(&said))),
+            Message::Segment { own, id, size, .. } => FromWorker::Segment { id: segment(own, id), size },
+            Message::SegmentGone { own, id } => FromWorker::SegmentGone(segment(own, id)),
+            Message::Unpin => {
+                let Value::Sealed(block) = self.value(&Said::Own) else { unreachable!("a block") };
+                FromWorker::Unpin(vec![block.location()])
+            }
+            Message::Submit { own, seq, sound } => {
+                let (mut spec, program) = chain(self.graph(own, seq), 3);
+                if !sound {
+                    spec.position.reverse();
+                }
+                FromWorker::Driver(Command::Submit(Box::new(spec), Box::new(program)))
+            }
+            Message::Extend { own, seq, upto } => {
+                let part = Part { functions: vec!["g".into()], batches: vec!["b".into()] };
+                FromWorker::Driver(Command::Extend { graph: self.graph(own, seq), part, admit_upto: upto })
+            }
+            Message::Supply(object, said) => FromWorker::Driver(Command::Supply(object, self.value(&said))),
+            Message::Put { own, index, value } => {
+                let object = ObjectId { graph: self.graph(own, 0), index };
+                FromWorker::Driver(Command::Put(object, self.value(&value)))
+            }
+            Message::Hold(objects) => FromWorker::Driver(Command::Hold(objects)),
+            Message::Release(objects) => FromWorker::Driver(Command::Release(objects)),
+            Message::Await { token, objects, need, fail_fast } => {
+                FromWorker::Driver(Command::Await { token, objects, need, fail_fast })
+            }
+            Message::Forget(token) => FromWorker::Driver(Command::Forget(token)),
+            Message::Cancel { own, seq } => FromWorker::Driver(Command::Cancel(self.graph(own, seq))),
+        }
+    }
+
+    pub(super) fn act(&mut self, act: &Act) {
+        match act {
+            Act::Raw(bytes) => self.write(bytes, &[]),
+            Act::Frame(bytes) => {
+                let mut frame = BytesMut::new();
+                frame.put_u32_le(bytes.len() as u32);
+                frame.extend_from_slice(bytes);
+                self.write(&frame, &[]);
+            }
+            Act::Long { len, bytes } => {
+                self.write(&len.to_le_bytes(), &[]);
+                self.write(&vec![0; (*bytes).min(*len as usize)], &[]);
+            }
+            Act::Say(message) => {
+                // Not a segment at all.
+                let file =
+                    matches!(message, Message::Segment { fd: true, .. }).then(|| rustix::pipe::pipe().unwrap().0);
+                let message = self.message(message);
+                self.write(&Self::frame(&message), file.as_slice());
+            }
+            Act::Mutate(message, changes) => {
+                let message = self.message(message);
+                let mut frame = Self::frame(&message);
+                for (at, byte) in changes {
+                    let at = at.index(frame.len());
+                    frame[at] = *byte;
+                }
+                self.write(&frame, &[]);
+            }
+            Act::Cut(message, at) => {
+                let message = self.message(message);
+                let frame = Self::frame(&message);
+                self.write(&frame[..at.index(frame.len())], &[]);
+            }
+            Act::Descriptors(count) => {
+                let fds: Vec<OwnedFd> = (0..*count).map(|_| rustix::pipe::pipe().unwrap().0).collect();
+                self.write(&[0], &fds);
+            }
+            Act::Page(words) => {
+                for (at, word) in words {
+                    self.page.words()[*at].store(*word, std::sync::atomic::Ordering::Relaxed);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! What comes over sockets is not believed: frames of workers, of the node and of the template, whatever they hold.
+
+mod decoding;
+mod frames;
+mod intruder;
+mod stage;
