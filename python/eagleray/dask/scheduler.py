@@ -10,7 +10,7 @@ import dask
 from dask.base import named_schedulers
 from dask.callbacks import local_callbacks
 
-from eagleray import _dask_versions, _engine, _output, _surroundings
+from eagleray import _dask_versions, _engine, _modules, _output, _surroundings
 from eagleray._engine import native
 from eagleray.dask import graphs, optimizations
 from eagleray.dask.annotations import key_scoped_remote_args, specs_of
@@ -27,6 +27,7 @@ from eagleray.dask.options import TOP_LEVEL_RESOURCES_ERR_MSG, Options
 from eagleray.dask.progress import Progress, render_progress_bar
 from eagleray.dask.settings import Disabled, Enabled
 from eagleray.dask.stepwise import Steps, Walk
+from eagleray.exceptions import WorkerImportError
 
 __all__ = [
     "TOP_LEVEL_RESOURCES_ERR_MSG",
@@ -72,6 +73,8 @@ def ray_dask_get(dsk: Any, keys: Any, **kwargs: Any) -> Any:
     """
     options = Options.of("ray_dask_get", kwargs)
     _engine.ensure_started(options.num_workers)
+    if not native.in_worker():
+        _modules.refresh()
     surroundings = _surroundings.capture()
     with _hooks(options) as hooks:
         hooks.split()
@@ -82,21 +85,30 @@ def ray_dask_get(dsk: Any, keys: Any, **kwargs: Any) -> Any:
             needs["annotations"] = specs
         with _execution(hooks, options, mapping, keys) as execution:
             hooks.watched(execution.hooks())
-            submitted: Submitted
-            if hooks.per_task:
 
-                def submit(nodes: Nodes, wanted: Any) -> Steps:
-                    tasks, aliases = graphs.aliases_as_tasks(nodes)
-                    graph = native.submit(tasks, wanted, worker_hooks=hooks.pickled(aliases), stepwise=True, **needs)
+            def submit(nodes: Nodes, wanted: Any) -> Steps:
+                tasks, aliases = graphs.aliases_as_tasks(nodes)
+                graph = native.submit(tasks, wanted, worker_hooks=hooks.pickled(aliases), stepwise=True, **needs)
+                execution.submitted(graph)
+                return graph
+
+            def attempt() -> Any:
+                submitted: Submitted
+                if hooks.per_task:
+                    submitted = Walk(graphs.to_nodes(mapping), keys, hooks, submit)
+                else:
+                    graph = native.submit(mapping, keys, worker_hooks=hooks.pickled(), **needs)
+                    submitted = Whole(mapping, keys, graph)
                     execution.submitted(graph)
-                    return graph
+                return _conclude(submitted, keys, hooks, options, lambda: native.run_local(mapping, keys))
 
-                submitted = Walk(graphs.to_nodes(mapping), keys, hooks, submit)
-            else:
-                graph = native.submit(mapping, keys, worker_hooks=hooks.pickled(), **needs)
-                submitted = Whole(mapping, keys, graph)
-                execution.submitted(submitted.graph)
-            result = _conclude(submitted, keys, hooks, options, lambda: native.run_local(mapping, keys))
+            try:
+                result = attempt()
+            except WorkerImportError as error:
+                # Hooks in the driver have been told of this attempt, so there is no other.
+                if not _modules.send_by_value(error) or hooks.per_task or hooks.postsubmit_all:
+                    raise
+                result = attempt()
         return _finish(result, hooks)
 
 

@@ -37,7 +37,10 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _native {
     #[pymodule_export]
-    use super::api::{counters, get, in_worker, put, py_order, start, started, stop, submit, wait, workers};
+    use super::api::{
+        counters, get, in_worker, name_by_value, put, py_order, renew_workers, start, started, stop, submit, wait,
+        workers,
+    };
     #[pymodule_export]
     use super::gc::GcGuard;
     #[pymodule_export]
