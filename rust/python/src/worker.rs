@@ -152,7 +152,9 @@ impl Worker {
         let kept = self.executor.kept(py, object).map(|value| value.into_bound(py));
         let value = match kept.as_ref().map(|value| value::encode(py, value)) {
             Some(Ok(encoded)) => {
-                kept.iter().for_each(|value| self.executor.published(object.graph, value));
+                if let Some(value) = &kept {
+                    self.executor.published(object.graph, value);
+                }
                 Some(self.link.store(encoded.len(), seal, |target| encoded.write_to(target)).map_err(os)?)
             }
             Some(Err(error)) => {
