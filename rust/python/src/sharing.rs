@@ -42,8 +42,11 @@ enum Kind {
     Apart,
 }
 
-/// The kinds of the classes met so far, by address; the classes are kept alive.
-static KINDS: Mutex<Option<FxHashMap<usize, (Kind, Py<PyType>)>>> = Mutex::new(None);
+/// Kinds of classes, by address; the classes are kept alive.
+type Kinds = FxHashMap<usize, (Kind, Py<PyType>)>;
+
+/// Of the classes met so far.
+static KINDS: Mutex<Option<Kinds>> = Mutex::new(None);
 
 fn kind(object: &Bound<'_, PyAny>) -> PyResult<Kind> {
     static ASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();

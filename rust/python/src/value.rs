@@ -11,7 +11,7 @@
 //! has no buffer of its own in a pickle; a large one travels as a single buffer behind an empty pickle.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyBufferError, PyException, PyValueError};
@@ -164,11 +164,29 @@ fn dump(value: &Bound<'_, PyAny>, least: usize) -> PyResult<Encoded> {
     Ok(Encoded::new(sources))
 }
 
-/// Whether a pickle may refer to the module `__main__`. Text that only says so costs a second pickling.
+/// Whether a pickle may refer to the module `__main__`, or to another that is sent by value. Text that only says so costs a second pickling.
 fn names_main(pickle: &Bound<'_, PyAny>) -> PyResult<bool> {
     static MAIN: PyOnceLock<Py<PyBytes>> = PyOnceLock::new();
     let py = pickle.py();
-    pickle.contains(MAIN.get_or_init(py, || PyBytes::new(py, b"__main__").unbind()))
+    if pickle.contains(MAIN.get_or_init(py, || PyBytes::new(py, b"__main__").unbind()))? {
+        return Ok(true);
+    }
+    let others = BY_VALUE.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    for name in &*others {
+        if pickle.contains(PyBytes::new(py, name))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Names of modules that other processes cannot import.
+static BY_VALUE: LazyLock<Mutex<Arc<Vec<Vec<u8>>>>> = LazyLock::new(Mutex::default);
+
+/// What refers to this module is pickled by value from now on.
+pub(crate) fn name_by_value(name: Vec<u8>) {
+    let mut names = BY_VALUE.lock().unwrap_or_else(PoisonError::into_inner);
+    Arc::make_mut(&mut names).push(name);
 }
 
 /// Whether a value is of a type that has neither buffers nor a module.

@@ -15,7 +15,7 @@ use eagleray_core::message::{Report, Timing, Trouble};
 use eagleray_runtime::client::{Client, ClientError, Port};
 use eagleray_runtime::command::{Command, Ended};
 use eagleray_runtime::link::{Link, LinkConfig, LinkError};
-use eagleray_runtime::program::{Intro, RunProgram, Value};
+use eagleray_runtime::program::{Intro, RetryFilter, RunProgram, Value};
 use eagleray_runtime::session::{SESSION_DIR, STORE_BYTES, now_ns};
 use eagleray_runtime::{FromWorker, SessionError, SocketError, ToWorker};
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
@@ -24,12 +24,13 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::devices::Visible;
 use crate::executor::{Executor, RunIo};
 use crate::pickles::payload;
 use crate::raw;
 use crate::role::{Kind, Role};
 use crate::template::CLASS;
-use crate::value::{self, Encoded};
+use crate::value::{self, Encoded, Payload};
 
 /// A published result waits at most this long for the report of its run, in ns.
 const REPORT_NS: u64 = 1_000_000;
@@ -151,7 +152,9 @@ impl Worker {
         let kept = self.executor.kept(py, object).map(|value| value.into_bound(py));
         let value = match kept.as_ref().map(|value| value::encode(py, value)) {
             Some(Ok(encoded)) => {
-                kept.iter().for_each(|value| self.executor.published(object.graph, value));
+                if let Some(value) = &kept {
+                    self.executor.published(object.graph, value);
+                }
                 Some(self.link.store(encoded.len(), seal, |target| encoded.write_to(target)).map_err(os)?)
             }
             Some(Err(error)) => {
@@ -189,6 +192,10 @@ impl Worker {
                     }
                 }
                 Intro::Hooks(bytes) => self.executor.set_hooks(graph, Arc::new(bytes)),
+                Intro::RetryFilter(RetryFilter { classes, exceptions }) => {
+                    let exceptions = exceptions.map(|exceptions| -> Payload { Arc::new(exceptions) });
+                    self.executor.add_retry_filter(graph, &classes, exceptions.as_ref());
+                }
             }
         }
         for (object, value) in program.inputs.drain(..) {
@@ -218,7 +225,9 @@ impl Worker {
             obstacle: Cell::new(self.surround(py, surroundings).err()),
         };
         let externals = |k: u32| externals.get(k as usize).copied();
+        let visible = Visible::only(py, &run.gpus)?;
         self.executor.execute(py, &run, &program.code, len, &externals, &io)?;
+        visible.map_or(Ok(()), Visible::restore)?;
         self.call_after_run(py);
         if let Some(note) = lock(&self.graphs).get_mut(&run.graph) {
             note.quick = io.quick.into_inner();

@@ -12,6 +12,7 @@ use pyo3::types::{PyString, PyTuple};
 use rustc_hash::FxHashMap;
 
 use super::constants::Constants;
+use super::failure::not_loaded;
 use super::hooks::Hooks;
 use super::shape::{BadProgram, Op, Shape};
 use crate::value::{self, Payload};
@@ -43,6 +44,8 @@ struct Graph {
     templates: FxHashMap<u32, Arc<Shape>>,
     batches: FxHashMap<u32, Lazy<Arc<Constants>>>,
     hooks: Option<Lazy<Arc<Hooks>>>,
+    /// By class, after which exceptions its tasks are run again: the pickle of a tuple, or after any.
+    retry_filters: FxHashMap<u32, Option<Payload>>,
     /// Results that live as long as the graph.
     held: Vec<Py<PyAny>>,
 }
@@ -100,6 +103,27 @@ impl Library {
         lock(&self.graphs).entry(graph).or_default().held.push(value);
     }
 
+    pub(super) fn add_retry_filter(&self, graph: GraphId, classes: &[u32], exceptions: Option<&Payload>) {
+        let mut graphs = lock(&self.graphs);
+        let filters = &mut graphs.entry(graph).or_default().retry_filters;
+        filters.extend(classes.iter().map(|class| (*class, exceptions.cloned())));
+    }
+
+    /// Whether a task of this class that raised this is one to be run again. Not if that cannot be told.
+    pub(super) fn retries_for(&self, py: Python<'_>, graph: GraphId, class: u32, error: &PyErr) -> bool {
+        let known = lock(&self.graphs).get(&graph).and_then(|graph| graph.retry_filters.get(&class).cloned());
+        let payload = match known {
+            None => return false,
+            Some(None) => return true,
+            Some(Some(payload)) => payload,
+        };
+        let listed = value::load(py, &payload).and_then(|classes| error.value(py).is_instance(&classes));
+        listed.unwrap_or_else(|error| {
+            tracing::warn!(%error, "after which exceptions a task is run again cannot be loaded");
+            false
+        })
+    }
+
     pub(super) fn forget(&self, graph: GraphId) {
         let old = lock(&self.graphs).remove(&graph);
         drop(old);
@@ -133,7 +157,7 @@ impl Library {
             Lazy::Loaded(object) => return Ok(object.clone_ref(py)),
             Lazy::Pickled(payload) => payload,
         };
-        let object = value::load(py, &payload)?.unbind();
+        let object = value::load(py, &payload).map_err(|error| not_loaded(py, error))?.unbind();
         let old = lock(&self.blobs).insert(blob, Lazy::Loaded(Arc::new(object.clone_ref(py))));
         drop(old);
         Ok(object)
@@ -146,7 +170,7 @@ impl Library {
             Lazy::Loaded(constants) => return Ok(constants),
             Lazy::Pickled(payload) => payload,
         };
-        let constants = Arc::new(Constants::load(py, &payload)?);
+        let constants = Arc::new(Constants::load(py, &payload).map_err(|error| not_loaded(py, error))?);
         let mut graphs = lock(&self.graphs);
         // Not put back if the graph was forgotten meanwhile.
         let place = graphs.get_mut(&graph).and_then(|graph| graph.batches.get_mut(&id));

@@ -6,6 +6,7 @@ use eagleray_core::ids::{GraphId, ObjectId};
 use pyo3::prelude::*;
 use rustc_hash::FxHashMap;
 
+use super::failure::not_loaded;
 use super::library::lock;
 use crate::sharing::{self, Sharing};
 use crate::value::{self, Payload};
@@ -66,6 +67,12 @@ impl Objects {
         drop(old);
     }
 
+    /// Whoever reads this input next gets a value of its own.
+    pub(super) fn decode_again(&self, object: ObjectId) {
+        let old = lock(&self.inputs).get_mut(&object).and_then(|input| input.decoded.take());
+        drop(old);
+    }
+
     /// A kept value, or an input, decoded; `None` if it is neither. An error is that of the unpickler.
     pub(super) fn find(&self, py: Python<'_>, object: ObjectId) -> PyResult<Option<Found>> {
         if let Some(value) = self.kept(py, object) {
@@ -94,7 +101,7 @@ impl Objects {
         object: ObjectId,
         payload: &Payload,
     ) -> PyResult<(Bound<'py, PyAny>, Sharing)> {
-        let value = value::decode(py, payload, false)?;
+        let value = value::decode(py, payload, false).map_err(|error| not_loaded(py, error))?;
         // Tasks share what another task made, as they do when it has not left the worker.
         let sharing = if is_put(object) { sharing::freeze(&value)? } else { Sharing::Whole };
         if sharing != Sharing::Apart {

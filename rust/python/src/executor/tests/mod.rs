@@ -274,6 +274,7 @@ impl Session {
             tasks: tasks.iter().map(|task| task.0).collect(),
             outputs: tasks.iter().map(|task| task.2).collect(),
             inputs: inputs.into_iter().map(|(input, _)| input).collect(),
+            gpus: Vec::new(),
         };
         self.executor.execute(py, &run, &code, TASKS, &external, io)
     }
@@ -322,6 +323,7 @@ impl Io<'_> {
         let end = |(_, _, trouble): &Ended| match trouble {
             None => '+',
             Some(Trouble::Raised(_)) => 'R',
+            Some(Trouble::Retry(_)) => 'A',
             Some(Trouble::Skipped) => 'S',
             Some(Trouble::InputNotHere(_)) => 'I',
         };
