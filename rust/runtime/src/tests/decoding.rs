@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use eagleray_core::graph::Csr;
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
-use eagleray_core::message::{Death, End, Failure, FailureKind, Run};
+use eagleray_core::message::{Death, End, Failure, FailureKind, Run, Shortage};
 use eagleray_store::{Location, Words};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::command::Answer;
 use crate::link::{Link, LinkConfig};
-use crate::program::{Intro, RunProgram, Template, Value};
+use crate::program::{Intro, RetryFilter, RunProgram, Template, Value};
 use crate::wire::{ToWorker, WireError, put_to_worker, read_from_worker, read_to_worker};
 
 const WORKER: WorkerId = WorkerId(3);
