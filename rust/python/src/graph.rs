@@ -111,8 +111,7 @@ impl Graph {
             .collect();
         let count = templates.len();
         let [hooks, surroundings] = shipped;
-        let program =
-            Program { templates, code: found.code, hooks, surroundings, retry_filters: found.retry_filters };
+        let program = Program { templates, code: found.code, hooks, surroundings, retry_filters: found.retry_filters };
         role.client.submit(spec, program).map_err(raise)?;
         let keys = Keys::new(found.keys);
         keys::register(id, &keys);
