@@ -1,5 +1,6 @@
 """Sessions for tests, and the check that they leave nothing behind."""
 
+import contextlib
 import glob
 import os
 import tempfile
@@ -15,8 +16,11 @@ from eagleray import _engine
 
 def children() -> set[int]:
     """The processes that this one started, zombies included."""
-    tasks = Path("/proc/self/task").iterdir()
-    return {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile
+            found.update(map(int, (task / "children").read_text().split()))
+    return found
 
 
 def session_dirs() -> set[str]:

@@ -2,18 +2,22 @@
 
 import pickle
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import dask
 import dask.array as da
 import dask.bag as db
+import numpy as np
 import pytest
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from packaging.version import Version
 
-from eagleray.dask import graphs, ray_dask_get, ray_dask_get_sync
+from eagleray.dask import RayDaskCallback, graphs, ray_dask_get, ray_dask_get_sync
 from eagleray.dask.annotations import key_scoped_remote_args, specs_of
 from eagleray.dask.remote_args import UNLIMITED
+from eagleray.exceptions import InfeasibleResourceError
+from tests.annotation_tasks import attempts, fail_until
 from tests.tasks import add, inc
 
 EXPRESSIONS = Version(dask.__version__) >= Version("2025.4.0")
@@ -316,6 +320,63 @@ class TestOptions:
     def test_annotations_of_others_are_left_alone(self) -> None:
         with dask.annotate(mine=object()):
             assert specs({"a": (inc, 1)}) is None
+
+
+@pytest.mark.usefixtures("shared")
+class TestWhatItDoes:
+    """End to end, once for each annotation; `test_annotations_core.py` has the corners."""
+
+    def test_retries_around_compute(self, tmp_path: Path) -> None:
+        path = str(tmp_path / "runs")
+        flaky = dask.delayed(fail_until)(path, 3)
+        with pytest.raises(ValueError, match="attempt 1"):
+            flaky.compute(scheduler=ray_dask_get)
+        with dask.annotate(retries=1):
+            assert flaky.compute(scheduler=ray_dask_get) == 3
+
+    def test_retries_of_a_layer(self, tmp_path: Path) -> None:
+        with dask.annotate(retries=2):
+            flaky = dask.delayed(fail_until)(str(tmp_path / "runs"), 3)
+        assert dask.delayed(inc)(flaky).compute(scheduler=ray_dask_get) == 4
+
+    @fused
+    def test_retries_of_a_fused_array(self, tmp_path: Path) -> None:
+        def block(x: Any) -> Any:
+            return x + fail_until(str(tmp_path / "runs"), 2)
+
+        with dask.annotate(retries=1):
+            x = da.ones(2, chunks=2).map_blocks(block, dtype=float, meta=np.ones(0))
+        assert (x + 1).sum().compute(scheduler=ray_dask_get) == 8
+
+    @pytest.mark.parametrize("wanted", [True, [OSError, ValueError]])
+    def test_retry_exceptions(self, tmp_path: Path, wanted: Any) -> None:
+        flaky = dask.delayed(fail_until)(str(tmp_path / "runs"), 3)
+        options = {"max_retries": 2, "retry_exceptions": wanted}
+        assert flaky.compute(scheduler=ray_dask_get, ray_remote_args=options) == 3
+
+    def test_other_exceptions_are_not_retried(self, tmp_path: Path) -> None:
+        path = str(tmp_path / "runs")
+        flaky = dask.delayed(fail_until)(path, 3)
+        with pytest.raises(ValueError, match="attempt 1"):
+            flaky.compute(scheduler=ray_dask_get, ray_remote_args={"retry_exceptions": [OSError]})
+        assert attempts(path) == 1
+
+    def test_step_by_step(self, tmp_path: Path) -> None:
+        with dask.annotate(retries=2):
+            flaky = dask.delayed(fail_until)(str(tmp_path / "runs"), 3)
+        with RayDaskCallback(ray_presubmit=lambda task, key, deps: None):
+            assert flaky.compute(scheduler=ray_dask_get) == 3
+
+    def test_what_can_never_be_had(self) -> None:
+        with dask.annotate(resources={"unobtainium": 1}):
+            one = dask.delayed(inc)(1)
+        with pytest.raises(InfeasibleResourceError, match="unobtainium"):
+            one.compute(scheduler=ray_dask_get)
+
+    def test_persist(self, tmp_path: Path) -> None:
+        with dask.annotate(retries=2):
+            flaky = dask.delayed(fail_until)(str(tmp_path / "runs"), 3)
+        assert flaky.persist(scheduler=ray_dask_get).compute(scheduler=ray_dask_get) == 3
 
 
 @pytest.fixture(autouse=True)

@@ -118,8 +118,16 @@ def test_accepted_options(get: Any) -> None:
     assert get(GRAPH, "z", num_workers=1, pool=None, optimize_graph=False, chunksize=4) == 4
 
 
+def test_options_of_dasks_optimizations_are_accepted() -> None:
+    """`compute` passes what it is given on to the optimization and to the scheduler."""
+    frame = dd.from_pandas(pd.DataFrame({"x": [1, 2]}), npartitions=2)
+    assert list(frame.x.compute(scheduler=ray_dask_get, fuse=False)) == [1, 2]
+    assert da.ones(4, chunks=2).sum().compute(scheduler=ray_dask_get, rename_fused_keys=False) == 4
+
+
 def test_cache_stands_for_results(get: Any) -> None:
     assert get(GRAPH, ["z", "y"], cache={"y": 10, "other": 0}) == (12, 10)
+    assert get({"b": (inc, "a")}, "b", cache={"a": 1}) == 2
 
 
 def test_persist_returns_refs() -> None:

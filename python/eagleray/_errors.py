@@ -17,7 +17,7 @@ from eagleray._arguments import place
 from eagleray._failures import named
 from eagleray._pickling import PROTOCOL, dump
 from eagleray._summary import summary, type_name
-from eagleray.exceptions import ReadOnlyInputError, TaskCancelledError, TaskError
+from eagleray.exceptions import ReadOnlyInputError, TaskCancelledError, TaskError, WorkerImportError
 
 _MOST_BYTES = 16 << 20
 """The largest pickle of an exception that is sent; of a larger one, only text."""
@@ -356,7 +356,7 @@ def task_error(
         except Exception:  # a class whose attributes are frozen
             break
         link = link.__cause__
-    if isinstance(exc, ReadOnlyInputError) and exc.key is None:
+    if isinstance(exc, ReadOnlyInputError | WorkerImportError) and exc.key is None:
         exc.key = key
     what = "The task" if key is None else f"Task {named(key)}"
     inputs = _inputs_note(described, node, keys, externals) or " "

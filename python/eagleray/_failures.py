@@ -149,8 +149,9 @@ def missing_key(key: object, dependents: Sequence[object], keys: Iterable[object
 
     if key in dependents:
         return exceptions.MissingKeyError(key, f"Key {named(key)} has no value: it is an alias of itself.")
-    known = [named(other) for other in islice(keys, _MOST_COMPARED)]
-    close = get_close_matches(named(key), known)
+    # Without quotes, which would make short keys similar.
+    known = {named(other).strip("'"): other for other in islice(keys, _MOST_COMPARED)}
+    close = [named(known[text]) for text in get_close_matches(named(key).strip("'"), known)]
     why = f"task {named(dependents[0])} needs it" if dependents else "it was asked for"
     hint = f" Similar keys: {', '.join(close)}." if close else ""
     return exceptions.MissingKeyError(key, f"Key {named(key)} is not in the graph, but {why}.{hint}")

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from types import ModuleType
 from typing import Any
 
@@ -31,7 +31,12 @@ _FLOCK = struct.Struct("hhqqi4x")
 _SHORTEST_NAP, _LONGEST_NAP = 0.001, 0.05
 """Seconds between two attempts of an acquisition with a timeout, which the kernel does not offer."""
 
-_directory: Callable[[], str | None] = lambda: None
+
+def _nowhere() -> str | None:
+    return None
+
+
+_directory: Callable[[], str | None] = _nowhere
 """The session directory of this process, if it has a session."""
 
 
@@ -196,9 +201,7 @@ class _Lock:
 class _Finder(importlib.abc.MetaPathFinder):
     """Waits for `dask.utils` to be imported."""
 
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
+    def find_spec(self, name: str, *_: object) -> importlib.machinery.ModuleSpec | None:
         if name != _MODULE:
             return None
         sys.meta_path.remove(self)

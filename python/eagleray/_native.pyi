@@ -14,8 +14,10 @@ __all__ = [
     "current_task",
     "get",
     "in_worker",
+    "name_by_value",
     "order",
     "put",
+    "renew_workers",
     "run_local",
     "start",
     "started",
@@ -118,6 +120,12 @@ def stop() -> None:
 
 def started() -> bool:
     """Whether this process has a session: it started one, or it is a worker."""
+
+def renew_workers() -> None:
+    """Replaces workers before what is submitted from now on: those that are idle at once, others when they are."""
+
+def name_by_value(name: bytes) -> None:
+    """Pickles that refer to this module are made by value from now on."""
 
 def in_worker() -> bool: ...
 def submit(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 
-from eagleray import _sharing
+from eagleray import _modules, _sharing
 
 PROTOCOL = 5
 
@@ -19,7 +19,7 @@ def dump(value: object) -> bytes:
     except Exception:
         pass
     else:
-        if b"__main__" not in data:
+        if b"__main__" not in data and not _modules.names_by_value(data):
             return data
     import cloudpickle
 

@@ -21,8 +21,8 @@ from typing import Any
 from eagleray.exceptions import ReadOnlyInputError
 
 WHOLE, PARTIAL, METHOD, ARRAY, SHALLOW, APART = range(6)
-"""How tasks share the instances of a class: as they are; by what they consist of (two kinds); frozen; each with a copy that shares
-the data; each with one that is unpickled for it."""
+"""How tasks share the instances of a class: as they are; by what they consist of (two kinds); frozen; each with a copy
+that shares the data; each with one that is unpickled for it."""
 
 _UNCHANGING = (
     int,

@@ -14,6 +14,7 @@ __all__ = [
     "TaskCancelledError",
     "TaskError",
     "WorkerCrashedError",
+    "WorkerImportError",
 ]
 
 
@@ -106,4 +107,27 @@ class ReadOnlyInputError(EaglerayError, ValueError):
         return (
             f"{wrote}Tasks have a read-only view of it, because the write would be lost. Let the task work on a copy "
             "(`x = x.copy()`) and return it."
+        )
+
+
+class WorkerImportError(EaglerayError, ImportError):
+    """A worker could not import a module that a task needs, or did not find in it what the driver has there."""
+
+    def __init__(self, module: str, reason: str, search_path: list[str], key: object = None) -> None:
+        super().__init__(module, reason, search_path, key)
+        self.module = module
+        """The module's name."""
+        self.reason = reason
+        """What the worker's import said."""
+        self.search_path = search_path
+        """The worker's `sys.path`."""
+        self.key = key
+        """The key of the task, once it is known."""
+
+    def __str__(self) -> str:
+        task = "The task" if self.key is None else f"Task {self.key!r}"
+        where = ", ".join(map(repr, self.search_path))
+        return (
+            f"{task} cannot be loaded in a worker, because of module {self.module!r} ({self.reason}). Workers look in "
+            f"{where}. Install the module, or have its directory in sys.path."
         )

@@ -32,6 +32,8 @@ class Entry:
     """Not run: it would never end, or it tests what has been replaced."""
     strict: bool
     """Whether a pass is a failure. Not for a test whose result is a matter of time or of chance."""
+    peer_passes: bool
+    """Whether it passes with a pool of `dask.multiprocessing`."""
 
 
 def entries() -> list[Entry]:
@@ -43,14 +45,17 @@ def entries() -> list[Entry]:
     found = []
     named: set[str] = set()
     for row in tomllib.loads(_LIST.read_text())["remains"]:
-        unknown = set(row) - {"reason", "tests", "run", "strict"}
-        if unknown or not row.get("reason") or not row.get("tests"):
-            raise ValueError(f"{_LIST.name}: an entry has `reason` and `tests`, perhaps `run` and `strict`: {row}")
+        unknown = set(row) - {"reason", "tests", "run", "strict", "peer"}
+        if unknown or not row.get("reason") or not row.get("tests") or row.get("peer", "passes") != "passes":
+            raise ValueError(
+                f"{_LIST.name}: an entry has `reason` and `tests`, perhaps `run`, `strict`, and `peer = 'passes'`: {row}"
+            )
         for test in row["tests"]:
             if test in named:
                 raise ValueError(f"{_LIST.name}: {test} is listed twice.")
             named.add(test)
-        found.append(Entry(row["reason"], tuple(row["tests"]), row.get("run", True), row.get("strict", True)))
+        run, strict = row.get("run", True), row.get("strict", True)
+        found.append(Entry(row["reason"], tuple(row["tests"]), run, strict, "peer" in row))
     return found
 
 
@@ -108,10 +113,11 @@ class Suite:
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         kept, left = [], []
+        eagleray = config.getoption("--scheduler") == "eagleray"
         for item in items:
             entry = self._entry(item.nodeid)
             (left if config.getoption("--listed") and entry is None else kept).append(item)
-            if entry is not None:
+            if entry is not None and (eagleray or not entry.peer_passes):
                 mark = pytest.mark.xfail(reason=_LISTED + entry.reason, run=entry.run, strict=entry.strict)
                 item.add_marker(mark, append=False)
         items[:] = kept

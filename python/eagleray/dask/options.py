@@ -17,6 +17,11 @@ TOP_LEVEL_RESOURCES_ERR_MSG = (
 )
 """What a scheduler says to `resources=`, which would mean those of the pool to one and those of tasks to another."""
 
+_OF_OPTIMIZERS = frozenset(
+    ("fast_functions", "fuse", "fuse_keys", "inline_functions_fast_functions", "rename_fused_keys")
+)
+"""What the optimizations of Dask's collections take. `compute` passes its options on to both, optimizer and scheduler."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -44,6 +49,7 @@ class Options:
         """
         if "resources" in given:
             raise ValueError(TOP_LEVEL_RESOURCES_ERR_MSG)
+        given = {name: value for name, value in given.items() if name not in _OF_OPTIMIZERS}
         known = [field.name for field in fields(cls)]
         for name in given:
             if name not in known:

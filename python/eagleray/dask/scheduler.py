@@ -10,7 +10,7 @@ import dask
 from dask.base import named_schedulers
 from dask.callbacks import local_callbacks
 
-from eagleray import _dask_versions, _engine, _output, _surroundings
+from eagleray import _dask_versions, _engine, _modules, _output, _surroundings
 from eagleray._engine import native
 from eagleray.dask import graphs, optimizations
 from eagleray.dask.annotations import key_scoped_remote_args, specs_of
@@ -27,6 +27,7 @@ from eagleray.dask.options import TOP_LEVEL_RESOURCES_ERR_MSG, Options
 from eagleray.dask.progress import Progress, render_progress_bar
 from eagleray.dask.settings import Disabled, Enabled
 from eagleray.dask.stepwise import Steps, Walk
+from eagleray.exceptions import WorkerImportError
 
 __all__ = [
     "TOP_LEVEL_RESOURCES_ERR_MSG",
@@ -54,11 +55,11 @@ def ray_dask_get(dsk: Any, keys: Any, **kwargs: Any) -> Any:
             `num_workers`: how many workers the pool gets if it is started now;
             `ray_persist`: return refs, at once, instead of values;
             `callbacks`: Dask's callbacks, instead of those in force;
-            `cache`: a mapping of keys to values that are known already;
+            `cache`: a mapping of keys to values that are known already, also of keys that the graph lacks;
             `_ray_enable_progress_bar`: show a bar of the tasks that ran, and then a summary (not with `ray_persist`);
             `rerun_exceptions_locally`: if a task fails, run the graph again in this process, for a debugger;
             `pool`: a thread pool or an executor; accepted, without effect: no thread is needed to submit tasks;
-            `chunksize`, `optimize_graph`: accepted, without effect.
+            `chunksize`, `optimize_graph`, and what Dask's optimizations take (`fuse` and the like): accepted, without effect.
 
     Returns:
         The value of a single key. For a list of keys a list, or a tuple if a literal or a list is among them.
@@ -72,6 +73,8 @@ def ray_dask_get(dsk: Any, keys: Any, **kwargs: Any) -> Any:
     """
     options = Options.of("ray_dask_get", kwargs)
     _engine.ensure_started(options.num_workers)
+    if not native.in_worker():
+        _modules.refresh()
     surroundings = _surroundings.capture()
     with _hooks(options) as hooks:
         hooks.split()
@@ -82,21 +85,30 @@ def ray_dask_get(dsk: Any, keys: Any, **kwargs: Any) -> Any:
             needs["annotations"] = specs
         with _execution(hooks, options, mapping, keys) as execution:
             hooks.watched(execution.hooks())
-            submitted: Submitted
-            if hooks.per_task:
 
-                def submit(nodes: Nodes, wanted: Any) -> Steps:
-                    tasks, aliases = graphs.aliases_as_tasks(nodes)
-                    graph = native.submit(tasks, wanted, worker_hooks=hooks.pickled(aliases), stepwise=True, **needs)
+            def submit(nodes: Nodes, wanted: Any) -> Steps:
+                tasks, aliases = graphs.aliases_as_tasks(nodes)
+                graph = native.submit(tasks, wanted, worker_hooks=hooks.pickled(aliases), stepwise=True, **needs)
+                execution.submitted(graph)
+                return graph
+
+            def attempt() -> Any:
+                submitted: Submitted
+                if hooks.per_task:
+                    submitted = Walk(graphs.to_nodes(mapping), keys, hooks, submit)
+                else:
+                    graph = native.submit(mapping, keys, worker_hooks=hooks.pickled(), **needs)
+                    submitted = Whole(mapping, keys, graph)
                     execution.submitted(graph)
-                    return graph
+                return _conclude(submitted, keys, hooks, options, lambda: native.run_local(mapping, keys))
 
-                submitted = Walk(graphs.to_nodes(mapping), keys, hooks, submit)
-            else:
-                graph = native.submit(mapping, keys, worker_hooks=hooks.pickled(), **needs)
-                submitted = Whole(mapping, keys, graph)
-                execution.submitted(submitted.graph)
-            result = _conclude(submitted, keys, hooks, options, lambda: native.run_local(mapping, keys))
+            try:
+                result = attempt()
+            except WorkerImportError as error:
+                # Hooks in the driver have been told of this attempt, so there is no other.
+                if not _modules.send_by_value(error) or hooks.per_task or hooks.postsubmit_all:
+                    raise
+                result = attempt()
         return _finish(result, hooks)
 
 
@@ -153,7 +165,7 @@ def _mapping(dsk: Any, options: Options) -> Mapping[Key, Any]:
     mapping = graphs.to_mapping(dsk)
     if not options.cache:
         return mapping
-    known = {key: graphs.literal(key, value) for key, value in options.cache.items() if key in mapping}
+    known = {key: graphs.literal(key, value) for key, value in options.cache.items()}
     return {**mapping, **known}
 
 

@@ -90,6 +90,16 @@ pub(crate) fn stop(py: Python<'_>) {
 }
 
 #[pyfunction]
+pub(crate) fn renew_workers() -> PyResult<()> {
+    session()?.renew_workers().map_err(|error| PyRuntimeError::new_err(error.to_string()))
+}
+
+#[pyfunction]
+pub(crate) fn name_by_value(name: Vec<u8>) {
+    value::name_by_value(name);
+}
+
+#[pyfunction]
 pub(crate) fn started() -> bool {
     Role::find().is_some()
 }

@@ -5,9 +5,12 @@
 //! * [`role`]: what this process is in its session. [`api`], [`graph`], [`refs`], [`local`]: what Python sees of it.
 //!   [`worker`]: the life of a worker process, [`devices`] the GPUs its tasks see. [`annotations`]: what a user wants of
 //!   tasks beside their results.
+//! * [`raw`] and [`buffer`] have all that is `unsafe`.
+#![deny(unsafe_code)]
 
 mod annotations;
 mod api;
+#[allow(unsafe_code)]
 mod buffer;
 mod devices;
 mod executor;
@@ -19,6 +22,8 @@ mod keys;
 mod local;
 mod logging;
 mod pickles;
+#[allow(unsafe_code)]
+mod raw;
 mod refs;
 mod role;
 mod sharing;
@@ -32,7 +37,10 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _native {
     #[pymodule_export]
-    use super::api::{counters, get, in_worker, put, py_order, start, started, stop, submit, wait, workers};
+    use super::api::{
+        counters, get, in_worker, name_by_value, put, py_order, renew_workers, start, started, stop, submit, wait,
+        workers,
+    };
     #[pymodule_export]
     use super::gc::GcGuard;
     #[pymodule_export]

@@ -86,6 +86,16 @@ impl Worker {
         first
     }
 
+    /// Whether its process has said hello.
+    pub(crate) fn is_up(&self) -> bool {
+        self.info.up
+    }
+
+    /// Whether it has no run.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.flights.is_empty()
+    }
+
     /// A run is on its way: it can be claimed and recalled from now on.
     pub(crate) fn open(&mut self, run: &Run) {
         let limit = run.tasks.len() as u32;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use eagleray_core::head::{Effect, Head, HeadConfig, HeadEvent};
 use eagleray_core::ids::{GraphId, PeerId, WorkerId};
 use eagleray_core::message::{
-    Failure, FailureKind, FromDriver, FromNode, Report, Run, ToDriver, ToHead, ToNode, output,
+    End, Failure, FailureKind, FromDriver, FromNode, Report, Run, ToDriver, ToHead, ToNode, output,
 };
 use eagleray_core::node::{Node, NodeEffect};
 use eagleray_store::{Arena, ArenaConfig, Location};
@@ -127,6 +127,11 @@ impl Session {
         &self.shared
     }
 
+    /// Has workers replaced, before what is submitted from now on: those that are idle at once, others when they are.
+    pub fn renew_workers(&self) -> Result<(), SessionError> {
+        self.shared.input.send(Input::Renew).map_err(|_| self.shared.ended().unwrap_or(SessionError::Ended))
+    }
+
     /// Ends the workers and the thread, and waits for both.
     pub fn stop(&self) {
         // The thread may have ended already.
@@ -233,6 +238,7 @@ impl Loop {
                 }
                 // They are collected in each turn.
                 Input::Unpinned => {}
+                Input::Renew => self.renew(),
                 Input::Stop => self.stopping = true,
             }
         }
@@ -245,7 +251,7 @@ impl Loop {
                 }
             }
             let (death, running) = self.pool.remove(worker, death);
-            tracing::debug!(worker = worker.0, ?death, amid = ?running, "a worker has ended");
+            tracing::debug!(worker = worker.0, pid = death.pid, how = ?death.end, amid = ?running, "a worker has ended");
             self.node.exited(worker, death, running);
             self.programs.worker_gone(worker);
             self.objects.worker_gone(worker, &mut self.recycled);
@@ -505,6 +511,22 @@ impl Loop {
             }
             if !moved {
                 break;
+            }
+        }
+    }
+
+    /// No worker that is idle now gets anything more to do. One that is busy ends when it has nothing left.
+    fn renew(&mut self) {
+        let up = self.pool.workers.iter().filter(|(_, worker)| worker.is_up());
+        let ids: Vec<WorkerId> = up.map(|(id, _)| *id).collect();
+        for id in ids {
+            let Some(worker) = self.pool.workers.get_mut(&id) else { continue };
+            worker.stop();
+            if worker.is_idle() {
+                // As good as gone: what follows must not go to it, and it runs nothing that could be lost.
+                self.node.exited(id, End::Exited(0).into(), None);
+            } else {
+                self.node.replace(id);
             }
         }
     }

@@ -71,6 +71,8 @@ pub(crate) enum Input {
     },
     /// The driver has stopped reading some blocks.
     Unpinned,
+    /// Workers shall be new for what comes next.
+    Renew,
     Stop,
 }
 

@@ -70,13 +70,12 @@ impl Changing {
         if self.sharing != Sharing::Apart {
             return Ok(sharing::copy(object)?.unbind());
         }
-        let snapshot = match self.snapshot.get() {
-            Some(snapshot) => snapshot,
+        let snapshot = if let Some(snapshot) = self.snapshot.get() {
+            snapshot
+        } else {
             // Pickling may give up the GIL to a thread that does the same. Both have seen the same object.
-            None => {
-                let made = Snapshot::new(object)?;
-                self.snapshot.get_or_init(|| made)
-            }
+            let made = Snapshot::new(object)?;
+            self.snapshot.get_or_init(|| made)
         };
         Ok(snapshot.object(object.py())?.unbind())
     }

@@ -12,6 +12,7 @@ use pyo3::types::{PyString, PyTuple};
 use rustc_hash::FxHashMap;
 
 use super::constants::Constants;
+use super::failure::not_loaded;
 use super::hooks::Hooks;
 use super::shape::{BadProgram, Op, Shape};
 use crate::value::{self, Payload};
@@ -156,7 +157,7 @@ impl Library {
             Lazy::Loaded(object) => return Ok(object.clone_ref(py)),
             Lazy::Pickled(payload) => payload,
         };
-        let object = value::load(py, &payload)?.unbind();
+        let object = value::load(py, &payload).map_err(|error| not_loaded(py, error))?.unbind();
         let old = lock(&self.blobs).insert(blob, Lazy::Loaded(Arc::new(object.clone_ref(py))));
         drop(old);
         Ok(object)
@@ -169,7 +170,7 @@ impl Library {
             Lazy::Loaded(constants) => return Ok(constants),
             Lazy::Pickled(payload) => payload,
         };
-        let constants = Arc::new(Constants::load(py, &payload)?);
+        let constants = Arc::new(Constants::load(py, &payload).map_err(|error| not_loaded(py, error))?);
         let mut graphs = lock(&self.graphs);
         // Not put back if the graph was forgotten meanwhile.
         let place = graphs.get_mut(&graph).and_then(|graph| graph.batches.get_mut(&id));

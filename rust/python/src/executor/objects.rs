@@ -6,6 +6,7 @@ use eagleray_core::ids::{GraphId, ObjectId};
 use pyo3::prelude::*;
 use rustc_hash::FxHashMap;
 
+use super::failure::not_loaded;
 use super::library::lock;
 use crate::sharing::{self, Sharing};
 use crate::value::{self, Payload};
@@ -100,7 +101,7 @@ impl Objects {
         object: ObjectId,
         payload: &Payload,
     ) -> PyResult<(Bound<'py, PyAny>, Sharing)> {
-        let value = value::decode(py, payload, false)?;
+        let value = value::decode(py, payload, false).map_err(|error| not_loaded(py, error))?;
         // Tasks share what another task made, as they do when it has not left the worker.
         let sharing = if is_put(object) { sharing::freeze(&value)? } else { Sharing::Whole };
         if sharing != Sharing::Apart {

@@ -12,7 +12,8 @@
 //! * In a legacy graph: a tuple with a callable first is a call; what equals a key stands for it (`int`, `float`, `str`,
 //!   `tuple` only); lists, tuples, sets and frozensets are walked; of a dict that is an argument of a call, the values
 //!   that are nodes.
-//! * Object references everywhere in plain lists, tuples, dicts and sets.
+//! * Object references everywhere in plain lists, tuples, dicts, sets and frozensets, in named tuples, and in those
+//!   fields of dataclasses that their constructors take.
 
 mod compile;
 mod draft;

@@ -1,5 +1,6 @@
 //! Tests of the executor, with surroundings that remember what they are told.
 
+mod damaged;
 mod failures;
 mod inputs;
 mod runs;
