@@ -31,7 +31,7 @@ from tests.annotation_tasks import (
     wait_for,
 )
 from tests.conftest import until
-from tests.tasks import inc, touch, total
+from tests.tasks import inc, total, touch
 
 native = _engine.native
 
@@ -156,7 +156,7 @@ class TestPriority:
     def test_a_graph_of_higher_priority_goes_before_what_has_not_begun(self, fresh: None, tmp_path: Path) -> None:
         eagleray.init(num_cpus=1)
         log, door = str(tmp_path / "log"), str(tmp_path / "door")
-        first: dict[Any, Any] = {i: (_note_after, log, "low", "a") for i in range(3)}
+        first: dict[Any, Any] = dict.fromkeys(range(3), (_note_after, log, "low", "a"))
         first["a"] = (wait_for, door)
         low = native.submit(first, list(first), annotations=([{}], {}))
         until(lambda: any(worker["state"] == "busy" for worker in native.workers()))
@@ -207,7 +207,7 @@ class TestResources:
         holder = native.submit({"a": (wait_for, door)}, "a")
         until(lambda: any(worker["state"] == "busy" for worker in native.workers()))
         big = native.submit({"a": (note, stop, "now")}, "a", annotations=([{"resources": {"CPU": 2}}], {}))
-        others = [native.submit({i: (_work_until, stop) for i in range(400)}, list(range(400))) for _ in range(5)]
+        others = [native.submit(dict.fromkeys(range(400), (_work_until, stop)), list(range(400))) for _ in range(5)]
         Path(door).touch()
         big.result()
         saw = [seen for other in others for seen in other.result()]

@@ -147,6 +147,7 @@ fn any_template_with_any_row_runs_or_fails() {
                 tasks: (0..rows.len() as u32).collect(),
                 outputs: rows.iter().map(|(_, flags)| *flags).collect(),
                 inputs: vec![external(0).unwrap()],
+                gpus: vec![],
             };
             let io = Io::new(rows.len());
             match session.executor.execute(py, &run, &csr, TASKS, &external, &io) {
