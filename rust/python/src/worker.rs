@@ -152,7 +152,7 @@ impl Worker {
         let kept = self.executor.kept(py, object).map(|value| value.into_bound(py));
         let value = match kept.as_ref().map(|value| value::encode(py, value)) {
             Some(Ok(encoded)) => {
-                for value in &kept {
+                if let Some(value) = &kept {
                     self.executor.published(object.graph, value);
                 }
                 Some(self.link.store(encoded.len(), seal, |target| encoded.write_to(target)).map_err(os)?)
