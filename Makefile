@@ -19,7 +19,7 @@ MATURIN = VIRTUAL_ENV="$(CURDIR)/$(VENV)" PYO3_PYTHON="$(CURDIR)/$(BIN)/python" 
 CONFORM = PYTHONPATH="$(CURDIR)/python" $(CONFORMANCE)/bin/python tests/conformance/run.py -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance check bench develop format clean
+.PHONY: help demo test conformance check bench develop format clean sanitize sanitize-store soak
 
 help:
 	@echo "make demo    build, then run the main job on real data"
@@ -27,6 +27,8 @@ help:
 	@echo "make conformance   build, then all of Dask's own tests on ray_dask_get"
 	@echo "make check   formatting, lints, types, documentation"
 	@echo "make bench   build, then measure beside other schedulers"
+	@echo "make sanitize   the tests of the Rust crates with unsafe code, under sanitizers and valgrind"
+	@echo "make soak    build, then 2,000 mixed computes while workers are killed"
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -40,7 +42,7 @@ develop: $(READY)
 demo: develop
 	$(BIN)/python examples/main_job.py
 
-test: develop $(OLDEST)/.ready $(CONFORMANCE)/.ready
+test: develop sanitize-store $(OLDEST)/.ready $(CONFORMANCE)/.ready
 	$(CARGO) test --workspace --quiet
 	$(BIN)/python -m pytest
 	PYTHONPATH=python $(OLDEST)/bin/python -m pytest
@@ -76,6 +78,21 @@ $(PEERS): $(READY)
 
 bench: develop $(PEERS)
 	$(BIN)/python benchmarks/run.py
+
+# The sanitizers are in the stable toolchain; that they may be used has to be said. Their builds are kept apart.
+TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+SANITIZED = RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=$(1)" CARGO_TARGET_DIR=target/$(1) $(CARGO) test --quiet --target $(TARGET)
+
+# All memory the store hands out, under AddressSanitizer: its tests with several processes and threads, too.
+sanitize-store: $(READY)
+	$(call SANITIZED,address) -p eagleray-store
+
+# The interpreter keeps what it has till the end: of leaks only those of the store are looked for.
+sanitize: sanitize-store
+	ASAN_OPTIONS=detect_leaks=0 $(call SANITIZED,address) -p eagleray-runtime -p eagleray-python --lib
+
+soak: develop
+	$(BIN)/python -m tests.soak
 
 format: $(READY)
 	cargo fmt --all

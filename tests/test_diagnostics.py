@@ -180,6 +180,22 @@ def test_cache_profiler_measures_in_the_worker() -> None:
     assert {data.key: data.metric for data in two.results} == {"b": 2, "c": 3, "e": 6}
 
 
+def test_a_metric_that_cannot_travel() -> None:
+    lock = threading.Lock()
+
+    def guarded(value: Any) -> int:
+        with lock:
+            return 1
+
+    with CacheProfiler(metric=guarded), pytest.raises(TypeError, match="metric of a CacheProfiler, guarded"):
+        ray_dask_get(chain(), "e")
+
+
+def test_a_metric_that_fails() -> None:
+    with CacheProfiler(metric=len), pytest.raises(TypeError, match="has no len"):
+        ray_dask_get(chain(), "e")
+
+
 def block(megabytes: int, path: Path) -> int:
     data = bytearray(os.urandom(1 << 20)) * megabytes
     until(path.exists)
@@ -232,6 +248,7 @@ def test_persist_is_not_watched() -> None:
         assert p.sum().compute(scheduler=ray_dask_get) == 20
     assert profiler.results
     assert percents(out.getvalue())[-1] == 100
+    profiler.clear()  # it holds the graph, and Dask's callbacks hold themselves
 
 
 def test_inside_a_task_they_hear_of_nothing_and_do_no_harm() -> None:

@@ -1,7 +1,6 @@
 """Exceptions on their way from a worker to the driver: the class stays, with what the exception holds."""
 
 import asyncio
-import ctypes
 import os
 import pickle
 import subprocess
@@ -17,8 +16,7 @@ import pytest
 import eagleray
 from eagleray import _engine, _errors
 from eagleray.dask import ray_dask_get, ray_dask_get_sync
-from eagleray.exceptions import TaskError, WorkerCrashedError
-from tests.conftest import until
+from eagleray.exceptions import TaskError
 from tests.tasks import HoldsLock, Prefixed, TwoArguments, fail
 
 
@@ -291,21 +289,6 @@ def test_classes_of_the_program_itself() -> None:
     )
     assert done.stdout.splitlines() == ["True 1 2 2", "(Mine('1 2'),)", "(ValueError(3),)", "Stop(1)"]
     assert not done.stderr
-
-
-@pytest.mark.usefixtures("fresh")
-def test_segmentation_fault_leaves_the_python_stack(capfd: pytest.CaptureFixture[str]) -> None:
-
-    eagleray.init(num_cpus=1)
-    with pytest.raises(WorkerCrashedError, match="SIGSEGV"):
-        ray_dask_get({"a": (ctypes.string_at, 0)}, "a")
-    written: list[str] = []
-
-    def said() -> bool:
-        written.append(capfd.readouterr().err)
-        return "in string_at" in "".join(written)
-
-    until(said)
 
 
 @pytest.mark.usefixtures("shared")

@@ -104,6 +104,11 @@ def generate() -> Iterator[int]:
     yield 1
 
 
+def speak_and_leave(words: str) -> None:
+    print(words)
+    sys.exit(5)
+
+
 def shut_down() -> None:
     eagleray.shutdown()
 
@@ -394,7 +399,14 @@ TASKS = table(
         "segmentation fault",
         lambda: compute(ctypes.string_at, 0),
         WorkerCrashedError,
-        r"The worker process \d+ that ran task 'f-123' was ended by signal 11 \(SIGSEGV\)\. Native code",
+        r"The worker process \d+ that ran task 'f-123' was ended by signal 11 \(SIGSEGV\)\. Native code"
+        r".*Its last lines of output:.*Segmentation fault.*in string_at",
+    ),
+    (
+        "words before the end",
+        lambda: compute(speak_and_leave, "my last words"),
+        WorkerCrashedError,
+        r"code 5\..*Its last lines of output:\n  my last words$",
     ),
     ("out of memory", lambda: compute(tasks.die, signal.SIGKILL), WorkerCrashedError, "SIGKILL.*memory runs out.*MiB"),
     ("shutdown in a task", lambda: compute(shut_down), RuntimeError, "cannot shut down the session that runs it"),
@@ -480,7 +492,7 @@ class TestSessions:
         check(
             lambda: compute(inc, 1),
             WorkerCrashedError,
-            "No worker process could be started: .*template.*exit status: 1",
+            "No worker process could be started: .*template.*(exit status: 1|Broken pipe)",
         )
 
     def test_no_interpreter(self, monkeypatch: pytest.MonkeyPatch) -> None:

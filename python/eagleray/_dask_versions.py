@@ -66,11 +66,15 @@ def start_state(nodes: Mapping[Any, Any], keys: Iterable[Any], sortkey: Callable
     return _start_state(needed, cache={}, sortkey=sortkey)
 
 
-def layered_graphs(expr: Any) -> Iterator[tuple[HighLevelGraph, Any]]:
+def layered_graphs(expr: Any) -> Iterator[tuple[HighLevelGraph, Callable[[], Any]]]:
     """The HighLevelGraphs that an expression given to a scheduler was made of, as they were before optimization, and
-    the keys that are wanted of each."""
+    what gives the keys that are wanted of each."""
     if isinstance(expr, _HLG_EXPR):
-        yield expr.hlg, expr.__dask_keys__()
+        graph = expr.operand("dsk")
+        if isinstance(graph, _HLG_EXPR):  # what finalizes it; its `hlg` would make a layer for that
+            yield from layered_graphs(graph)
+        else:
+            yield graph, expr.__dask_keys__
     elif isinstance(expr, _SEQUENCES):
         for operand in expr.operands:
             yield from layered_graphs(operand)

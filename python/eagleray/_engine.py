@@ -8,7 +8,7 @@ import numbers
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, overload
 
 from eagleray import _locks, _machine, _output, _surroundings
@@ -66,10 +66,40 @@ def _whole(name: str, value: object, least: int, unit: str) -> int:
     return number
 
 
+_OWN_ARGUMENT = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": None}
+"""Resources that are not offered by `resources`, and the argument that offers them."""
+
+
+def _checked_resources(resources: object) -> dict[str, float]:
+    if resources is None:
+        return {}
+    if not isinstance(resources, Mapping):
+        raise TypeError(f"resources must be a dict of names and amounts or None, not {type(resources).__name__}.")
+    checked: dict[str, float] = {}
+    for name, amount in resources.items():
+        if not isinstance(name, str):
+            raise TypeError(f"A name in resources must be a str, not {type(name).__name__}: {name!r}.")
+        if not name:
+            raise ValueError("A name in resources is empty.")
+        if name in _OWN_ARGUMENT:
+            argument = _OWN_ARGUMENT[name]
+            instead = f"say it with {argument}" if argument else "it is what this machine has"
+            raise ValueError(f"resources cannot contain {name!r}: {instead}.")
+        if isinstance(amount, bool) or not isinstance(amount, numbers.Real):
+            raise TypeError(f"The amount of resource {name!r} must be a number, not {type(amount).__name__}.")
+        if not 0 <= float(amount) < float("inf"):
+            raise ValueError(f"The amount of resource {name!r} must be 0 or more, not {amount}.")
+        checked[name] = float(amount)
+    return checked
+
+
 def init(
     num_cpus: int | None = None,
     object_store_memory: int | None = None,
     ignore_reinit_error: bool = False,
+    *,
+    num_gpus: int | None = None,
+    resources: Mapping[str, float] | None = None,
 ) -> None:
     """Starts the worker pool. Optional: the first use starts one with these defaults.
 
@@ -77,6 +107,9 @@ def init(
         num_cpus: How many tasks run at a time. All processors that this process may use, if None.
         object_store_memory: Bytes of shared memory for objects. 30 % of the memory, if None.
         ignore_reinit_error: Do nothing, instead of raising RuntimeError, if a pool runs already.
+        num_gpus: How many GPUs tasks can ask for. A task that does finds its own in CUDA_VISIBLE_DEVICES. If None, those
+            that are visible to this process.
+        resources: What else tasks can ask for: names of your own, and how much there is of each.
 
     Raises:
         RuntimeError: A pool runs already.
@@ -90,6 +123,8 @@ def init(
     )
     if not isinstance(ignore_reinit_error, bool):
         raise TypeError(f"ignore_reinit_error must be True or False, not {type(ignore_reinit_error).__name__}.")
+    gpus = None if num_gpus is None else _whole("num_gpus", num_gpus, 0, "GPUs")
+    custom = _checked_resources(resources)
     with _lock:
         if is_initialized():
             if ignore_reinit_error:
@@ -97,7 +132,7 @@ def init(
             raise RuntimeError(
                 "eagleray is initialized already. Call eagleray.shutdown() first, or init(ignore_reinit_error=True)."
             )
-        start(slots, store)
+        start(slots, store, gpus=gpus, resources=custom)
 
 
 def start(
@@ -106,6 +141,8 @@ def start(
     *,
     zero_worker: bool = False,
     results: Literal["auto", "resident", "sealed"] = "auto",
+    gpus: int | None = None,
+    resources: Mapping[str, float] | None = None,
 ) -> None:
     """Starts the session of this process, which has none.
 
@@ -134,6 +171,11 @@ def start(
                 template,
                 zero_worker,
                 results,
+                {
+                    "GPU": float(_machine.gpus() if gpus is None else gpus),
+                    "memory": float(_machine.memory()),
+                    **(resources or {}),
+                },
             )
         except BaseException:
             _output.stop()

@@ -330,7 +330,12 @@ def _inputs_note(
 
 
 def task_error(
-    payload: bytes, key: object, node: Any = None, keys: Sequence[Any] = (), externals: Sequence[Any] = ()
+    payload: bytes,
+    key: object,
+    node: Any = None,
+    keys: Sequence[Any] = (),
+    externals: Sequence[Any] = (),
+    attempts: int = 1,
 ) -> BaseException:
     """The exception to raise for a task that failed: the original, with a note of key, worker, traceback and inputs.
 
@@ -340,6 +345,7 @@ def task_error(
         node: The task.
         keys: The keys of the graph's tasks, by number.
         externals: What the numbers behind those stand for: refs, and arguments that became objects.
+        attempts: How often the task was tried.
     """
     chain, trace, pid, described = pickle.loads(payload)
     exc = _load(chain[0], trace)
@@ -354,7 +360,8 @@ def task_error(
         exc.key = key
     what = "The task" if key is None else f"Task {named(key)}"
     inputs = _inputs_note(described, node, keys, externals) or " "
-    _add_note(exc, f"{what} failed in worker process {pid}.{inputs}Traceback there:\n{trace.rstrip()}")
+    tries = "" if attempts == 1 else f" at attempt {attempts}, the last,"
+    _add_note(exc, f"{what} failed{tries} in worker process {pid}.{inputs}Traceback there:\n{trace.rstrip()}")
     return exc
 
 

@@ -85,6 +85,29 @@ def _worker_died(key: object, details: Mapping[str, Any]) -> exceptions.WorkerCr
     )
 
 
+_TO_OFFER = {"CPU": "num_cpus=...", "GPU": "num_gpus=..."}
+"""What `eagleray.init` is told so that the node offers more of a resource."""
+
+
+def _amount(resource: str, amount: float) -> str:
+    return f"{amount:.0f} bytes of memory" if resource == "memory" else f"{amount:.15g} {resource}"
+
+
+def _infeasible(what: str, details: Mapping[str, Any]) -> exceptions.InfeasibleResourceError:
+    resource = details["resource"]
+    asked, offered, held = (_amount(resource, details[name]) for name in ("asked", "offered", "held"))
+    text = f"{what} asks for {asked}, but the node offers {offered}"
+    if details["held"]:
+        why = f"and tasks that wait for this one to end hold {held}"
+        advice = "A task that computes keeps what it asked for, CPUs excepted: ask for less there, or here"
+        return exceptions.InfeasibleResourceError(f"{text}, {why}. {advice}.")
+    advice = "Ask for less with dask.annotate or ray_remote_args"
+    if resource != "memory":
+        argument = _TO_OFFER.get(resource, f"resources={{{resource!r}: ...}}")
+        advice += f", or offer more with eagleray.init({argument})"
+    return exceptions.InfeasibleResourceError(f"{text}. {advice}.")
+
+
 def failure(kind: str, key: object, details: Mapping[str, Any]) -> BaseException:
     """The exception to raise when a task or an object failed without raising anything itself."""
     what = "An object" if key is None else f"Task {named(key)}"
@@ -107,6 +130,8 @@ def failure(kind: str, key: object, details: Mapping[str, Any]) -> BaseException
                 f"{what} waits for a graph that is nested {details.get('depth')} deep; "
                 f"at most {details.get('most')} levels are possible."
             )
+        case "infeasible":
+            return _infeasible("A task" if key is None else what, details)
         case "timeout":
             return exceptions.GetTimeoutError(f"The value was not there after {details.get('seconds')} seconds.")
     return exceptions.EaglerayError(f"{what} failed: {kind} {dict(details)}".rstrip())
@@ -124,8 +149,9 @@ def missing_key(key: object, dependents: Sequence[object], keys: Iterable[object
 
     if key in dependents:
         return exceptions.MissingKeyError(key, f"Key {named(key)} has no value: it is an alias of itself.")
-    known = [named(other) for other in islice(keys, _MOST_COMPARED)]
-    close = get_close_matches(named(key), known)
+    # Without quotes, which would make short keys similar.
+    known = {named(other).strip("'"): other for other in islice(keys, _MOST_COMPARED)}
+    close = [named(known[text]) for text in get_close_matches(named(key).strip("'"), known)]
     why = f"task {named(dependents[0])} needs it" if dependents else "it was asked for"
     hint = f" Similar keys: {', '.join(close)}." if close else ""
     return exceptions.MissingKeyError(key, f"Key {named(key)} is not in the graph, but {why}.{hint}")

@@ -1,4 +1,4 @@
-"""What this process may use of the machine: processors and memory, containers included."""
+"""What this process may use of the machine: processors, GPUs and memory, containers included."""
 
 from __future__ import annotations
 
@@ -39,6 +39,25 @@ def cpus() -> int:
         if len(words) == 2:
             count = min(count, int(words[0]) // int(words[1]))
     return max(count, 1)
+
+
+def gpus() -> int:
+    """How many NVIDIA GPUs this process may use: those of CUDA_VISIBLE_DEVICES if it is set, else all.
+
+    As CUDA reads the variable: the list ends at the first entry that names no device.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        try:
+            return len(os.listdir("/proc/driver/nvidia/gpus"))
+        except OSError:
+            return 0
+    count = 0
+    for name in map(str.strip, visible.split(",")):
+        if not name or name.startswith("-") or name == "NoDevFiles":
+            break
+        count += 1
+    return count
 
 
 def memory() -> int:

@@ -108,9 +108,10 @@ def start(
     template: list[str],
     zero_worker: bool,
     results: Literal["auto", "resident", "sealed"],
+    resources: dict[str, float],
 ) -> None:
     """Starts the session. `template` is the command of the template process, whose standard input will be its control
-    socket."""
+    socket. `resources` are what tasks can demand beside a slot: "GPU" (whole numbers), "memory" (bytes) and others."""
 
 def stop() -> None:
     """Ends workers and template and waits until they are gone. Harmless when nothing runs."""
@@ -126,10 +127,22 @@ def submit(
     worker_hooks: bytes | None = None,
     surroundings: bytes | None = None,
     stepwise: bool = False,
+    annotations: tuple[list[dict[str, Any]], dict[Any, int]] | None = None,
 ) -> Graph:
     """Submits a graph. `keys` is a key or a list of keys and such lists. `worker_hooks` is the pickle of a list of pairs
-    `(pretask | None, posttask | None)`, called around each task in this order. `surroundings` is what `_surroundings.capture` gave. Nothing of a `stepwise` graph runs before
-    `Graph.admit`."""
+    `(pretask | None, posttask | None)`, called around each task in this order. `surroundings` is what
+    `_surroundings.capture` gave. Nothing of a `stepwise` graph runs before `Graph.admit`.
+
+    `annotations` is a list of specs, of which the first is the default, and a dict that says of keys which spec is theirs.
+    It may name keys that the graph does not have. A spec has any of these:
+
+    - `retries`: how often a task is run again when it raised; 0 if absent, -1 is for ever.
+    - `max_retries`: the same when its worker died; 3 if absent.
+    - `retry_exceptions`: the pickle of a tuple of exception classes. Only after these `retries` counts.
+    - `priority`: a whole number; higher is sooner.
+    - `resources`: what a task occupies while it runs, by name. "CPU" is 1.0 if absent. What the node cannot offer fails
+      the graph with `InfeasibleResourceError`.
+    """
 
 def run_local(dsk: Mapping[Any, Any], keys: Any) -> Any:
     """Runs a graph in this process and thread, one task at a time. Returns values nested as `keys`."""

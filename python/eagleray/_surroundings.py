@@ -23,12 +23,12 @@ from typing import Any
 from eagleray import _pickling
 from eagleray.exceptions import EaglerayError
 
-_WORKERS_OWN = frozenset({"scheduler", "get", "pool", "num_workers", "num-workers"})
-"""Of `dask.config`."""
-
 Config = dict[str, Any]
 Place = tuple[str, ...]
 """Where something stands in a nested configuration."""
+
+_NOT_SENT = frozenset({("scheduler",), ("get",), ("pool",), ("num_workers",), ("num-workers",), ("admin", "traceback")})
+"""Of `dask.config`: a worker's own affair, or that of the process that shows a traceback."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,7 @@ def _fresh_config(base: _Snapshot) -> Config:
 def _config_difference(old: Config, new: Config, above: Place = ()) -> Iterator[tuple[Place, bytes | None]]:
     for name in [*old, *(name for name in new if name not in old)]:
         place = (*above, name)
-        if place[0] in _WORKERS_OWN:
+        if place in _NOT_SENT:
             continue
         before, now = old.get(name), new.get(name)
         if name not in new:

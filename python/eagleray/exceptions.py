@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "EaglerayError",
     "GetTimeoutError",
+    "InfeasibleResourceError",
     "MissingKeyError",
     "ObjectLostError",
     "ObjectStoreFullError",
@@ -63,6 +64,10 @@ class ObjectLostError(EaglerayError):
 
 class GetTimeoutError(EaglerayError, TimeoutError):
     """The value was not there in time."""
+
+
+class InfeasibleResourceError(EaglerayError, ValueError):
+    """A task asks for more of a resource than it can ever get."""
 
 
 class TaskCancelledError(EaglerayError):

@@ -22,7 +22,7 @@ from __future__ import annotations
 import numbers
 import sys
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -43,6 +43,9 @@ Annotations = tuple[list[Spec], dict[Key, int]]
 
 Values = Mapping[str, Any]
 """Annotations by name."""
+
+Layered = tuple[HighLevelGraph, Callable[[], Any]]
+"""A graph, and what gives the keys that are wanted of it."""
 
 _IGNORED = ("workers", "allow_other_workers")
 
@@ -172,11 +175,11 @@ def _keys(layer: Layer) -> Collection[Key]:
     return keys
 
 
-def _layered(dsk: Any) -> list[tuple[HighLevelGraph, Any]]:
-    """The graphs that have annotated layers, as they were before optimization, and the keys that are wanted of each."""
+def _layered(dsk: Any) -> list[Layered]:
+    """The graphs that have annotated layers, as they were before optimization."""
     if isinstance(dsk, dict):
         return []
-    found = [(dsk, None)] if isinstance(dsk, HighLevelGraph) else _dask_versions.layered_graphs(dsk)
+    found = [(dsk, list)] if isinstance(dsk, HighLevelGraph) else _dask_versions.layered_graphs(dsk)
     return [pair for pair in found if any(layer.annotations for layer in pair[0].layers.values())]
 
 
@@ -198,7 +201,7 @@ def _of_expression(expr: Any) -> dict[Key, Values]:
     return dict(found)
 
 
-def _recovered(layered: list[tuple[HighLevelGraph, Any]], mapping: Mapping[Key, Any]) -> dict[Key, Values]:
+def _recovered(layered: list[Layered], mapping: Mapping[Key, Any]) -> dict[Key, Values]:
     """The annotations of the tasks that each task was made of."""
     layer_of: dict[Key, str] = {}
     annotations_of: dict[str, Values] = {}
@@ -231,13 +234,11 @@ def _recovered(layered: list[tuple[HighLevelGraph, Any]], mapping: Mapping[Key, 
     return found
 
 
-def _needed(
-    layered: list[tuple[HighLevelGraph, Any]], layer_of: Mapping[Key, str], layers: Collection[str]
-) -> list[str]:
+def _needed(layered: list[Layered], layer_of: Mapping[Key, str], layers: Collection[str]) -> list[str]:
     """Those of the layers that have tasks which the wanted keys need."""
     needed = set()
     for graph, keys in layered if layers else ():
-        nodes = graphs.to_nodes(ensure_dict(graph.cull(set(flatten(keys)))))
+        nodes = graphs.to_nodes(ensure_dict(graph.cull(set(flatten(keys())))))
         needed |= {layer_of[key] for key in nodes if key in layer_of and not graphs.is_literal(nodes, key)}
     return sorted(needed & set(layers))
 

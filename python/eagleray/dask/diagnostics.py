@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from eagleray import _pickling
 from eagleray.dask import graphs
 from eagleray.dask.execution import Measure, Ran
 from eagleray.dask.graphs import Key, Nodes
@@ -40,6 +41,19 @@ def is_diagnostic(callback: Callback) -> bool:
     return _is(_owner(callback), *_ALL)
 
 
+def _measure(profiler: Any) -> Measure:
+    """The metric of a `CacheProfiler`, which workers call: results do not come to the driver."""
+    metric: Measure = profiler._metric
+    try:
+        _pickling.dump(metric)
+    except Exception as error:
+        raise TypeError(
+            f"The metric of a CacheProfiler, {profiler._metric_name}, measures results in the workers and must be "
+            f"picklable: {error}"
+        ) from error
+    return metric
+
+
 class Diagnostics:
     """Diagnostics of one compute. An `execution.Observer`."""
 
@@ -50,7 +64,7 @@ class Diagnostics:
         self._profilers = [owner for owner in owners if _is(owner, _TASKS)]
         self._resources = [owner for owner in owners if _is(owner, _RESOURCES)]
         self._caches = [owner for owner in owners if _is(owner, _CACHE)]
-        self.measures: Sequence[Measure] = [cache._metric for cache in self._caches]
+        self.measures: Sequence[Measure] = [_measure(cache) for cache in self._caches]
         self._begun: list[Callback] = []
         self._nodes: Nodes = {}
         self._ran: list[Ran] = []

@@ -14,13 +14,32 @@ use crate::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
 /// Bytes that nobody in this crate looks into.
 pub type Opaque = Arc<[u8]>;
 
-/// Tasks of equal needs and of probably equal duration: one (key prefix, function, inner functions).
+/// Tasks of equal needs and of probably equal duration: one (key prefix, function, inner functions, annotations).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClassSpec {
     /// The same for the same class in every graph of the session. What was measured is remembered under it.
     pub fingerprint: u64,
-    /// How often a task is run again when its worker died.
+    /// How often a task is run again when its worker died. [`u8::MAX`] is for ever.
     pub max_retries: u8,
+    /// How often a task is run again when it raised. [`u16::MAX`] is for ever.
+    pub retries: u16,
+    /// What a task occupies while it runs: 0 for one CPU and nothing else, `n` for `demands[n - 1]` of its graph.
+    pub demand: u32,
+}
+
+/// One whole unit of a resource: amounts are counted in ten-thousandths, so that fractions add up exactly.
+pub const WHOLE: u64 = 10_000;
+
+/// The resource of which a run can be given numbered devices.
+pub const GPU: &str = "GPU";
+
+/// What a task occupies while it runs, in units of 1 / [`WHOLE`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// Of a slot. A task that waits for a computation of its own gives this back meanwhile, and nothing else.
+    pub cpu: u64,
+    /// Of other resources, by name, each once. Their names are the strings the user knows them by.
+    pub others: Vec<(Arc<str>, u64)>,
 }
 
 /// A graph as the head needs it.
@@ -39,6 +58,10 @@ pub struct GraphSpec {
     pub class: Vec<u32>,
     /// The classes.
     pub classes: Vec<ClassSpec>,
+    /// What classes demand that need not just one CPU.
+    pub demands: Vec<Demand>,
+    /// Graphs of higher priority are served first. What a task submits has its graph's priority instead.
+    pub priority: i32,
     /// The tasks whose objects the submitting peer holds from the beginning (as if [`ToHead::Hold`] named them).
     pub outputs: Vec<u32>,
 }
@@ -115,8 +138,13 @@ pub struct Failure {
 /// See [`Failure`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FailureKind {
-    /// The task raised; the bytes are what the worker reported.
-    Raised(Opaque),
+    /// The task raised, as often as it may.
+    Raised {
+        /// What the worker reported of the last exception.
+        error: Opaque,
+        /// How many attempts there were.
+        attempts: u32,
+    },
     /// Its worker died under it, more often than it may be retried.
     WorkerDied {
         /// The last death.
@@ -137,6 +165,21 @@ pub enum FailureKind {
         /// The first depth that is too deep.
         most: u32,
     },
+    /// The task asks for more of a resource than it can ever get.
+    Infeasible(Box<Shortage>),
+}
+
+/// What there is too little of. Amounts are in units of 1 / [`WHOLE`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    /// The resource.
+    pub resource: Arc<str>,
+    /// What the task asks for.
+    pub asked: u64,
+    /// What the node offers.
+    pub offered: u64,
+    /// Of that, what tasks have that cannot go on before this one has run.
+    pub held: u64,
 }
 
 /// From a driver to the head.
@@ -245,6 +288,8 @@ pub struct Run {
     pub outputs: Vec<u8>,
     /// Published objects that the run reads and the worker does not keep.
     pub inputs: Vec<ObjectId>,
+    /// The GPUs that it has to itself, or its share of one.
+    pub gpus: Vec<u32>,
 }
 
 /// From the head to a node.
@@ -294,6 +339,9 @@ pub enum ToNode {
 pub enum Trouble {
     /// It raised, and the worker encoded the exception.
     Raised(Opaque),
+    /// The same, and it shall be run again if its class still may. What it read as a Python object the worker has dropped:
+    /// the task may have changed it.
+    Retry(Opaque),
     /// An input of it, made in the same run, failed.
     Skipped,
     /// These inputs were not there. The task did not start.

@@ -195,6 +195,7 @@ mod tests {
             tasks: (0..tasks).collect(),
             outputs: vec![0; tasks as usize],
             inputs: vec![],
+            gpus: vec![],
         }
     }
 

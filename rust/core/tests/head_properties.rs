@@ -4,7 +4,8 @@ use eagleray_core::graph::Csr;
 use eagleray_core::head::{Effect, Head, HeadConfig, HeadEvent, ResultsMode};
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
 use eagleray_core::message::{
-    ClassSpec, End, FromDriver, FromNode, GraphSpec, Place, Report, Run, Timing, ToHead, ToNode, Trouble, output,
+    ClassSpec, Demand, End, FromDriver, FromNode, GPU, GraphSpec, Place, Report, Run, Timing, ToHead, ToNode, Trouble,
+    WHOLE, output,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -28,6 +29,19 @@ fn runs() -> impl Strategy<Value = RunId> {
     (workers(), 0..6u32).prop_map(|(worker, seq)| RunId { worker, seq })
 }
 
+/// Of "license" there is 1, of GPUs 2; of "nothing" there is none.
+fn demands() -> impl Strategy<Value = Demand> {
+    let others = prop_oneof![
+        Just(vec![]),
+        Just(vec![("license".into(), WHOLE)]),
+        Just(vec![("license".into(), WHOLE / 2), (GPU.into(), WHOLE / 2)]),
+        Just(vec![(GPU.into(), 2 * WHOLE)]),
+        Just(vec![("nothing".into(), 1)]),
+        Just(vec![(GPU.into(), WHOLE), (GPU.into(), WHOLE)]),
+    ];
+    (0..3u64, others).prop_map(|(cpu, others)| Demand { cpu: cpu * WHOLE, others })
+}
+
 prop_compose! {
     fn specs()(
         id in graph_ids(),
@@ -37,6 +51,9 @@ prop_compose! {
         outputs in vec(0..6u32, 0..4),
         max_retries in 0..3u8,
         sound in proptest::bool::weighted(0.9),
+        demands in vec(demands(), 0..3),
+        needs in vec((0..3u16, 0..4u32), 1..4),
+        priority in -1..2i32,
     ) -> GraphSpec {
         let n = rows.len() as u32;
         let mut inputs = Csr::new();
@@ -61,9 +78,17 @@ prop_compose! {
             inputs,
             externals,
             position,
-            class: vec![0; n as usize],
-            classes: vec![ClassSpec { fingerprint: u64::from(n), max_retries }],
+            class: (0..n).map(|task| task % needs.len() as u32).collect(),
+            classes: needs
+                .into_iter()
+                .map(|(retries, demand)| {
+                    let demand = if sound { demand.min(demands.len() as u32) } else { demand };
+                    ClassSpec { fingerprint: u64::from(n), max_retries, retries, demand }
+                })
+                .collect(),
             outputs,
+            demands,
+            priority,
         }
     }
 }
@@ -87,6 +112,7 @@ fn driver_messages() -> impl Strategy<Value = ToHead> {
 fn troubles() -> impl Strategy<Value = Trouble> {
     prop_oneof![
         Just(Trouble::Raised(b"x".as_slice().into())),
+        Just(Trouble::Retry(b"x".as_slice().into())),
         Just(Trouble::Skipped),
         vec(objects(), 0..3).prop_map(Trouble::InputNotHere),
     ]
@@ -214,7 +240,14 @@ proptest! {
         mode in prop_oneof![Just(ResultsMode::Auto), Just(ResultsMode::Resident), Just(ResultsMode::Sealed)],
         moves in vec(moves(), 0..120),
     ) {
-        let config = HeadConfig { results: mode, max_workers: 4, max_run: 4, ..HeadConfig::new(slots) };
+        let config = HeadConfig {
+            results: mode,
+            max_workers: 4,
+            max_run: 4,
+            offers: vec![("license".into(), WHOLE), (GPU.into(), 2 * WHOLE)],
+            patience_ns: 200_000,
+            ..HeadConfig::new(slots)
+        };
         let mut head = Head::new(config);
         let mut asked = Asked::default();
         let mut now = 0;

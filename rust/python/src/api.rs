@@ -19,7 +19,7 @@ use crate::graph::{self, Graph};
 use crate::pickles;
 use crate::refs::ObjectRef;
 use crate::role::{Kind, Role, raise};
-use crate::{failures, value, waiting};
+use crate::{annotations, failures, value, waiting};
 
 /// What workers forked later should have imported, if the driver has.
 const PRELOAD: [&str; 7] = ["numpy", "pandas", "pyarrow", "dask", "dask.array", "dask.dataframe", "dask.bag"];
@@ -33,6 +33,7 @@ pub(crate) fn start(
     template: Vec<String>,
     zero_worker: bool,
     results: &str,
+    resources: &Bound<'_, PyDict>,
 ) -> PyResult<()> {
     if slots == 0 {
         return Err(PyValueError::new_err("slots must be at least 1"));
@@ -46,6 +47,7 @@ pub(crate) fn start(
             return Err(PyValueError::new_err(format!("results must be auto, resident or sealed, not {other:?}")));
         }
     };
+    head.offers = annotations::offers(resources)?;
     let modules = py.import("sys")?.getattr("modules")?;
     let mut preload = Vec::new();
     for name in PRELOAD {
@@ -98,7 +100,7 @@ pub(crate) fn in_worker() -> bool {
 }
 
 #[pyfunction]
-#[pyo3(signature = (dsk, keys, *, worker_hooks=None, surroundings=None, stepwise=false))]
+#[pyo3(signature = (dsk, keys, *, worker_hooks=None, surroundings=None, stepwise=false, annotations=None))]
 pub(crate) fn submit(
     py: Python<'_>,
     dsk: &Bound<'_, PyAny>,
@@ -106,8 +108,9 @@ pub(crate) fn submit(
     worker_hooks: Option<&Bound<'_, PyBytes>>,
     surroundings: Option<&Bound<'_, PyBytes>>,
     stepwise: bool,
+    annotations: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Graph> {
-    Graph::submit(py, dsk, keys, worker_hooks, surroundings, stepwise)
+    Graph::submit(py, dsk, keys, worker_hooks, surroundings, stepwise, annotations)
 }
 
 #[pyfunction]

@@ -12,6 +12,8 @@ use pyo3::types::{PyBytes, PyDict, PyList};
 
 use crate::keys;
 
+use crate::annotations::amount;
+
 fn death_details<'py>(py: Python<'py>, death: &Death) -> PyResult<Bound<'py, PyDict>> {
     let details = PyDict::new(py);
     match &death.end {
@@ -105,13 +107,13 @@ fn build(py: Python<'_>, failure: &Failure, names: Option<Names<'_>>) -> PyResul
     let key = names.map_or_else(|| py.None(), |names| names.key(py, task));
     let details = PyDict::new(py);
     let kind = match &failure.kind {
-        FailureKind::Raised(bytes) => {
-            let payload = PyBytes::new(py, bytes);
+        FailureKind::Raised { error, attempts } => {
+            let payload = PyBytes::new(py, error);
             return match names {
-                None => raised(py, "eagleray._errors", "task_error", (payload, key)),
+                None => raised(py, "eagleray._errors", "task_error", (payload, key, py.None(), (), (), *attempts)),
                 Some(names) => {
                     let (node, keys, externals) = names.of_task(py, task)?;
-                    raised(py, "eagleray._errors", "task_error", (payload, key, node, keys, externals))
+                    raised(py, "eagleray._errors", "task_error", (payload, key, node, keys, externals, *attempts))
                 }
             };
         }
@@ -130,6 +132,13 @@ fn build(py: Python<'_>, failure: &Failure, names: Option<Names<'_>>) -> PyResul
             details.set_item("depth", depth)?;
             details.set_item("most", most)?;
             "too_deep"
+        }
+        FailureKind::Infeasible(shortage) => {
+            details.set_item("resource", &*shortage.resource)?;
+            details.set_item("asked", amount(shortage.asked))?;
+            details.set_item("offered", amount(shortage.offered))?;
+            details.set_item("held", amount(shortage.held))?;
+            "infeasible"
         }
     };
     raised(py, "eagleray._failures", "failure", (kind, key, details))

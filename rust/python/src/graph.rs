@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use rustc_hash::FxHashMap;
 
+use crate::annotations::Annotations;
 use crate::failures::{self, Names};
 use crate::gc::Suspended;
 use crate::ingest::{self, Batch, Ingested, Options, ResultShape};
@@ -59,10 +60,12 @@ impl Graph {
         worker_hooks: Option<&Bound<'_, PyBytes>>,
         surroundings: Option<&Bound<'_, PyBytes>>,
         stepwise: bool,
+        annotations: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let role = Role::current()?;
         let _suspended = Suspended::new(py)?;
-        let options = Options { keys_for_hooks: worker_hooks.is_some() };
+        let annotations = annotations.map(Annotations::new).transpose()?;
+        let options = Options { keys_for_hooks: worker_hooks.is_some(), annotations: annotations.as_ref() };
         let found = ingest::ingest(py, dsk, keys, &py.get_type::<ObjectRef>(), options)?;
         let shipped = [worker_hooks, surroundings].map(|data| Some(bytes::Bytes::copy_from_slice(data?.as_bytes())));
         let graph = Self::send(py, role, found, shipped)?;
@@ -98,6 +101,8 @@ impl Graph {
             class: found.class,
             classes: found.classes,
             outputs: found.outputs.clone(),
+            demands: found.demands,
+            priority: found.priority,
         };
         let templates: Vec<Template> = found
             .templates
@@ -106,7 +111,8 @@ impl Graph {
             .collect();
         let count = templates.len();
         let [hooks, surroundings] = shipped;
-        let program = Program { templates, code: found.code, hooks, surroundings };
+        let program =
+            Program { templates, code: found.code, hooks, surroundings, retry_filters: found.retry_filters };
         role.client.submit(spec, program).map_err(raise)?;
         let keys = Keys::new(found.keys);
         keys::register(id, &keys);

@@ -10,9 +10,11 @@ use rustc_hash::FxHashMap;
 /// The key of each task of a graph.
 pub(crate) type Keys = Arc<Vec<Py<PyAny>>>;
 
-static GRAPHS: Mutex<Option<FxHashMap<GraphId, Weak<Vec<Py<PyAny>>>>>> = Mutex::new(None);
+type Graphs = FxHashMap<GraphId, Weak<Vec<Py<PyAny>>>>;
 
-fn graphs() -> MutexGuard<'static, Option<FxHashMap<GraphId, Weak<Vec<Py<PyAny>>>>>> {
+static GRAPHS: Mutex<Option<Graphs>> = Mutex::new(None);
+
+fn graphs() -> MutexGuard<'static, Option<Graphs>> {
     GRAPHS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -3,10 +3,16 @@
 //! * [`ingest`] turns Dask's objects into numbers and templates, [`template`] is what a task's code looks like,
 //!   [`executor`] executes runs, [`value`] turns values into bytes and back.
 //! * [`role`]: what this process is in its session. [`api`], [`graph`], [`refs`], [`local`]: what Python sees of it.
-//!   [`worker`]: the life of a worker process.
+//!   [`worker`]: the life of a worker process, [`devices`] the GPUs its tasks see. [`annotations`]: what a user wants of
+//!   tasks beside their results.
+//! * [`raw`] and [`buffer`] have all that is `unsafe`.
+#![deny(unsafe_code)]
 
+mod annotations;
 mod api;
+#[allow(unsafe_code)]
 mod buffer;
+mod devices;
 mod executor;
 mod failures;
 mod gc;
@@ -16,6 +22,8 @@ mod keys;
 mod local;
 mod logging;
 mod pickles;
+#[allow(unsafe_code)]
+mod raw;
 mod refs;
 mod role;
 mod sharing;

@@ -104,7 +104,14 @@ pub(crate) fn run_local<'py>(
     for &task in &at {
         code.push_row(found.code.row(task).iter().copied());
     }
-    let run = Run { id: RunId { worker: WorkerId(0), seq: 0 }, graph, tasks: at, outputs, inputs: Vec::new() };
+    let run = Run {
+        id: RunId { worker: WorkerId(0), seq: 0 },
+        graph,
+        tasks: at,
+        outputs,
+        inputs: Vec::new(),
+        gpus: Vec::new(),
+    };
     let io = LocalIo { tasks, next: Cell::new(0), trouble: RefCell::new(None), raised: RefCell::new(None) };
     executor.execute(py, &run, &code, tasks, &|k| Some(external(k)), &io)?;
     if let Some((index, trouble)) = io.trouble.into_inner() {

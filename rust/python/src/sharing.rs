@@ -5,12 +5,12 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{
     PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple, PyType,
 };
-use pyo3::{ffi, intern};
 use rustc_hash::FxHashMap;
 
 use crate::value;
@@ -155,11 +155,7 @@ fn look(object: &Bound<'_, PyAny>, depth: u32, freezing: bool) -> PyResult<Shari
 pub(crate) fn copy<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = object.py();
     if let Ok(list) = object.cast_exact::<PyList>() {
-        // SAFETY: a list and its own bounds; the result is ours, or null with an exception set.
-        return unsafe {
-            let len = ffi::PyList_Size(list.as_ptr());
-            Bound::from_owned_ptr_or_err(py, ffi::PyList_GetSlice(list.as_ptr(), 0, len))
-        };
+        return Ok(list.get_slice(0, list.len()).into_any());
     }
     if let Ok(dict) = object.cast_exact::<PyDict>() {
         return Ok(dict.copy()?.into_any());

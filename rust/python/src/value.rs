@@ -15,12 +15,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyBufferError, PyException, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString};
-use pyo3::{ffi, intern};
 
 use crate::buffer::{Buffer, Copied};
+use crate::raw::Contiguous;
 
 /// Bytes somebody owns: an inline message part or a block of shared memory. They must stay in one place, unchanged,
 /// as long as this is held.
@@ -76,7 +77,7 @@ impl Encoded {
         target[4..HEADER].copy_from_slice(&(self.parts.len() as u32).to_le_bytes());
         let mut written = HEADER;
         for (part, source) in self.parts.iter().zip(&self.sources) {
-            let mark = if source.0.readonly() { READ_ONLY } else { 0 };
+            let mark = if source.readonly() { READ_ONLY } else { 0 };
             target[written..written + 8].copy_from_slice(&(part.start as u64).to_le_bytes());
             target[written + 8..written + ENTRY].copy_from_slice(&(part.len() as u64 | mark).to_le_bytes());
             written += ENTRY;
@@ -96,26 +97,9 @@ impl Encoded {
     }
 }
 
-/// A buffer whose bytes lie in a row, in whatever order of dimensions.
-struct Contiguous(PyUntypedBuffer);
-
-impl Contiguous {
-    fn new(object: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let buffer = PyUntypedBuffer::get(object)?;
-        if !buffer.is_c_contiguous() && !buffer.is_fortran_contiguous() {
-            return Err(PyBufferError::new_err("cannot take a non-contiguous buffer out of band"));
-        }
-        Ok(Self(buffer))
-    }
-
-    fn bytes(&self) -> &[u8] {
-        if self.0.len_bytes() == 0 {
-            return &[];
-        }
-        // SAFETY: the exporter keeps these bytes in place while the buffer is held, and they are contiguous. That nobody
-        // writes to them for the moment is what `Encoded` asks of its user.
-        unsafe { std::slice::from_raw_parts(self.0.buf_ptr().cast_const().cast(), self.0.len_bytes()) }
-    }
+fn contiguous(object: &Bound<'_, PyAny>) -> PyResult<Contiguous> {
+    let buffer = Contiguous::new(PyUntypedBuffer::get(object)?);
+    buffer.ok_or_else(|| PyBufferError::new_err("cannot take a non-contiguous buffer out of band"))
 }
 
 /// The pickler's `buffer_callback`.
@@ -133,8 +117,8 @@ impl Collector {
     /// writable one becomes a `bytearray`.)
     fn __call__(&self, buffer: &Bound<'_, PyAny>) -> bool {
         // An array without dimensions has a buffer without a shape, which PyO3 does not take.
-        let Ok(buffer) = Contiguous::new(buffer) else { return true };
-        if buffer.0.len_bytes() < self.least && !buffer.0.readonly() {
+        let Ok(buffer) = contiguous(buffer) else { return true };
+        if buffer.len() < self.least && !buffer.readonly() {
             return true;
         }
         self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
@@ -148,14 +132,14 @@ pub(crate) fn encode(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Encod
     if let Ok(bytes) = value.cast_exact::<PyBytes>() {
         if bytes.as_bytes().len() >= OUT_OF_BAND {
             let no_pickle = PyBytes::new(py, &[]);
-            return Ok(Encoded::new(vec![Contiguous::new(&no_pickle)?, Contiguous::new(value)?]));
+            return Ok(Encoded::new(vec![contiguous(&no_pickle)?, contiguous(value)?]));
         }
     }
     if is_scalar(value) {
         static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let plain = DUMPS.import(py, "pickle", "dumps")?;
         let pickle = plain.call1((value, PROTOCOL))?;
-        return Ok(Encoded::new(vec![Contiguous::new(&pickle)?]));
+        return Ok(Encoded::new(vec![contiguous(&pickle)?]));
     }
     dump(value, OUT_OF_BAND)
 }
@@ -209,7 +193,7 @@ fn dump_with<'py>(
     options.set_item(intern!(py, "protocol"), PROTOCOL)?;
     options.set_item(intern!(py, "buffer_callback"), &collector)?;
     let pickle = dumps.call((value,), Some(&options))?;
-    let mut sources = vec![Contiguous::new(&pickle)?];
+    let mut sources = vec![contiguous(&pickle)?];
     sources.append(&mut collector.get().buffers.lock().unwrap_or_else(PoisonError::into_inner));
     Ok((pickle, sources))
 }
@@ -324,9 +308,7 @@ fn ndarray(py: Python<'_>) -> Option<&Bound<'_, PyAny>> {
 
 /// Whether a value is a `numpy.ndarray` and of no subclass.
 pub(crate) fn is_array(value: &Bound<'_, PyAny>) -> bool {
-    // SAFETY: reads the type of a live object.
-    let of = unsafe { ffi::Py_TYPE(value.as_ptr()) };
-    ndarray(value.py()).is_some_and(|known| std::ptr::eq(known.as_ptr().cast(), of))
+    ndarray(value.py()).is_some_and(|known| std::ptr::eq(known.as_ptr().cast(), value.get_type_ptr()))
 }
 
 /// Makes an array read-only. Anything else stays as it is.

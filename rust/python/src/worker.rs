@@ -2,10 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::ffi::{c_char, c_int, c_void};
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::RawFd;
 use std::path::PathBuf;
-use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,20 +15,22 @@ use eagleray_core::message::{Report, Timing, Trouble};
 use eagleray_runtime::client::{Client, ClientError, Port};
 use eagleray_runtime::command::{Command, Ended};
 use eagleray_runtime::link::{Link, LinkConfig, LinkError};
-use eagleray_runtime::program::{Intro, RunProgram, Value};
+use eagleray_runtime::program::{Intro, RetryFilter, RunProgram, Value};
 use eagleray_runtime::session::{SESSION_DIR, STORE_BYTES, now_ns};
 use eagleray_runtime::{FromWorker, SessionError, SocketError, ToWorker};
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::devices::Visible;
 use crate::executor::{Executor, RunIo};
 use crate::pickles::payload;
+use crate::raw;
 use crate::role::{Kind, Role};
 use crate::template::CLASS;
-use crate::value::{self, Encoded};
+use crate::value::{self, Encoded, Payload};
 
 /// A published result waits at most this long for the report of its run, in ns.
 const REPORT_NS: u64 = 1_000_000;
@@ -190,6 +190,10 @@ impl Worker {
                     }
                 }
                 Intro::Hooks(bytes) => self.executor.set_hooks(graph, Arc::new(bytes)),
+                Intro::RetryFilter(RetryFilter { classes, exceptions }) => {
+                    let exceptions = exceptions.map(|exceptions| -> Payload { Arc::new(exceptions) });
+                    self.executor.add_retry_filter(graph, &classes, exceptions.as_ref());
+                }
             }
         }
         for (object, value) in program.inputs.drain(..) {
@@ -219,7 +223,9 @@ impl Worker {
             obstacle: Cell::new(self.surround(py, surroundings).err()),
         };
         let externals = |k: u32| externals.get(k as usize).copied();
+        let visible = Visible::only(py, &run.gpus)?;
         self.executor.execute(py, &run, &program.code, len, &externals, &io)?;
+        visible.map_or(Ok(()), Visible::restore)?;
         self.call_after_run(py);
         if let Some(note) = lock(&self.graphs).get_mut(&run.graph) {
             note.quick = io.quick.into_inner();
@@ -506,29 +512,13 @@ pub(crate) fn after_run(function: Py<PyAny>) {
     }
 }
 
-unsafe extern "C" {
-    static stdout: *mut c_void;
-    fn setvbuf(stream: *mut c_void, buffer: *mut c_char, mode: c_int, size: usize) -> c_int;
-}
-
-/// What C code prints is seen when it prints it, though the worker's output is no terminal.
-fn buffer_lines_of_c() {
-    const LINES: c_int = 1;
-    // SAFETY: the stream is the C library's own, its buffer is left to it, and there is no other thread yet.
-    unsafe { setvbuf(stdout, ptr::null_mut(), LINES, 0) };
-}
-
 /// A worker's whole life. `socket` and `page` are its descriptors, which it owns from now on.
 ///
 /// Raises `OSError` when its node's socket or the shared memory does not work.
 #[pyfunction]
 pub(crate) fn worker_main(py: Python<'_>, socket: RawFd, page: RawFd, worker: u32) -> PyResult<()> {
-    if [socket, page].iter().any(|fd| *fd < 0) {
-        return Err(PyValueError::new_err(format!("not file descriptors: {socket}, {page}")));
-    }
-    buffer_lines_of_c();
-    // SAFETY: no descriptor is negative. The template received both for this worker alone and gives them up.
-    let [socket, page] = [socket, page].map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+    let (socket, page) = (raw::own(socket)?, raw::own(page)?);
+    raw::buffer_lines_of_c();
     let variable = |name| std::env::var_os(name).ok_or_else(|| PyRuntimeError::new_err(format!("{name} is not set")));
     let escape_dir = PathBuf::from(variable(SESSION_DIR)?);
     let store_bytes = variable(STORE_BYTES)?.to_str().and_then(|text| text.parse().ok()).unwrap_or(0);

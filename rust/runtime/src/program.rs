@@ -29,6 +29,17 @@ pub struct Program {
     pub hooks: Option<Bytes>,
     /// What surrounds its tasks, pickled, if that is not what workers have by themselves; sent to each worker once.
     pub surroundings: Option<Bytes>,
+    /// After which exceptions tasks are run again; sent to each worker once.
+    pub retry_filters: Vec<RetryFilter>,
+}
+
+/// Tasks of these classes are run again if they raise. Those of others are not.
+#[derive(Clone, Debug)]
+pub struct RetryFilter {
+    /// The classes, by number.
+    pub classes: Vec<u32>,
+    /// Only these exceptions count: a tuple of classes, pickled. All do, if absent.
+    pub exceptions: Option<Bytes>,
 }
 
 /// Functions and batches of constants, in the order of their numbers. What is sent before an admission covers all that
@@ -77,6 +88,8 @@ pub enum Intro {
     },
     /// The worker hooks of the run's graph.
     Hooks(Bytes),
+    /// After which exceptions tasks of the run's graph are run again.
+    RetryFilter(RetryFilter),
     /// What surrounds the tasks of the run's graph.
     Surroundings(Bytes),
 }

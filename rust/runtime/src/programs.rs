@@ -8,7 +8,7 @@ use eagleray_core::ids::{GraphId, ObjectId, WorkerId};
 use eagleray_core::message::Run;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::program::{Intro, Part, Program, Template};
+use crate::program::{Intro, Part, Program, RetryFilter, Template};
 
 /// A set of small numbers.
 #[derive(Debug, Default)]
@@ -42,6 +42,7 @@ struct GraphProgram {
     templates: Vec<Template>,
     code: Csr,
     hooks: Option<Bytes>,
+    retry_filters: Vec<RetryFilter>,
     surroundings: Option<Bytes>,
     /// Each function's blob.
     functions: Vec<u32>,
@@ -106,7 +107,7 @@ impl Programs {
         externals: Vec<ObjectId>,
         program: Program,
     ) -> Result<(), BadProgram> {
-        let Program { templates, code, hooks, surroundings } = program;
+        let Program { templates, code, hooks, surroundings, retry_filters } = program;
         if self.graphs.contains_key(&id) {
             return Err(BadProgram("its number is taken"));
         }
@@ -122,6 +123,7 @@ impl Programs {
             templates,
             code,
             hooks,
+            retry_filters,
             surroundings,
             functions: Vec::new(),
             batches: Vec::new(),
@@ -167,6 +169,7 @@ impl Programs {
         let sent = graph.sent.entry(worker).or_insert_with(|| {
             intros.push(Intro::Graph { len: graph.len, externals: graph.externals.clone() });
             intros.extend(graph.hooks.clone().map(Intro::Hooks));
+            intros.extend(graph.retry_filters.iter().cloned().map(Intro::RetryFilter));
             intros.extend(graph.surroundings.clone().map(Intro::Surroundings));
             Sent::default()
         });
@@ -261,6 +264,7 @@ mod tests {
             tasks: tasks.to_vec(),
             outputs: vec![0; tasks.len()],
             inputs: vec![],
+            gpus: vec![],
         }
     }
 
@@ -270,7 +274,7 @@ mod tests {
         code.push_row([0, 0, 0, 0, 5]);
         code.push_row([0, 0, 1, 0]);
         code.push_row([0, NO_BATCH, 0, 0, 6]);
-        Program { templates: vec![template(&[0]), template(&[0, 1])], code, hooks: None, surroundings: None }
+        Program { templates: vec![template(&[0]), template(&[0, 1])], code, ..Program::default() }
     }
 
     fn names(intros: &[Intro]) -> Vec<String> {
@@ -280,6 +284,7 @@ mod tests {
             Intro::Template { id, .. } => format!("template {id}"),
             Intro::Batch { id, .. } => format!("batch {id}"),
             Intro::Hooks(_) => "hooks".into(),
+            Intro::RetryFilter(filter) => format!("filter of classes {:?}", filter.classes),
             Intro::Surroundings(_) => "surroundings".into(),
         };
         intros.iter().map(name).collect()

@@ -245,7 +245,7 @@ impl Loop {
                 }
             }
             let (death, running) = self.pool.remove(worker, death);
-            tracing::debug!(worker = worker.0, ?death, amid = ?running, "a worker has ended");
+            tracing::debug!(worker = worker.0, pid = death.pid, how = ?death.end, amid = ?running, "a worker has ended");
             self.node.exited(worker, death, running);
             self.programs.worker_gone(worker);
             self.objects.worker_gone(worker, &mut self.recycled);

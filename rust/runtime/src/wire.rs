@@ -6,13 +6,13 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use eagleray_core::graph::Csr;
 use eagleray_core::ids::{GraphId, ObjectId, RunId, WorkerId};
 use eagleray_core::message::{
-    ClassSpec, Death, End, Failure, FailureKind, GraphSpec, Place, Report, Run, Timing, Trouble,
+    ClassSpec, Death, Demand, End, Failure, FailureKind, GraphSpec, Place, Report, Run, Shortage, Timing, Trouble,
 };
 use eagleray_store::{Block, Location};
 use prost::Message;
 
 use crate::command::{Answer, Command};
-use crate::program::{Intro, Part, Program, RunProgram, Template, Value};
+use crate::program::{Intro, Part, Program, RetryFilter, RunProgram, Template, Value};
 
 #[allow(clippy::pedantic, unreachable_pub, reason = "generated")]
 mod proto {
@@ -246,7 +246,9 @@ fn death_in(death: Option<proto::Death>) -> Result<Death, WireError> {
 fn failure_out(failure: &Failure) -> proto::Failure {
     use proto::failure::Kind;
     let kind = match &failure.kind {
-        FailureKind::Raised(bytes) => Kind::Raised(Bytes::copy_from_slice(bytes)),
+        FailureKind::Raised { error, attempts } => {
+            Kind::Raised(proto::Raised { error: Bytes::copy_from_slice(error), attempts: *attempts })
+        }
         FailureKind::WorkerDied { death, attempts } => {
             Kind::WorkerDied(proto::WorkerDied { death: Some(death_out(death)), attempts: *attempts })
         }
@@ -254,6 +256,12 @@ fn failure_out(failure: &Failure) -> proto::Failure {
         FailureKind::Lost => Kind::Lost(true),
         FailureKind::NoWorkers(death) => Kind::NoWorkers(death_out(death)),
         FailureKind::TooDeep { depth, most } => Kind::TooDeep(proto::TooDeep { depth: *depth, most: *most }),
+        FailureKind::Infeasible(shortage) => Kind::Infeasible(proto::Shortage {
+            resource: shortage.resource.to_string(),
+            asked: shortage.asked,
+            offered: shortage.offered,
+            held: shortage.held,
+        }),
     };
     proto::Failure { origin: Some(object_out(failure.origin)), kind: Some(kind) }
 }
@@ -262,14 +270,28 @@ fn failure_in(failure: proto::Failure) -> Result<Failure, WireError> {
     use proto::failure::Kind;
     let origin = some_object(failure.origin.as_ref())?;
     let kind = match failure.kind.ok_or(WireError::Missing("failure"))? {
-        Kind::Raised(bytes) => FailureKind::Raised(Arc::from(&bytes[..])),
+        Kind::Raised(raised) => FailureKind::Raised { error: Arc::from(&raised.error[..]), attempts: raised.attempts },
         Kind::WorkerDied(died) => FailureKind::WorkerDied { death: death_in(died.death)?, attempts: died.attempts },
         Kind::Cancelled(_) => FailureKind::Cancelled,
         Kind::Lost(_) => FailureKind::Lost,
         Kind::NoWorkers(death) => FailureKind::NoWorkers(death_in(Some(death))?),
         Kind::TooDeep(deep) => FailureKind::TooDeep { depth: deep.depth, most: deep.most },
+        Kind::Infeasible(shortage) => FailureKind::Infeasible(Box::new(Shortage {
+            resource: shortage.resource.into(),
+            asked: shortage.asked,
+            offered: shortage.offered,
+            held: shortage.held,
+        })),
     };
     Ok(Failure { origin, kind })
+}
+
+fn filter_out(filter: &RetryFilter) -> proto::RetryFilter {
+    proto::RetryFilter { classes: filter.classes.clone(), pickle: filter.exceptions.clone() }
+}
+
+fn filter_in(filter: proto::RetryFilter) -> RetryFilter {
+    RetryFilter { classes: filter.classes, exceptions: filter.pickle }
 }
 
 fn intro_out(intro: &Intro) -> proto::Intro {
@@ -285,6 +307,7 @@ fn intro_out(intro: &Intro) -> proto::Intro {
         }
         Intro::Batch { id, bytes } => intro::Body::Batch(proto::BatchIntro { id: *id, pickle: bytes.clone() }),
         Intro::Hooks(bytes) => intro::Body::Hooks(bytes.clone()),
+        Intro::RetryFilter(filter) => intro::Body::RetryFilter(filter_out(filter)),
         Intro::Surroundings(bytes) => intro::Body::Surroundings(bytes.clone()),
     };
     proto::Intro { body: Some(body) }
@@ -300,6 +323,7 @@ fn intro_in(intro: proto::Intro) -> Result<Intro, WireError> {
         }
         intro::Body::Batch(b) => Intro::Batch { id: b.id, bytes: b.pickle },
         intro::Body::Hooks(bytes) => Intro::Hooks(bytes),
+        intro::Body::RetryFilter(filter) => Intro::RetryFilter(filter_in(filter)),
         intro::Body::Surroundings(bytes) => Intro::Surroundings(bytes),
     })
 }
@@ -314,6 +338,7 @@ fn run_out(program: &RunProgram) -> proto::Run {
         code: Some(rows_out(&program.code)),
         inputs: program.inputs.iter().map(|(object, value)| object_value_out(*object, value)).collect(),
         intros: program.intros.iter().map(intro_out).collect(),
+        gpus: run.gpus.clone(),
     }
 }
 
@@ -331,6 +356,7 @@ fn run_in(worker: WorkerId, run: proto::Run, resolve: &mut Resolve<'_>) -> Resul
             tasks: run.tasks,
             outputs: run.outputs.to_vec(),
             inputs: inputs.iter().map(|(object, _)| *object).collect(),
+            gpus: run.gpus,
         },
         code,
         intros: run.intros.into_iter().map(intro_in).collect::<Result<_, _>>()?,
@@ -420,6 +446,7 @@ fn report_out(report: &Report, values: &[(u32, Value)], wakeups: u32) -> proto::
                 index: *index,
                 kind: Some(match trouble {
                     Trouble::Raised(bytes) => proto::trouble::Kind::Raised(Bytes::copy_from_slice(bytes)),
+                    Trouble::Retry(bytes) => proto::trouble::Kind::Retry(Bytes::copy_from_slice(bytes)),
                     Trouble::Skipped => proto::trouble::Kind::Skipped(true),
                     Trouble::InputNotHere(objects) => {
                         proto::trouble::Kind::InputNotHere(proto::Objects { objects: objects_out(objects) })
@@ -463,6 +490,7 @@ fn report_in(worker: WorkerId, report: proto::Report, resolve: &mut Resolve<'_>)
     for trouble in report.troubles {
         let kind = match trouble.kind.ok_or(WireError::Missing("trouble"))? {
             proto::trouble::Kind::Raised(bytes) => Trouble::Raised(Arc::from(&bytes[..])),
+            proto::trouble::Kind::Retry(bytes) => Trouble::Retry(Arc::from(&bytes[..])),
             proto::trouble::Kind::Skipped(_) => Trouble::Skipped,
             proto::trouble::Kind::InputNotHere(objects) => Trouble::InputNotHere(objects_in(&objects.objects)),
         };
@@ -486,6 +514,16 @@ fn report_in(worker: WorkerId, report: proto::Report, resolve: &mut Resolve<'_>)
     Ok(FromWorker::Report { report, values, wakeups: 0 })
 }
 
+fn demand_out(demand: &Demand) -> proto::Demand {
+    let amount = |(name, amount): &(Arc<str>, u64)| proto::Amount { resource: name.to_string(), amount: *amount };
+    proto::Demand { cpu: demand.cpu, others: demand.others.iter().map(amount).collect() }
+}
+
+fn demand_in(demand: proto::Demand) -> Demand {
+    let others = demand.others.into_iter().map(|amount| (amount.resource.into(), amount.amount));
+    Demand { cpu: demand.cpu, others: others.collect() }
+}
+
 fn submit_out(spec: &GraphSpec, program: &Program) -> proto::Submit {
     proto::Submit {
         graph: spec.id.to_u64(),
@@ -496,8 +534,16 @@ fn submit_out(spec: &GraphSpec, program: &Program) -> proto::Submit {
         classes: spec
             .classes
             .iter()
-            .map(|c| proto::Class { fingerprint: c.fingerprint, max_retries: u32::from(c.max_retries) })
+            .map(|c| proto::Class {
+                fingerprint: c.fingerprint,
+                max_retries: u32::from(c.max_retries),
+                retries: u32::from(c.retries),
+                demand: c.demand,
+            })
             .collect(),
+        demands: spec.demands.iter().map(demand_out).collect(),
+        priority: spec.priority,
+        retry_filters: program.retry_filters.iter().map(filter_out).collect(),
         outputs: spec.outputs.clone(),
         templates: program.templates.iter().map(template_out).collect(),
         code: Some(rows_out(&program.code)),
@@ -516,14 +562,22 @@ fn submit_in(submit: proto::Submit) -> Result<Command, WireError> {
         classes: submit
             .classes
             .iter()
-            .map(|c| ClassSpec { fingerprint: c.fingerprint, max_retries: c.max_retries.min(255) as u8 })
+            .map(|c| ClassSpec {
+                fingerprint: c.fingerprint,
+                max_retries: u8::try_from(c.max_retries).unwrap_or(u8::MAX),
+                retries: u16::try_from(c.retries).unwrap_or(u16::MAX),
+                demand: c.demand,
+            })
             .collect(),
+        demands: submit.demands.into_iter().map(demand_in).collect(),
+        priority: submit.priority,
         outputs: submit.outputs,
     };
     let program = Program {
         templates: submit.templates.into_iter().map(template_in).collect(),
         code: rows_in(submit.code)?,
         hooks: submit.hooks,
+        retry_filters: submit.retry_filters.into_iter().map(filter_in).collect(),
         surroundings: submit.surroundings,
     };
     Ok(Command::Submit(Box::new(spec), Box::new(program)))

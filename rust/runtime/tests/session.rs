@@ -43,11 +43,13 @@ fn chain(id: GraphId, len: u32) -> (GraphSpec, Program) {
         externals: Vec::new(),
         position: (0..len).collect(),
         class: vec![0; len as usize],
-        classes: vec![ClassSpec { fingerprint: 1, max_retries: 3 }],
+        classes: vec![ClassSpec { fingerprint: 1, max_retries: 3, retries: 0, demand: 0 }],
         outputs: vec![len - 1],
+        demands: Vec::new(),
+        priority: 0,
     };
     let template = Template { code: Bytes::from_static(b""), functions: vec![0] };
-    (spec, Program { templates: vec![template], code, hooks: None, surroundings: None })
+    (spec, Program { templates: vec![template], code, ..Program::default() })
 }
 
 fn submit(client: &Client, len: u32, functions: usize) -> ObjectId {

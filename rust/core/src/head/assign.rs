@@ -6,9 +6,10 @@ use core::cmp::Reverse;
 
 use super::graph::{Graph, TaskState};
 use super::positions::Positions;
+use super::special::Withheld;
 use super::{Flight, Head, ResultsMode, estimate};
 use crate::ids::{GraphId, ObjectId, RunId, WorkerId};
-use crate::message::{Run, ToNode, output};
+use crate::message::{Run, ToNode, WHOLE, output};
 use crate::page;
 
 /// Runs in flight to one worker: one it executes, one that waits, so that it never waits for a wake-up.
@@ -33,14 +34,26 @@ struct Cut {
     unknown: bool,
 }
 
+/// How much a run may be.
+struct Limits {
+    demand: u32,
+    target_ns: u64,
+    max_run: u32,
+}
+
 impl Head {
     /// Gives work to workers that have room for it. Called once after all queued events were handled.
     pub fn schedule(&mut self, now_ns: u64) {
         self.ask_for_workers();
-        while self.queue.values().any(|id| self.graphs[id].has_ready()) {
-            // The worker with the least in flight first: an idle one before a second run for a busy one.
-            let Some((worker, graph)) = self.next_assignment(now_ns) else { break };
-            if !self.assign_run(now_ns, worker, graph) {
+        loop {
+            while self.queue.values().any(|id| self.graphs[id].has_ready()) {
+                // The worker with the least in flight first: an idle one before a second run for a busy one.
+                let Some((worker, graph, demand)) = self.next_assignment(now_ns) else { break };
+                if !self.assign_run(now_ns, worker, graph, demand) {
+                    break;
+                }
+            }
+            if !self.fail_stuck() {
                 break;
             }
         }
@@ -49,53 +62,71 @@ impl Head {
     }
 
     /// How many workers at `depth` are occupied, blocked ones included.
-    fn occupied(&self, depth: u32) -> u32 {
+    pub(super) fn occupied(&self, depth: u32) -> u32 {
         self.workers.values().filter(|w| w.depth() == Some(depth)).count() as u32
     }
 
-    /// Which worker should get a run of which graph next, if any has room.
-    fn next_assignment(&mut self, now: u64) -> Option<(WorkerId, GraphId)> {
-        let active = self.active();
+    /// Which worker should get a run of which graph and demand next, if any has room.
+    fn next_assignment(&mut self, now: u64) -> Option<(WorkerId, GraphId, u32)> {
+        let free_cpu = self.free_cpu();
+        let mut withheld = Withheld::default();
         let ids: Vec<GraphId> = self.queue.values().copied().collect();
         for id in ids {
             if !self.graphs[&id].has_ready() {
                 continue;
             }
             self.decide_spread(now, id);
-            let graph = &self.graphs[&id];
-            let depth_free = self.occupied(graph.depth) < self.config.slots;
-            let mut best: Option<((usize, u32), WorkerId)> = None;
-            for (&worker_id, worker) in &self.workers {
-                if worker.blocked() || worker.stopping || worker.flights.len() >= MOST_FLIGHTS {
-                    continue;
-                }
-                if worker.busy() {
-                    // What follows in a busy worker is of the same depth, so that a blocked parent's child never
-                    // queues behind its parent's siblings. A run of unknown length is waited for.
-                    if worker.depth() != Some(graph.depth) || worker.flights.iter().any(|f| f.unknown) {
-                        continue;
-                    }
-                } else if active >= self.config.slots || !depth_free {
-                    continue;
-                }
-                if !graph.spread && graph.home.is_some_and(|home| home != worker_id) {
-                    continue;
-                }
-                let own = graph.ready_on.get(&worker_id).is_some_and(|set| !set.is_empty());
-                // An idle worker may have others publish what it then reads; once it has asked, it waits for that.
-                if graph.ready.is_empty() && !own && (worker.busy() || graph.publishing > 0) {
-                    continue;
-                }
-                let score = (worker.flights.len(), u32::from(!own));
-                if best.is_none_or(|(found, _)| score < found) {
-                    best = Some((score, worker_id));
-                }
-            }
-            if let Some((_, worker)) = best {
-                return Some((worker, id));
+            let found = if self.graphs[&id].special.is_empty() {
+                self.worker_for(id, free_cpu, &withheld).map(|worker| (worker, 0))
+            } else {
+                self.next_of_several(now, id, free_cpu, &mut withheld)
+            };
+            if let Some((worker, demand)) = found {
+                return Some((worker, id, demand));
             }
         }
         None
+    }
+
+    /// Which worker should get a run of a graph's tasks that need a CPU and nothing else.
+    pub(super) fn worker_for(&self, id: GraphId, free_cpu: u64, withheld: &Withheld) -> Option<WorkerId> {
+        let graph = &self.graphs[&id];
+        if withheld.workers(graph.depth) {
+            return None;
+        }
+        let can_start = free_cpu >= WHOLE && self.occupied(graph.depth) < self.config.slots;
+        let mut best: Option<((usize, u32), WorkerId)> = None;
+        for (&worker_id, worker) in &self.workers {
+            if worker.blocked() || worker.stopping || worker.flights.len() >= MOST_FLIGHTS {
+                continue;
+            }
+            if worker.busy() {
+                // What follows in a busy worker is of the same depth, so that a blocked parent's child never
+                // queues behind its parent's siblings. A run of unknown length is waited for, and one of other demand.
+                if worker.depth() != Some(graph.depth)
+                    || worker.holding.is_some()
+                    || worker.flights.iter().any(|f| f.unknown)
+                    || withheld.queues(graph.depth)
+                {
+                    continue;
+                }
+            } else if !can_start {
+                continue;
+            }
+            if !graph.spread && graph.home.is_some_and(|home| home != worker_id) {
+                continue;
+            }
+            let own = graph.ready_on.get(&worker_id).is_some_and(|set| !set.is_empty());
+            // An idle worker may have others publish what it then reads; once it has asked, it waits for that.
+            if graph.ready.is_empty() && !own && (worker.busy() || graph.publishing > 0) {
+                continue;
+            }
+            let score = (worker.flights.len(), u32::from(!own));
+            if best.is_none_or(|(found, _)| score < found) {
+                best = Some((score, worker_id));
+            }
+        }
+        best.map(|(_, worker)| worker)
     }
 
     /// A tiny graph is fastest on one worker. A second is woken when what remains is worth more than the wake and the
@@ -135,12 +166,14 @@ impl Head {
         (sum, known)
     }
 
-    fn assign_run(&mut self, now: u64, worker_id: WorkerId, id: GraphId) -> bool {
+    fn assign_run(&mut self, now: u64, worker_id: WorkerId, id: GraphId, demand: u32) -> bool {
         let alive = self.workers.values().filter(|w| !w.stopping).count() as u64;
         let (remaining, _) = self.remaining_ns(&self.graphs[&id]);
         let shares = if self.graphs[&id].spread { 2 * alive.min(u64::from(self.config.slots)).max(1) } else { 1 };
         let least = LEAST_RUN_NS.min(self.config.run_ns);
-        let target = (remaining / shares).clamp(least, self.config.run_ns);
+        // What a run demands it has to its end: others wait for that.
+        let most = if demand == 0 { self.config.run_ns } else { least };
+        let target = (remaining / shares).clamp(least, most);
         let keep_only = match self.config.results {
             ResultsMode::Resident => true,
             ResultsMode::Sealed => false,
@@ -149,7 +182,8 @@ impl Head {
         let seal = self.config.results == ResultsMode::Sealed;
         let max_run = self.config.max_run.min(page::MAX_RUN_LEN);
         let graph = self.graphs.get_mut(&id).expect("a queued graph exists");
-        let mut cut = cut_run(graph, id, worker_id, target, max_run, &self.estimates);
+        let limits = Limits { demand, target_ns: target, max_run };
+        let mut cut = cut_run(graph, id, worker_id, &limits, &self.estimates);
         if cut.tasks.is_empty() {
             // Only what other workers keep is ready: have some of it published.
             return self.ask_to_publish(worker_id, id);
@@ -167,11 +201,18 @@ impl Head {
         if !worker.busy() {
             worker.sample_every = self.config.spread_ns;
         }
+        let mut gpus = Vec::new();
+        if demand > 0 {
+            let holding = self.resources.take(&graph.special[demand as usize - 1].need);
+            gpus = holding.gpus();
+            worker.holding = Some(holding);
+        }
         let seq = worker.next_seq;
         worker.next_seq += 1;
         worker.flights.push_back(Flight {
             seq,
             graph: id,
+            demand,
             depth,
             cut: stamp,
             tasks: cut.tasks.clone(),
@@ -179,6 +220,7 @@ impl Head {
             limit: cut.tasks.len() as u32,
             upto: 0,
             kept: Vec::new(),
+            spoilt: Vec::new(),
             troubled: Vec::new(),
             unknown: cut.unknown,
             moving: false,
@@ -189,6 +231,7 @@ impl Head {
             tasks: cut.tasks,
             outputs: cut.outputs,
             inputs: cut.inputs,
+            gpus,
         });
         true
     }
@@ -257,8 +300,10 @@ pub(super) fn place_ready(graph: &mut Graph, task: u32, publish: bool, asks: &mu
         }
     }
     let position = graph.position[task as usize];
+    let demand = graph.demand(task);
     match keeper {
-        Some(_) if several => {
+        // One of special demand goes to a worker that has nothing to do, whichever that will be.
+        Some(_) if several || demand > 0 => {
             for &input in graph.inputs.row(task) {
                 if input < len && graph.objects[input as usize].place.is_none() {
                     asks.push(input);
@@ -274,20 +319,19 @@ pub(super) fn place_ready(graph: &mut Graph, task: u32, publish: bool, asks: &mu
         }
         None => {
             graph.tasks[task as usize].state = TaskState::Ready;
-            graph.ready.insert(position);
+            if demand > 0 {
+                graph.special[demand as usize - 1].ready.insert(position);
+            } else {
+                graph.ready.insert(position);
+            }
         }
     }
 }
 
 /// Takes tasks in the order, and with each those that become ready through it, until their time adds up.
-fn cut_run(
-    graph: &mut Graph,
-    id: GraphId,
-    worker: WorkerId,
-    target_ns: u64,
-    max_run: u32,
-    estimates: &estimate::Estimates,
-) -> Cut {
+fn cut_run(graph: &mut Graph, id: GraphId, worker: WorkerId, limits: &Limits, estimates: &estimate::Estimates) -> Cut {
+    let &Limits { demand, target_ns, max_run } = limits;
+    let most_unknown = if demand == 0 { MOST_UNKNOWN } else { 1 };
     graph.cuts += 1;
     let stamp = graph.cuts;
     let len = graph.len();
@@ -297,16 +341,17 @@ fn cut_run(
     let mut ns = 0u64;
     let mut unknown = 0u32;
     let mut produced = 0u64;
-    let mut own = graph.ready_on.remove(&worker);
+    let mut own = if demand == 0 { graph.ready_on.remove(&worker) } else { None };
     // Classes repeat from task to task; the last one's estimate is at hand.
     let mut last_class = (u32::MAX, None);
-    while (cut.tasks.len() as u32) < max_run && ns < target_ns && unknown < MOST_UNKNOWN && produced < MOST_PRODUCED {
-        let candidates = [graph.ready.first(), own.as_ref().and_then(Positions::first), fresh.peek().map(|r| r.0)];
+    while (cut.tasks.len() as u32) < max_run && ns < target_ns && unknown < most_unknown && produced < MOST_PRODUCED {
+        let candidates =
+            [graph.first_ready(demand), own.as_ref().and_then(Positions::first), fresh.peek().map(|r| r.0)];
         let Some(position) = candidates.into_iter().flatten().min() else { break };
         if candidates[2] == Some(position) {
             fresh.pop();
         } else if candidates[0] == Some(position) {
-            graph.ready.remove(position);
+            graph.remove_ready(demand, position);
         } else if let Some(set) = &mut own {
             set.remove(position);
         }
@@ -350,11 +395,15 @@ fn cut_run(
             if entry.1 == 0
                 && next_task.state == TaskState::Waiting
                 && graph.position[next as usize] < graph.admitted
+                && graph.demand(next) == demand
                 && readable(graph, next, stamp, worker)
             {
                 fresh.push(Reverse(graph.position[next as usize]));
             }
         }
+    }
+    if demand > 0 {
+        graph.special[demand as usize - 1].since = None;
     }
     if let Some(set) = own.filter(|set| !set.is_empty()) {
         graph.ready_on.insert(worker, set);

@@ -4,8 +4,8 @@ use alloc::vec::Vec;
 
 use super::assign::GUESS_NS;
 use super::{Head, Worker};
-use crate::ids::{ObjectId, RunId, WorkerId};
-use crate::message::ToNode;
+use crate::ids::{GraphId, ObjectId, RunId, WorkerId};
+use crate::message::{ToNode, WHOLE};
 
 /// The longest pause between two looks at a busy worker while another idles, in ns.
 const SLOWEST_SAMPLE_NS: u64 = 5_000_000;
@@ -52,7 +52,7 @@ impl Head {
 
     /// Whether a worker could take work now.
     fn somebody_idles(&self) -> bool {
-        self.active() < self.config.slots && self.workers.values().any(Worker::idle)
+        self.free_cpu() >= WHOLE && self.workers.values().any(Worker::idle)
     }
 
     /// While somebody idles, busy workers with unfinished runs are looked at, less and less often.
@@ -139,6 +139,22 @@ impl Head {
         flight.moving = true;
         let run = RunId { worker: id, seq: flight.seq };
         self.to_node(ToNode::Recall { run, from });
+    }
+
+    /// A graph may begin: what graphs of lower priority have waiting in front of workers comes back.
+    pub(super) fn make_way(&mut self, id: GraphId) {
+        let priority = self.graphs[&id].rank.priority;
+        if self.queue.keys().next_back().is_none_or(|last| last.priority <= priority) {
+            return;
+        }
+        let mut runs = Vec::new();
+        for (&worker, state) in &self.workers {
+            let waits = |f: &&super::Flight| f.limit > f.upto && self.graphs[&f.graph].rank.priority > priority;
+            runs.extend(state.flights.iter().filter(waits).map(|f| RunId { worker, seq: f.seq }));
+        }
+        for run in runs {
+            self.to_node(ToNode::Recall { run, from: 0 });
+        }
     }
 
     /// A task waits for something: its worker's tail and its waiting runs come back, what it keeps for others is

@@ -66,6 +66,12 @@ impl Head {
                     );
                 }
             }
+            let special = worker.flights.iter().find(|f| f.demand > 0);
+            ensure!(
+                worker.holding.is_some() == special.is_some() && (special.is_none() || worker.flights.len() == 1),
+                "{worker_id:?} holds {:?}",
+                worker.holding
+            );
             for object in &worker.kept {
                 let record = self.graphs.get(&object.graph).map(|g| g.objects[object.index as usize]);
                 ensure!(record.is_some_and(|r| r.needed()), "{worker_id:?} keeps {object:?} for nobody");
@@ -94,13 +100,16 @@ impl Head {
                 "{id:?} is queued without need"
             );
         }
-        let active = self.active();
         let nested = self.deepest();
         ensure!(
             self.wanted <= self.config.max_workers.max(self.config.slots),
-            "{} workers are wanted, {active} active, depth {nested}",
+            "{} workers are wanted, depth {nested}",
             self.wanted
         );
+        let held = self.resources.free_beside(self.workers.values().filter_map(|w| w.holding.as_ref()));
+        ensure!(held.is_some(), "more is held than there is");
+        let (free, gpus) = self.resources.free();
+        ensure!(held == Some((free, gpus.to_vec())), "what is free is miscounted");
         Ok(())
     }
 
@@ -160,6 +169,17 @@ impl Head {
             let position = graph.position[task as usize];
             let mut sets = u32::from(graph.ready.contains(position));
             sets += graph.ready_on.values().filter(|set| set.contains(position)).count() as u32;
+            let special = graph.special.iter().position(|special| special.ready.contains(&position));
+            ensure!(
+                special.is_none_or(|k| graph.demand(task) == k as u32 + 1),
+                "task {task} of {id:?} is among those of demand {special:?}"
+            );
+            ensure!(
+                sets == 0 || graph.demand(task) == 0,
+                "task {task} of {id:?}, of demand {}, is among those of none",
+                graph.demand(task)
+            );
+            sets += u32::from(special.is_some());
             ensure!(
                 sets == u32::from(record.state == TaskState::Ready),
                 "task {task} of {id:?}, {:?}, is in {sets} ready sets",
@@ -180,8 +200,9 @@ impl Head {
                 _ => {}
             }
         }
-        let counted: u32 =
-            graph.ready.len() + graph.ready_on.values().map(super::positions::Positions::len).sum::<u32>();
+        let counted: u32 = graph.ready.len()
+            + graph.ready_on.values().map(super::positions::Positions::len).sum::<u32>()
+            + graph.special.iter().map(|special| special.ready.len() as u32).sum::<u32>();
         ensure!(ready == counted, "{id:?} counts {counted} ready of {ready}");
         ensure!(graph.unfinished == unfinished, "{id:?} counts {} unfinished of {unfinished}", graph.unfinished);
         ensure!(graph.unfinished_of == unfinished_of, "{id:?} miscounts its classes");

@@ -3,11 +3,13 @@
 //! A task and the object it makes have the same index but are two records: whether work is to be done and whether its
 //! result can be had are different questions, and mixing them multiplies states.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
 use alloc::vec::Vec;
 
+use super::Rank;
 use super::positions::Positions;
+use super::resources::Need;
 use crate::graph::Csr;
 use crate::ids::{GraphId, ObjectId, WorkerId};
 use crate::message::{ClassSpec, Failure, GraphSpec, Place, Refusal};
@@ -38,6 +40,8 @@ pub(super) struct Task {
     pub(super) state: TaskState,
     /// Deaths of a worker under it.
     pub(super) deaths: u8,
+    /// How often it raised and was run again.
+    pub(super) raised: u16,
     /// Deaths of workers that had not begun it, but would have next.
     pub(super) strays: u8,
     /// How often it found an input from outside its graph missing.
@@ -88,6 +92,16 @@ pub(super) struct External {
     pub(super) held: bool,
 }
 
+/// Tasks of one demand that any worker can run when there is enough for them.
+#[derive(Debug)]
+pub(super) struct Special {
+    pub(super) need: Need,
+    /// Their positions.
+    pub(super) ready: BTreeSet<u32>,
+    /// Since when the first of them finds too little.
+    pub(super) since: Option<u64>,
+}
+
 /// Where a graph stands as a whole.
 #[derive(Clone, Debug)]
 pub(super) enum Standing {
@@ -111,6 +125,8 @@ pub(super) struct Graph {
     pub(super) ready: Positions,
     /// Tasks that read what only one worker has.
     pub(super) ready_on: BTreeMap<WorkerId, Positions>,
+    /// By demand, less one: tasks that wait for more than a slot.
+    pub(super) special: Vec<Special>,
     /// Positions below may be assigned.
     pub(super) admitted: u32,
     /// Tasks neither done nor failed.
@@ -131,8 +147,7 @@ pub(super) struct Graph {
     pub(super) standing: Standing,
     /// Nesting: 0 for the user's program, one more for what is computed inside a task.
     pub(super) depth: u32,
-    /// Graphs are served in the order of this: submission of the outermost graph, then the innermost first.
-    pub(super) rank: (u64, core::cmp::Reverse<u32>, u64),
+    pub(super) rank: Rank,
     /// More than one worker is worth waking for it.
     pub(super) spread: bool,
     /// The worker that has it while it is not spread.
@@ -142,7 +157,8 @@ pub(super) struct Graph {
 }
 
 impl Graph {
-    pub(super) fn new(spec: GraphSpec, depth: u32, rank: (u64, core::cmp::Reverse<u32>, u64)) -> Result<Self, Refusal> {
+    /// `needs` are what the spec's demands come to.
+    pub(super) fn new(spec: GraphSpec, needs: Vec<Need>, depth: u32, rank: Rank) -> Result<Self, Refusal> {
         let n = spec.inputs.len();
         let malformed = Refusal::MalformedGraph;
         let len = u32::try_from(n).map_err(|_| malformed("too many tasks"))?;
@@ -155,6 +171,9 @@ impl Graph {
                 Some(slot) if *slot == u32::MAX => *slot = task as u32,
                 _ => return Err(malformed("the order is not a permutation")),
             }
+        }
+        if spec.classes.iter().any(|class| class.demand as usize > needs.len()) {
+            return Err(malformed("unknown demand"));
         }
         let mut unfinished_of = vec![0; spec.classes.len()];
         for &class in &spec.class {
@@ -187,6 +206,7 @@ impl Graph {
                 cut: 0,
                 state: TaskState::Waiting,
                 deaths: 0,
+                raised: 0,
                 strays: 0,
                 misses: 0,
                 supplied: false,
@@ -208,6 +228,7 @@ impl Graph {
             externals,
             ready: Positions::new(len),
             ready_on: BTreeMap::new(),
+            special: needs.into_iter().map(|need| Special { need, ready: BTreeSet::new(), since: None }).collect(),
             admitted: 0,
             unfinished: len,
             unfinished_of,
@@ -235,7 +256,46 @@ impl Graph {
     }
 
     pub(super) fn has_ready(&self) -> bool {
+        self.has_ordinary() || self.special.iter().any(|special| !special.ready.is_empty())
+    }
+
+    /// Whether a task is ready that needs a CPU and nothing else.
+    pub(super) fn has_ordinary(&self) -> bool {
         !self.ready.is_empty() || self.ready_on.values().any(|set| !set.is_empty())
+    }
+
+    /// The first position of ready tasks of a demand that any worker can run.
+    #[inline]
+    pub(super) fn first_ready(&self, demand: u32) -> Option<u32> {
+        match demand {
+            0 => self.ready.first(),
+            _ => self.special[demand as usize - 1].ready.first().copied(),
+        }
+    }
+
+    /// Takes a position out of those.
+    #[inline]
+    pub(super) fn remove_ready(&mut self, demand: u32, position: u32) -> bool {
+        match demand {
+            0 => self.ready.remove(position),
+            _ => self.special[demand as usize - 1].ready.remove(&position),
+        }
+    }
+
+    /// What a task demands: see [`ClassSpec::demand`].
+    pub(super) fn demand(&self, task: u32) -> u32 {
+        if self.special.is_empty() { 0 } else { self.classes[self.class[task as usize] as usize].demand }
+    }
+
+    /// Counts a failure of a task. True if it is to be run again.
+    pub(super) fn retries(&mut self, task: u32) -> bool {
+        let most = self.classes[self.class[task as usize] as usize].retries;
+        let raised = &mut self.tasks[task as usize].raised;
+        if *raised >= most && most < u16::MAX {
+            return false;
+        }
+        *raised = raised.saturating_add(1);
+        true
     }
 
     /// The object that input number `input` stands for.
@@ -253,7 +313,14 @@ impl Graph {
             self.publishing -= 1;
         } else {
             let position = self.position[task as usize];
-            if !self.ready.remove(position) {
+            let demand = self.demand(task);
+            if demand > 0 {
+                let special = &mut self.special[demand as usize - 1];
+                special.ready.remove(&position);
+                if special.ready.is_empty() {
+                    special.since = None;
+                }
+            } else if !self.ready.remove(position) {
                 for set in self.ready_on.values_mut() {
                     if set.remove(position) {
                         break;

@@ -1,11 +1,12 @@
 //! Who needs which object: the driver's messages.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use super::graph::{Graph, TaskState};
 use super::report::{Done, complete};
-use super::{Head, PutObject, Watcher, unknown};
+use super::{Head, PutObject, Rank, Watcher, unknown};
 use crate::ids::{GraphId, ObjectId, PeerId};
 use crate::message::{Failure, FailureKind, GraphSpec, Place, Refusal, ToHead, ToNode};
 
@@ -66,11 +67,14 @@ impl Head {
             .worker()
             .and_then(|worker| self.workers.get(&worker))
             .and_then(|worker| worker.flights.front())
-            .map(|flight| (flight.depth + 1, self.graphs[&flight.graph].rank.0));
-        let (depth, root) = parent.unwrap_or((0, self.submitted));
-        let rank = (root, Reverse(depth), self.submitted);
+            .map(|flight| (flight.depth + 1, self.graphs[&flight.graph].rank));
+        let depth = parent.map_or(0, |(depth, _)| depth);
+        let (priority, root) =
+            parent.map_or((Reverse(spec.priority), self.submitted), |(_, rank)| (rank.priority, rank.root));
+        let rank = Rank { priority, root, depth: Reverse(depth), submitted: self.submitted };
         let outputs = spec.outputs.clone();
-        let graph = Graph::new(spec, depth, rank)?;
+        let (needs, shortage) = self.needs(&spec)?;
+        let graph = Graph::new(spec, needs, depth, rank)?;
         let externals: Vec<ObjectId> = graph.externals.iter().map(|e| e.object).collect();
         self.peers.entry(peer).or_default().graphs.insert(id);
         self.graphs.insert(id, graph);
@@ -79,6 +83,10 @@ impl Head {
             self.hold(peer, ObjectId { graph: id, index: task })?;
         }
         self.fail_if_too_deep(id);
+        if let Some((task, shortage)) = shortage {
+            let origin = ObjectId { graph: id, index: task };
+            self.fail_graph(id, &Failure { origin, kind: FailureKind::Infeasible(Box::new(shortage)) });
+        }
         for (k, object) in externals.into_iter().enumerate() {
             self.need_external(id, k as u32, object);
         }
@@ -146,8 +154,12 @@ impl Head {
                 done.ready.push(task);
             }
         }
+        let begins = graph.admitted == 0 && upto > 0 && graph.running();
         graph.admitted = graph.admitted.max(upto);
         self.settle(id, done);
+        if begins {
+            self.make_way(id);
+        }
         Ok(())
     }
 

@@ -6,7 +6,8 @@
 //!
 //! What is where: `graph` has the tables of one graph, `assign` cuts runs from the ready frontier, `report` takes in
 //! what workers did, `hold` knows who needs which object and `wait` who waits for it, `balance` moves work from busy
-//! workers to idle ones and serves tasks that block, `recover` handles failures.
+//! workers to idle ones and serves tasks that block, `recover` handles failures. `special` are the tasks that demand more
+//! than a CPU, `resources` what they demand, and `stuck` those of them that will never get it.
 
 mod assign;
 mod balance;
@@ -17,18 +18,24 @@ mod hold;
 mod positions;
 mod recover;
 mod report;
+mod resources;
+mod special;
+mod stuck;
 mod wait;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
 use self::estimate::Estimates;
 use self::graph::Graph;
+use self::resources::{Holding, Resources};
 use crate::ids::{GraphId, ObjectId, PeerId, WorkerId};
-use crate::message::{FromDriver, FromNode, Place, Refusal, Run, ToDriver, ToNode};
+use crate::message::{FromDriver, FromNode, Place, Refusal, Run, ToDriver, ToNode, WHOLE};
 
 pub use self::check::Violation;
 
@@ -65,6 +72,10 @@ pub struct HeadConfig {
     pub idle_ns: u64,
     /// Workers there may ever be at once. A graph nested so deep that slots × (depth + 1) is more fails.
     pub max_workers: u32,
+    /// What the node offers beside its slots, by name, in units of 1 / [`WHOLE`]. Of what is not named there is none.
+    pub offers: Vec<(Arc<str>, u64)>,
+    /// A task that finds too little of a resource is passed by others for so long, in ns; then they make room for it.
+    pub patience_ns: u64,
 }
 
 impl HeadConfig {
@@ -79,6 +90,8 @@ impl HeadConfig {
             grace_ns: 1_000_000_000,
             idle_ns: 2_000_000_000,
             max_workers: if slots < 64 { 256 } else { slots * 4 },
+            offers: Vec::new(),
+            patience_ns: 100_000_000,
         }
     }
 }
@@ -119,7 +132,7 @@ pub struct HeadCounters {
     pub recalls: u64,
     /// Tasks that balancing took from one worker to give them to another.
     pub moved: u64,
-    /// Tasks run again because a worker or a result was lost.
+    /// Tasks run again because they raised and are retried, or because a worker or a result was lost.
     pub reruns: u64,
 }
 
@@ -128,6 +141,8 @@ pub struct HeadCounters {
 struct Flight {
     seq: u32,
     graph: GraphId,
+    /// Of all its tasks.
+    demand: u32,
     /// Nesting of the graph when the run was cut.
     depth: u32,
     cut: u32,
@@ -139,6 +154,8 @@ struct Flight {
     upto: u32,
     /// Results of this run that the worker keeps because a consumer was taken back.
     kept: Vec<u32>,
+    /// Results of this run that the worker has dropped because a task that read them will run again.
+    spoilt: Vec<u32>,
     /// Places of tasks that did not end well, ascending.
     troubled: Vec<u32>,
     /// Tasks of unknown duration in it, of which nothing is reported yet.
@@ -161,10 +178,17 @@ struct Worker {
     sample_every: u64,
     /// A cancelled task has until then.
     kill_at: Option<u64>,
+    /// What its run has, if that demands more or less than a CPU: then it is its only run.
+    holding: Option<Holding>,
     stopping: bool,
 }
 
 impl Worker {
+    /// What it occupies of the slots while it runs.
+    fn cpu(&self) -> u64 {
+        self.holding.as_ref().map_or(WHOLE, |holding| holding.need.cpu)
+    }
+
     fn busy(&self) -> bool {
         !self.flights.is_empty()
     }
@@ -213,13 +237,23 @@ struct Peer {
     graphs: BTreeSet<GraphId>,
 }
 
+/// The order in which graphs are served: user priority, submission of the outermost graph, then the innermost first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    priority: Reverse<i32>,
+    /// When the graph was submitted of which a task submitted this one.
+    root: u64,
+    depth: Reverse<u32>,
+    submitted: u64,
+}
+
 /// The head. See the module.
 #[derive(Debug)]
 pub struct Head {
     config: HeadConfig,
     graphs: BTreeMap<GraphId, Graph>,
     /// Running graphs in the order in which they are served.
-    queue: BTreeMap<(u64, core::cmp::Reverse<u32>, u64), GraphId>,
+    queue: BTreeMap<Rank, GraphId>,
     puts: FxMap<ObjectId, PutObject>,
     workers: BTreeMap<WorkerId, Worker>,
     peers: BTreeMap<PeerId, Peer>,
@@ -227,6 +261,7 @@ pub struct Head {
     next_wait: u64,
     watchers: FxMap<ObjectId, Vec<Watcher>>,
     estimates: Estimates,
+    resources: Resources,
     submitted: u64,
     wanted: u32,
     retire_at: Option<u64>,
@@ -239,6 +274,7 @@ impl Head {
     pub fn new(config: HeadConfig) -> Self {
         let wanted = config.slots;
         Self {
+            resources: Resources::new(&config.offers),
             config,
             graphs: BTreeMap::new(),
             queue: BTreeMap::new(),
@@ -340,9 +376,10 @@ impl Head {
         self.queue.values().map(|id| self.graphs[id].depth).max().unwrap_or(0)
     }
 
-    /// Workers that hold a slot.
-    fn active(&self) -> u32 {
-        self.workers.values().filter(|w| w.busy() && !w.blocked()).count() as u32
+    /// What is left of the slots, in units of 1 / [`WHOLE`].
+    fn free_cpu(&self) -> u64 {
+        let used: u64 = self.workers.values().filter(|w| w.busy() && !w.blocked()).map(Worker::cpu).sum();
+        (u64::from(self.config.slots) * WHOLE).saturating_sub(used)
     }
 
     fn assign(&mut self, run: Run) {

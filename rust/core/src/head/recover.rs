@@ -27,6 +27,10 @@ impl Head {
         graph.publishing = 0;
         graph.ready.clear();
         graph.ready_on.clear();
+        for special in &mut graph.special {
+            special.ready.clear();
+            special.since = None;
+        }
         let mut done = Done::default();
         for task in 0..graph.len() {
             match graph.tasks[task as usize].state {
@@ -71,6 +75,9 @@ impl Head {
 
     pub(super) fn on_worker_down(&mut self, now: u64, id: WorkerId, death: &Death, running: Option<(u32, u32)>) {
         let Some(worker) = self.workers.remove(&id) else { return };
+        if let Some(holding) = &worker.holding {
+            self.resources.give_back(holding);
+        }
         let mut lost: Vec<ObjectId> = worker.kept.into_iter().collect();
         let mut failures = Vec::new();
         let mut ends: Vec<(GraphId, Done)> = Vec::new();

@@ -62,12 +62,27 @@ impl Head {
                     }
                     complete(graph, id, task, &mut done);
                 }
-                Some(Trouble::Raised(bytes)) => {
+                Some(Trouble::Retry(_)) if graph.retries(task) => {
+                    self.counters.reruns += 1;
+                    graph.tasks[task as usize].state = TaskState::Waiting;
+                    let object = |index| ObjectId { graph: id, index };
+                    for input in spoil_inputs(graph, flight, task, worker_id) {
+                        if worker.kept.remove(&object(input)) {
+                            done.drop.push((worker_id, object(input)));
+                        }
+                        if graph.objects[input as usize].place.is_none() {
+                            done.gone.push(object(input));
+                        }
+                    }
+                    done.returned.push(task);
+                }
+                Some(Trouble::Raised(error) | Trouble::Retry(error)) => {
+                    let attempts = u32::from(graph.tasks[task as usize].raised) + 1;
                     graph.finish(task, TaskState::Failed);
                     let origin = ObjectId { graph: id, index: task };
-                    failure.get_or_insert(Failure { origin, kind: FailureKind::Raised(bytes) });
+                    failure.get_or_insert(Failure { origin, kind: FailureKind::Raised { error, attempts } });
                 }
-                // The graph ends with this report, or it is told again which input is missing.
+                // The graph ends with this report, or the input is made again, or it is told again which is missing.
                 Some(Trouble::Skipped) => {
                     graph.tasks[task as usize].state = TaskState::Waiting;
                     done.returned.push(task);
@@ -107,6 +122,9 @@ impl Head {
         if worker.flights.is_empty() {
             worker.sample_at = None;
             worker.kill_at = None;
+            if let Some(holding) = worker.holding.take() {
+                self.resources.give_back(&holding);
+            }
         }
         let graph = self.graphs.get_mut(&id).expect("a graph with runs in flight exists");
         graph.runs -= 1;
@@ -125,6 +143,7 @@ impl Head {
             }
             let object = ObjectId { graph: id, index: task };
             let kept = flight.outputs[index] & output::KEEP != 0 || flight.kept.binary_search(&task).is_ok();
+            let kept = kept && !flight.spoilt.contains(&task);
             let Graph { tasks, objects, .. } = &mut *graph;
             let record = &mut objects[task as usize];
             // Else it was lost meanwhile, and made again or is about to be.
@@ -352,6 +371,25 @@ pub(super) fn complete(graph: &mut Graph, id: GraphId, task: u32, done: &mut Don
     } else if !object.needed() && object.place.is_some() {
         done.unneeded.push(task);
     }
+}
+
+/// A task has failed and will run again. What it read as a Python object of its worker it may have changed: nobody uses
+/// that any more. Returns what the worker had.
+fn spoil_inputs(graph: &mut Graph, flight: &mut Flight, task: u32, worker: WorkerId) -> Vec<u32> {
+    let len = graph.len();
+    let mut spoilt = Vec::new();
+    for &input in graph.inputs.row(task).iter().filter(|&&input| input < len) {
+        if graph.tasks[input as usize].cut == flight.cut {
+            flight.spoilt.push(input);
+        }
+        let record = &mut graph.objects[input as usize];
+        if record.resident == Some(worker) {
+            record.resident = None;
+            record.asked = false;
+            spoilt.push(input);
+        }
+    }
+    spoilt
 }
 
 /// A task of a flight will not run there: the worker keeps what it would have read.

@@ -6,7 +6,7 @@ use core::cmp::Reverse;
 
 use super::graph::{Standing, TaskState};
 use super::report::Done;
-use super::{Head, Wait, Watcher};
+use super::{Head, Rank, Wait, Watcher};
 use crate::ids::{GraphId, ObjectId, PeerId, WorkerId};
 use crate::message::{Failure, FailureKind, Place, ToDriver};
 
@@ -139,7 +139,7 @@ impl Head {
                 self.watchers.entry(object).or_default().push(Watcher::Graph(id, k));
                 self.publish_if_kept(object);
                 let graph = &self.graphs[&id];
-                self.deepen(object.graph, graph.depth, graph.rank.0);
+                self.deepen(object.graph, graph.depth, graph.rank);
             }
         }
     }
@@ -217,19 +217,19 @@ impl Head {
     /// What a task waits for has workers apart from those at the task's own depth, for it occupies one of them.
     fn deepen_awaited(&mut self, wait: u64, worker: WorkerId) {
         let Some(flight) = self.workers.get(&worker).and_then(|worker| worker.flights.front()) else { return };
-        let (depth, root) = (flight.depth + 1, self.graphs[&flight.graph].rank.0);
+        let (depth, waiter) = (flight.depth + 1, self.graphs[&flight.graph].rank);
         let Some(wait) = self.waits.get(&wait) else { return };
         let mut graphs: Vec<GraphId> =
             wait.objects.iter().filter(|&&object| self.status(object).is_none()).map(|o| o.graph).collect();
         graphs.dedup();
         for graph in graphs {
-            self.deepen(graph, depth, root);
+            self.deepen(graph, depth, waiter);
         }
     }
 
     /// Something waits for a graph that needs workers at `depth` to go on, and was itself not submitted that deep: the
     /// graph moves there, and what it waits for, so that those who wait do not take its workers.
-    fn deepen(&mut self, id: GraphId, depth: u32, root: u64) {
+    fn deepen(&mut self, id: GraphId, depth: u32, waiter: Rank) {
         let mut open = Vec::from([id]);
         while let Some(id) = open.pop() {
             let Some(graph) = self.graphs.get_mut(&id) else { continue };
@@ -238,7 +238,8 @@ impl Head {
             }
             graph.depth = depth;
             let old = graph.rank;
-            graph.rank = (old.0.min(root), Reverse(depth), old.2);
+            let (priority, root) = (old.priority, old.root).min((waiter.priority, waiter.root));
+            graph.rank = Rank { priority, root, depth: Reverse(depth), submitted: old.submitted };
             let rank = graph.rank;
             open.extend(graph.externals.iter().filter(|e| e.held && !e.available).map(|e| e.object.graph));
             if self.queue.remove(&old).is_some() {

@@ -25,7 +25,7 @@ fn a_task_that_raises_fails_the_rest_and_recalls_it() {
     fake.deliver(report);
     let failure = fake.failure(1);
     assert_eq!(failure.origin, object(id, first.tasks[0]));
-    assert!(matches!(failure.kind, FailureKind::Raised(ref bytes) if **bytes == *b"boom"));
+    assert!(matches!(failure.kind, FailureKind::Raised { ref error, attempts: 1 } if **error == *b"boom"));
     for run in fake.runs.values() {
         assert!(fake.sent.contains(&ToNode::Recall { run: run.id, from: 0 }), "{run:?} was not recalled");
     }

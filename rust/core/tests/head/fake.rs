@@ -272,8 +272,10 @@ pub(crate) fn graph(id: GraphId, inputs: &[&[u32]], outputs: &[u32]) -> GraphSpe
         externals: Vec::new(),
         position: (0..inputs.len() as u32).collect(),
         class: vec![0; inputs.len()],
-        classes: vec![ClassSpec { fingerprint: 7, max_retries: 3 }],
+        classes: vec![ClassSpec { fingerprint: 7, max_retries: 3, retries: 0, demand: 0 }],
         outputs: outputs.to_vec(),
+        demands: Vec::new(),
+        priority: 0,
     }
 }
 

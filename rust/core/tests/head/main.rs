@@ -1,7 +1,10 @@
 //! Transitions of the head, one subject a module: the test plays the drivers, the node and its workers.
 
 mod basics;
+mod demands;
 mod failures;
 mod fake;
 mod holding;
 mod nesting;
+mod priority;
+mod retries;

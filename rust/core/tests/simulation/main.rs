@@ -2,7 +2,7 @@
 //!
 //! After every event the head's tables are checked from scratch. What is expected besides: a value is what its task
 //! must return; nothing is let go that is held or still read; every question is answered; every graph ends; the pool
-//! stays bounded; and when all was released nothing is left anywhere.
+//! stays bounded; what runs demand is never more than there is; and when all was released nothing is left anywhere.
 //!
 //! `SEED=n` replays one seed (`TRACE=1` prints its events), `SEEDS=n` sets how many are tried.
 
@@ -35,6 +35,9 @@ struct Totals {
     moved: u64,
     reruns: u64,
     inputs_not_here: u64,
+    special_runs: u64,
+    raised_again: u64,
+    stuck: u64,
 }
 
 fn simulate(seed: u64, trace: bool, totals: &mut Totals) {
@@ -60,6 +63,9 @@ fn simulate(seed: u64, trace: bool, totals: &mut Totals) {
     totals.moved += counters.moved;
     totals.reruns += counters.reruns;
     totals.inputs_not_here += u64::from(world.not_here);
+    totals.special_runs += u64::from(world.special_runs);
+    totals.raised_again += u64::from(world.raised_again);
+    totals.stuck += u64::from(world.stuck);
 }
 
 #[allow(clippy::print_stderr, reason = "the seed must be seen next to the panic's message")]

@@ -2,7 +2,7 @@
 
 use eagleray_core::graph::Csr;
 use eagleray_core::ids::{GraphId, ObjectId};
-use eagleray_core::message::{ClassSpec, GraphSpec};
+use eagleray_core::message::{ClassSpec, Demand, GPU, GraphSpec, WHOLE};
 
 use crate::rng::{Rng, mix};
 
@@ -14,6 +14,8 @@ pub(crate) const CLASS_NS: [u64; 4] = [2_000, 40_000, 1_500_000, 12_000_000];
 pub(crate) enum Kind {
     Plain,
     Raises,
+    /// Raises at the first attempts, as many as this.
+    Flaky(u32),
     /// Computes this plan from inside, and waits for it.
     Nested(Box<Plan>),
     /// Waits for an object that somebody else's graph makes.
@@ -38,6 +40,50 @@ pub(crate) struct Plan {
     pub(crate) values: Vec<Option<u64>>,
     /// Some task in it raises, or one in what is nested: it may fail as a whole.
     pub(crate) may_fail: bool,
+    /// For each of [`CLASS_NS`], how often its tasks are run again when they raise, and the number of their demand.
+    pub(crate) needs: [(u16, u32); 4],
+    pub(crate) demands: Vec<Demand>,
+    pub(crate) priority: i32,
+}
+
+/// What the node offers, in units.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Offer {
+    pub(crate) slots: u32,
+    pub(crate) license: u64,
+    pub(crate) gpus: u32,
+}
+
+impl Offer {
+    pub(crate) fn others(self) -> Vec<(std::sync::Arc<str>, u64)> {
+        vec![("license".into(), self.license), (GPU.into(), u64::from(self.gpus) * WHOLE)]
+    }
+
+    fn meets(self, demand: &Demand) -> bool {
+        let others = self.others();
+        let offered = |name| others.iter().find(|(other, _)| other == name).map_or(0, |(_, amount)| *amount);
+        demand.cpu <= u64::from(self.slots) * WHOLE && demand.others.iter().all(|(name, asked)| *asked <= offered(name))
+    }
+
+    /// Something that can be had, mostly.
+    fn demand(self, rng: &mut Rng) -> Demand {
+        let most = if rng.percent(3) { 2 } else { 1 };
+        let cpu = match rng.below(4) {
+            0 => 0,
+            1 => WHOLE / 2,
+            2 => WHOLE,
+            _ => (1 + rng.below(u64::from(self.slots) * most)) * WHOLE,
+        };
+        let mut others = Vec::new();
+        if rng.percent(60) {
+            others.push(("license".into(), 1 + rng.below(self.license.max(1) * most)));
+        }
+        if rng.percent(40) {
+            let whole = 1 + rng.below(u64::from(self.gpus.max(1)) * most);
+            others.push((GPU.into(), if rng.percent(50) { WHOLE / 2 } else { whole * WHOLE }));
+        }
+        Demand { cpu, others }
+    }
 }
 
 /// What may be in a plan.
@@ -50,6 +96,11 @@ pub(crate) struct Flavour {
     pub(crate) nest_percent: u64,
     /// How deep it may nest.
     pub(crate) levels: u32,
+    /// Of a hundred tasks of classes with retries.
+    pub(crate) flaky_percent: u64,
+    /// Of a hundred classes.
+    pub(crate) demand_percent: u64,
+    pub(crate) offer: Offer,
 }
 
 impl Plan {
@@ -64,6 +115,15 @@ impl Plan {
         let n = 1 + rng.below(flavour.most_tasks) as u32;
         let shape = rng.below(4);
         let main_class = rng.below(3) as u32;
+        let mut demands = Vec::new();
+        let needs = [(); 4].map(|()| {
+            let retries = if flavour.flaky_percent > 0 { rng.below(4) as u16 } else { 0 };
+            if rng.percent(flavour.demand_percent) {
+                demands.push(flavour.offer.demand(rng));
+                return (retries, demands.len() as u32);
+            }
+            (retries, 0)
+        });
         let mut tasks: Vec<PlanTask> = Vec::new();
         for task in 0..n {
             let mut inputs: Vec<u32> = Vec::new();
@@ -91,8 +151,12 @@ impl Plan {
             if !externals.is_empty() && rng.percent(20) {
                 add(n + rng.index(externals.len()) as u32);
             }
+            let class = if rng.percent(90) { main_class } else { rng.below(CLASS_NS.len() as u64) as u32 };
+            let retries = u64::from(needs[class as usize].0);
             let kind = if rng.percent(flavour.raise_percent) {
                 Kind::Raises
+            } else if retries > 0 && rng.percent(flavour.flaky_percent) {
+                Kind::Flaky(1 + rng.below(retries) as u32)
             } else if rng.percent(flavour.nest_percent) {
                 match rng.pick(awaitable) {
                     Some(&(object, value)) if rng.percent(40) => Kind::Waits(object, value),
@@ -109,14 +173,18 @@ impl Plan {
             } else {
                 Kind::Plain
             };
-            let class = if rng.percent(90) { main_class } else { rng.below(CLASS_NS.len() as u64) as u32 };
             tasks.push(PlanTask { inputs, kind, class, salt: rng.next() });
         }
         let mut outputs: Vec<u32> = (0..n).filter(|_| rng.percent(20)).collect();
         if outputs.is_empty() {
             outputs.push(n - 1);
         }
-        let mut plan = Self { position: positions(rng, &tasks), tasks, outputs, values: Vec::new(), may_fail: false };
+        let position = positions(rng, &tasks);
+        let priority = if rng.percent(30) { rng.below(5) as i32 - 2 } else { 0 };
+        // What is demanded inside a task, its ancestors may have.
+        let may_be_stuck = flavour.nest_percent > 0 && demands.iter().any(|demand| !demand.others.is_empty());
+        let may_fail = may_be_stuck || demands.iter().any(|demand| !flavour.offer.meets(demand));
+        let mut plan = Self { position, tasks, outputs, values: Vec::new(), may_fail, needs, demands, priority };
         plan.solve(externals);
         plan
     }
@@ -131,7 +199,7 @@ impl Plan {
                 value = value.zip(read).map(|(a, b)| mix(a, b));
             }
             match &task.kind {
-                Kind::Plain => {}
+                Kind::Plain | Kind::Flaky(_) => {}
                 Kind::Raises => {
                     value = None;
                     self.may_fail = true;
@@ -164,8 +232,13 @@ impl Plan {
             externals,
             position: self.position.clone(),
             class: self.tasks.iter().map(|task| task.class).collect(),
-            classes: (0..CLASS_NS.len() as u64).map(|fingerprint| ClassSpec { fingerprint, max_retries }).collect(),
+            classes: (0u64..)
+                .zip(self.needs)
+                .map(|(fingerprint, (retries, demand))| ClassSpec { fingerprint, max_retries, retries, demand })
+                .collect(),
             outputs: self.outputs.clone(),
+            demands: self.demands.clone(),
+            priority: self.priority,
         }
     }
 

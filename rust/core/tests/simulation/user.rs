@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use eagleray_core::ids::{GraphId, ObjectId, PeerId};
 use eagleray_core::message::{Failure, Place, ToHead};
 
-use crate::plan::{Flavour, Plan};
+use crate::plan::{Flavour, Offer, Plan};
 use crate::rng::{Rng, mix};
-use crate::world::{Event, Submitted, World};
+use crate::world::{Event, Faults, Submitted, World};
 
 #[derive(Debug)]
 pub(crate) struct User {
@@ -38,12 +38,15 @@ struct Question {
 }
 
 impl User {
-    pub(crate) fn new(rng: &mut Rng) -> Self {
+    pub(crate) fn new(rng: &mut Rng, offer: Offer) -> Self {
         let flavour = Flavour {
             most_tasks: [3, 20, 80][rng.index(3)],
             raise_percent: 0,
             nest_percent: if rng.percent(50) { 4 } else { 0 },
             levels: 2,
+            flaky_percent: 0,
+            demand_percent: if rng.percent(50) { 40 } else { 0 },
+            offer,
         };
         Self {
             steps: 5 + rng.below(30) as u32,
@@ -141,7 +144,8 @@ impl World {
             .filter(|object| object.graph.seq != 0 && self.graphs[&object.graph].plan.waits().is_empty())
             .map(|&object| (object, self.oracle(object)))
             .collect();
-        let flavour = Flavour { raise_percent: self.faults.raise_percent, ..self.user.flavour };
+        let Faults { raise_percent, flaky_percent, .. } = self.faults;
+        let flavour = Flavour { raise_percent, flaky_percent, ..self.user.flavour };
         let plan = Plan::new(&mut self.rng, flavour, &values, &awaitable);
         let id = GraphId { peer: PeerId::USER, seq: self.user.next_graph };
         self.user.next_graph += 1;

@@ -105,6 +105,7 @@ impl World {
     fn end_run(&mut self, id: WorkerId) {
         let worker = self.workers.get_mut(&id).expect("it works");
         let mut executing = worker.queue.pop_front().expect("it executes");
+        worker.assigned.remove(&executing.run.id.seq);
         let (report, values) = executing.take_report(true);
         self.worker_says(id, FromWorker::Report(report, values));
     }
@@ -122,6 +123,11 @@ impl World {
         match kind {
             Kind::Plain => self.end_task(id, index, started, None),
             Kind::Raises => self.raise(id, index),
+            Kind::Flaky(times) => {
+                let attempts = self.attempts.entry(ObjectId { graph, index: task }).or_insert(0);
+                *attempts += 1;
+                if *attempts <= times { self.raise(id, index) } else { self.end_task(id, index, started, None) }
+            }
             Kind::Nested(plan) => {
                 let peer = PeerId::of_worker(id);
                 let worker = self.workers.get_mut(&id).expect("it works");
@@ -178,6 +184,8 @@ impl World {
         worker.doing = Doing::Blocked { index, started, token };
         let need = objects.len() as u32;
         self.worker_says(id, FromWorker::Driver(peer, ToHead::Await { token, objects, need, fail_fast: true }));
+        // What is done counts now: others may need it meanwhile.
+        self.report_so_far(id);
         self.read_frames(id);
     }
 
@@ -220,8 +228,25 @@ impl World {
 
     fn raise(&mut self, id: WorkerId, index: u32) {
         let run = &self.workers[&id].queue.front().expect("it executes").run;
-        let inputs = self.inputs(run.graph, run.tasks[index as usize]);
-        self.trouble(id, index, &inputs, Trouble::Raised(b"raised".as_slice().into()));
+        let (graph, task) = (run.graph, run.tasks[index as usize]);
+        let inputs = self.inputs(graph, task);
+        let plan = &self.graphs[&graph].plan;
+        let may_retry = plan.needs[plan.tasks[task as usize].class as usize].0 > 0;
+        // What a task raises that never ends well is not always what it is run again for.
+        let flaky = matches!(plan.tasks[task as usize].kind, Kind::Flaky(_));
+        let error = b"raised".as_slice().into();
+        if may_retry && (flaky || self.rng.percent(80)) {
+            self.trouble(id, index, &inputs, Trouble::Retry(error));
+            self.raised_again += 1;
+            let worker = self.workers.get_mut(&id).expect("it works");
+            for input in inputs {
+                if worker.values.remove(&input).is_some() {
+                    self.lost.insert(input);
+                }
+            }
+        } else {
+            self.trouble(id, index, &inputs, Trouble::Raised(error));
+        }
         self.report_now_and_then(id);
         self.go_on(id);
     }
@@ -257,9 +282,13 @@ impl World {
 
     fn report_now_and_then(&mut self, id: WorkerId) {
         if self.rng.percent(25) {
-            let worker = self.workers.get_mut(&id).expect("it works");
-            let (report, values) = worker.queue.front_mut().expect("it executes").take_report(false);
-            self.worker_says(id, FromWorker::Report(report, values));
+            self.report_so_far(id);
         }
+    }
+
+    fn report_so_far(&mut self, id: WorkerId) {
+        let worker = self.workers.get_mut(&id).expect("it works");
+        let (report, values) = worker.queue.front_mut().expect("it executes").take_report(false);
+        self.worker_says(id, FromWorker::Report(report, values));
     }
 }

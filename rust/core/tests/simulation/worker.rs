@@ -50,6 +50,8 @@ pub(crate) struct Worker {
     pub(crate) words: [AtomicU64; WORDS],
     /// Runs whose words its page has, as the node knows.
     pub(crate) opened: VecDeque<u32>,
+    /// Runs that were assigned and have not ended.
+    pub(crate) assigned: BTreeMap<u32, Run>,
     pub(crate) inbox: VecDeque<Frame>,
     pub(crate) queue: VecDeque<Executing>,
     pub(crate) values: BTreeMap<ObjectId, u64>,
@@ -68,6 +70,7 @@ impl Worker {
             id,
             words: Default::default(),
             opened: VecDeque::new(),
+            assigned: BTreeMap::new(),
             inbox: VecDeque::new(),
             queue: VecDeque::new(),
             values: BTreeMap::new(),
@@ -97,6 +100,10 @@ impl Executing {
         Self { run, uses, bad: BTreeMap::new(), report, values: Vec::new() }
     }
 
+    fn makes(&self, object: ObjectId) -> bool {
+        object.graph == self.run.graph && self.run.tasks.contains(&object.index)
+    }
+
     fn object(&self, index: u32) -> ObjectId {
         ObjectId { graph: self.run.graph, index: self.run.tasks[index as usize] }
     }
@@ -114,6 +121,11 @@ impl Executing {
     pub(crate) fn troubled(&mut self, index: u32, inputs: &[ObjectId], trouble: Trouble) -> Vec<ObjectId> {
         let failed = !matches!(trouble, Trouble::InputNotHere(_));
         self.bad.insert(self.object(index), failed);
+        if let Trouble::Retry(_) = trouble {
+            // Who reads them in this run later finds them spoilt.
+            let made: Vec<_> = inputs.iter().copied().filter(|object| self.makes(*object)).collect();
+            self.bad.extend(made.into_iter().map(|object| (object, true)));
+        }
         self.report.troubles.push((index, trouble));
         self.report.upto = index + 1;
         if failed { self.used(inputs) } else { Vec::new() }

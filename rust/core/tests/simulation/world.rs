@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use eagleray_core::head::{Effect, Head, HeadConfig, HeadEvent, ResultsMode};
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, WorkerId};
-use eagleray_core::message::{Death, End, FromDriver, FromNode, Report, ToDriver, ToHead, ToNode};
+use eagleray_core::message::{
+    Death, End, Failure, FailureKind, FromDriver, FromNode, GPU, Report, Run, ToDriver, ToHead, ToNode, WHOLE,
+};
 
 use eagleray_core::page::RING;
 
-use crate::plan::Plan;
+use crate::plan::{Offer, Plan};
 use crate::rng::Rng;
 use crate::user::User;
 use crate::worker::{Executing, Frame, Worker};
@@ -25,6 +27,8 @@ pub(crate) struct Faults {
     pub(crate) refuse_percent: u64,
     /// Of a hundred tasks, so many raise.
     pub(crate) raise_percent: u64,
+    /// Of a hundred tasks that may be run again, so many raise at first.
+    pub(crate) flaky_percent: u64,
     /// The user cancels.
     pub(crate) cancels: bool,
     /// The user holds what was never meant to leave a run.
@@ -36,8 +40,9 @@ pub(crate) struct Faults {
 impl Faults {
     /// Nothing that could make a task run twice.
     pub(crate) fn calm(self) -> bool {
-        let Self { crashes, losses, refuse_percent, raise_percent, cancels, late_holds, .. } = self;
-        crashes == 0 && losses == 0 && refuse_percent == 0 && raise_percent == 0 && !cancels && !late_holds
+        let Self { crashes, losses, refuse_percent, raise_percent, flaky_percent, cancels, late_holds, .. } = self;
+        let counts = [u64::from(crashes), u64::from(losses), refuse_percent, raise_percent, flaky_percent];
+        counts == [0; 5] && !cancels && !late_holds
     }
 }
 
@@ -116,10 +121,18 @@ pub(crate) struct World {
     pub(crate) graphs: BTreeMap<GraphId, Submitted>,
     pub(crate) user: User,
     pub(crate) not_here: u32,
+    /// Runs of special demand.
+    pub(crate) special_runs: u32,
+    /// Attempts that raised what their task is run again for.
+    pub(crate) raised_again: u32,
+    /// Answers that say of a demand that it can never be met because of who waits for it.
+    pub(crate) stuck: u32,
     /// How deep graphs were nested so far.
     pub(crate) deepest: u32,
     /// How often a task waited for a graph that it did not submit, which moves that graph deeper.
     pub(crate) deepened: u32,
+    /// How often flaky tasks were tried.
+    pub(crate) attempts: BTreeMap<ObjectId, u32>,
     pub(crate) trace: Option<Vec<String>>,
 }
 
@@ -143,12 +156,16 @@ impl World {
                 losses: if rng.percent(40) { rng.below(6) as u32 } else { 0 },
                 refuse_percent: if rng.percent(30) { 10 } else { 0 },
                 raise_percent: if kind == 1 { 2 } else { 0 },
+                flaky_percent: if rng.percent(40) { 20 } else { 0 },
                 cancels: rng.percent(40),
                 late_holds: rng.percent(30),
                 max_retries: if rng.percent(80) { 255 } else { rng.below(3) as u8 },
             },
         };
-        let user = User::new(&mut rng);
+        let offer = Offer { slots: config.slots, license: 1 + rng.below(3) * WHOLE, gpus: rng.below(3) as u32 };
+        config.offers = offer.others();
+        config.patience_ns = [0, 1_000_000, 100_000_000][rng.index(3)];
+        let user = User::new(&mut rng, offer);
         let mut world = Self {
             now: 1,
             head: Head::new(config.clone()),
@@ -170,8 +187,12 @@ impl World {
             graphs: BTreeMap::new(),
             user,
             not_here: 0,
+            special_runs: 0,
+            raised_again: 0,
+            stuck: 0,
             deepest: 0,
             deepened: 0,
+            attempts: BTreeMap::new(),
             trace: trace.then(Vec::new),
             rng,
         };
@@ -314,6 +335,10 @@ impl World {
     }
 
     fn to_driver(&mut self, peer: PeerId, message: ToDriver) {
+        if let ToDriver::Awaited { ended, .. } = &message {
+            let stuck = |failure: &Failure| matches!(&failure.kind, FailureKind::Infeasible(short) if short.held > 0);
+            self.stuck += u32::from(ended.iter().any(|(_, result)| result.as_ref().is_err_and(stuck)));
+        }
         match (peer.worker(), message) {
             (_, ToDriver::Refused(refusal)) => panic!("{peer:?} was refused: {refusal}"),
             (None, ToDriver::Awaited { token, ended }) => self.user_answer(token, &ended),
@@ -332,6 +357,10 @@ impl World {
                     worker.opened.pop_front();
                 }
                 worker.page().open(run.id.seq, run.tasks.len() as u32);
+                worker.assigned.insert(run.id.seq, run.clone());
+                let plan = &self.graphs[&run.graph].plan;
+                self.special_runs += u32::from(plan.needs[plan.tasks[run.tasks[0] as usize].class as usize].1 > 0);
+                self.check_demands();
                 self.send(Channel::ToWorker(worker_id), Event::Frame(worker_id, Frame::Run(run)));
             }
             ToNode::Recall { run, from } => {
@@ -389,6 +418,31 @@ impl World {
                 self.to_head(FromNode::Sampled { worker, claimed, running_ns });
             }
         }
+    }
+
+    /// What all runs demand that have not ended is no more than there is.
+    fn check_demands(&self) {
+        let mut free: BTreeMap<&str, u64> =
+            self.config.offers.iter().map(|(name, offered)| (&**name, *offered)).collect();
+        let mut devices: BTreeMap<u32, u64> = BTreeMap::new();
+        for run in self.workers.values().flat_map(|worker| worker.assigned.values()) {
+            let plan = &self.graphs[&run.graph].plan;
+            let demand = |task: &u32| plan.needs[plan.tasks[*task as usize].class as usize].1;
+            let number = demand(&run.tasks[0]);
+            assert!(run.tasks.iter().all(|task| demand(task) == number), "a run is of two demands");
+            let Some(demand) = number.checked_sub(1).map(|place| &plan.demands[place as usize]) else { continue };
+            for (name, amount) in &demand.others {
+                let left = free.get_mut(&**name).and_then(|free| free.checked_sub(*amount));
+                *free.get_mut(&**name).expect("it is offered") = left.expect("more is held than there is");
+                if **name == *GPU {
+                    assert_eq!(run.gpus.len() as u64, amount.div_ceil(WHOLE), "a run has the GPUs that it demands");
+                    for &device in &run.gpus {
+                        *devices.entry(device).or_insert(0) += amount.min(&WHOLE);
+                    }
+                }
+            }
+        }
+        assert!(devices.values().all(|used| *used <= WHOLE), "a GPU has too much to do: {devices:?}");
     }
 
     /// The head gives up an object: nobody may need it.
@@ -457,7 +511,7 @@ impl World {
         submitted.plan.tasks[task as usize].inputs.iter().map(object).collect()
     }
 
-    pub(crate) fn executing(&self, run: eagleray_core::message::Run) -> Executing {
+    pub(crate) fn executing(&self, run: Run) -> Executing {
         let graph = run.graph;
         Executing::new(run, |task| self.inputs(graph, task))
     }

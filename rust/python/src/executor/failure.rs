@@ -26,17 +26,20 @@ impl From<PyErr> for Failure {
 }
 
 impl Failure {
-    /// What is reported; `inputs` gives the values that the task had. The error is one that ends the process: the task
-    /// asked for it, or nothing can be reported.
+    /// What is reported; `again` if the task is one to be run again when it raised, and `inputs` gives the values that it
+    /// had. The error is one that ends the process: the task asked for it, or nothing can be reported.
     pub(super) fn into_trouble(
         self,
         py: Python<'_>,
         io: &dyn RunIo,
+        again: bool,
         inputs: impl FnOnce() -> Inputs,
     ) -> PyResult<Trouble> {
         match self {
             Self::Raised(error) if error.is_instance_of::<PySystemExit>(py) => Err(error),
-            Self::Raised(error) => io.raised(py, error, inputs()).map(Trouble::Raised),
+            Self::Raised(error) => {
+                io.raised(py, error, inputs()).map(if again { Trouble::Retry } else { Trouble::Raised })
+            }
             Self::Skipped => Ok(Trouble::Skipped),
             Self::InputNotHere(objects) => Ok(Trouble::InputNotHere(objects)),
         }

@@ -43,6 +43,8 @@ struct Graph {
     templates: FxHashMap<u32, Arc<Shape>>,
     batches: FxHashMap<u32, Lazy<Arc<Constants>>>,
     hooks: Option<Lazy<Arc<Hooks>>>,
+    /// By class, after which exceptions its tasks are run again: the pickle of a tuple, or after any.
+    retry_filters: FxHashMap<u32, Option<Payload>>,
     /// Results that live as long as the graph.
     held: Vec<Py<PyAny>>,
 }
@@ -98,6 +100,27 @@ impl Library {
     /// Keeps a result until the graph is forgotten.
     pub(super) fn hold(&self, graph: GraphId, value: Py<PyAny>) {
         lock(&self.graphs).entry(graph).or_default().held.push(value);
+    }
+
+    pub(super) fn add_retry_filter(&self, graph: GraphId, classes: &[u32], exceptions: Option<&Payload>) {
+        let mut graphs = lock(&self.graphs);
+        let filters = &mut graphs.entry(graph).or_default().retry_filters;
+        filters.extend(classes.iter().map(|class| (*class, exceptions.cloned())));
+    }
+
+    /// Whether a task of this class that raised this is one to be run again. Not if that cannot be told.
+    pub(super) fn retries_for(&self, py: Python<'_>, graph: GraphId, class: u32, error: &PyErr) -> bool {
+        let known = lock(&self.graphs).get(&graph).and_then(|graph| graph.retry_filters.get(&class).cloned());
+        let payload = match known {
+            None => return false,
+            Some(None) => return true,
+            Some(Some(payload)) => payload,
+        };
+        let listed = value::load(py, &payload).and_then(|classes| error.value(py).is_instance(&classes));
+        listed.unwrap_or_else(|error| {
+            tracing::warn!(%error, "after which exceptions a task is run again cannot be loaded");
+            false
+        })
     }
 
     pub(super) fn forget(&self, graph: GraphId) {

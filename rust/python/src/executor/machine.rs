@@ -1,26 +1,12 @@
 //! Evaluates a compiled template: a stack, and the values of the steps.
 
 use pyo3::exceptions::PyRuntimeError;
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PySet, PyTuple};
 
 use super::constants::Constants;
 use super::shape::{Op, Shape};
-
-unsafe extern "C" {
-    /// Part of the stable ABI from 3.12 on only, which is why `pyo3` does not declare it for us, but 3.11 exports the same
-    /// function. It spares a tuple for each call.
-    fn PyObject_Vectorcall(
-        callable: *mut ffi::PyObject,
-        args: *const *mut ffi::PyObject,
-        nargsf: usize,
-        kwnames: *mut ffi::PyObject,
-    ) -> *mut ffi::PyObject;
-}
-
-/// The callee may change `args[-1]` for the time of the call, so that a bound method needs no copy of its arguments.
-const ARGUMENTS_OFFSET: usize = 1 << (usize::BITS - 1);
+use crate::raw;
 
 /// What one task is evaluated with.
 #[derive(Clone, Copy)]
@@ -123,25 +109,15 @@ impl Machine {
         named: usize,
         names: Option<&Py<PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        let callable = self.stack.len() - positional - named - 1;
-        let frame: &mut [Py<PyAny>] = &mut self.stack[callable..];
-        // A `Py` is a pointer to its object and nothing else.
-        let frame: *mut *mut ffi::PyObject = frame.as_mut_ptr().cast();
-        // SAFETY: the frame holds the callable and then all arguments; it is not touched until the call returns, as only
-        // this function has access to it, and the callee restores what it changes. There is a name for each named
-        // argument: `library` has looked at the tuple. The result is ours, or null with an exception set.
-        let result = unsafe {
-            let names = names.map_or(std::ptr::null_mut(), Py::as_ptr);
-            let result = PyObject_Vectorcall(*frame, frame.add(1), positional | ARGUMENTS_OFFSET, names);
-            Bound::from_owned_ptr_or_err(py, result)
-        };
-        match result {
+        let callable = (self.stack.len()).checked_sub(positional + named + 1).ok_or_else(unbalanced)?;
+        let names = names.map(|names| names.bind(py).cast::<PyTuple>()).transpose()?;
+        match raw::call(py, &mut self.stack[callable..], names) {
             Ok(result) => {
                 self.stack.truncate(callable);
-                Ok(result.unbind())
+                Ok(result)
             }
             Err(error) => {
-                let names = names.map(|names| names.clone_ref(py));
+                let names = names.map(|names| names.clone().into_any().unbind());
                 self.failed = Some(Call { frame: self.stack.split_off(callable), positional, names });
                 Err(error)
             }

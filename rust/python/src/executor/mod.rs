@@ -111,6 +111,12 @@ impl Executor {
         self.library.set_hooks(graph, bytes);
     }
 
+    /// Tasks of these classes of a graph may be run again if they raise, or, if there is a pickle of a tuple of exception
+    /// classes, if they raise one of these.
+    pub(crate) fn add_retry_filter(&self, graph: GraphId, classes: &[u32], exceptions: Option<&Payload>) {
+        self.library.add_retry_filter(graph, classes, exceptions);
+    }
+
     /// A published object that a run reads. It is decoded when a task first reads it, to read-only views of the payload; what
     /// the driver put, and a task may change, for each task that reads it.
     /// To be called once for each run that names it in [`Run::inputs`]; it is gone when the last of them has ended.

@@ -66,6 +66,12 @@ impl Objects {
         drop(old);
     }
 
+    /// Whoever reads this input next gets a value of its own.
+    pub(super) fn decode_again(&self, object: ObjectId) {
+        let old = lock(&self.inputs).get_mut(&object).and_then(|input| input.decoded.take());
+        drop(old);
+    }
+
     /// A kept value, or an input, decoded; `None` if it is neither. An error is that of the unpickler.
     pub(super) fn find(&self, py: Python<'_>, object: ObjectId) -> PyResult<Option<Found>> {
         if let Some(value) = self.kept(py, object) {

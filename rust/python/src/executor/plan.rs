@@ -17,7 +17,7 @@ pub(super) struct Slot {
     pub(super) value: Option<Py<PyAny>>,
     /// How many reads are to come. A task that reads a value twice is counted twice.
     pub(super) readers: u32,
-    /// The task has failed: there will be no value.
+    /// The task has failed, or its result was spoilt by one that did: there will be no value.
     pub(super) failed: bool,
 }
 

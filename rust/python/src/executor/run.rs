@@ -21,7 +21,7 @@ use super::objects::is_put;
 use super::plan::{Plan, Slot};
 use super::shape::Shape;
 use super::size;
-use crate::template::{HEADER, NO_BATCH, NO_KEY};
+use crate::template::{CLASS, HEADER, NO_BATCH, NO_KEY};
 use crate::value;
 
 /// The values of a run that is being executed. Others may look for one of them, between tasks or from inside one.
@@ -119,7 +119,7 @@ impl<'a, 'py> Runner<'a, 'py> {
             let ns = self.io.now_ns().saturating_sub(begin);
             let (bytes, trouble) = match ended {
                 Ok(bytes) => (bytes, None),
-                Err(failure) => (0, Some(failure.into_trouble(self.py, self.io, || self.numbered_inputs(place))?)),
+                Err(failure) => (0, Some(self.trouble(place, failure)?)),
             };
             self.inputs.clear();
             self.release(place, trouble.as_ref());
@@ -127,6 +127,39 @@ impl<'a, 'py> Runner<'a, 'py> {
             self.io.between(self.py)?;
         }
         Ok(())
+    }
+
+    /// What is reported of a task that did not end well.
+    fn trouble(&self, place: u32, failure: Failure) -> PyResult<Trouble> {
+        let class = self.code.row(place)[CLASS];
+        let again = match &failure {
+            Failure::Raised(error) => self.executor.library.retries_for(self.py, self.run.graph, class, error),
+            _ => false,
+        };
+        if !again {
+            return failure.into_trouble(self.py, self.io, false, || self.numbered_inputs(place));
+        }
+        let trouble = failure.into_trouble(self.py, self.io, true, || self.numbered_inputs(place));
+        self.spoil(place);
+        trouble
+    }
+
+    /// The task may have changed what it read. Its next attempt, and everybody else from now on, gets it anew: results of
+    /// tasks are made again, what was published is decoded again.
+    fn spoil(&self, place: u32) {
+        let mut spoilt = Vec::new();
+        for &source in self.plan.sources(place) {
+            let outside = self.plan.outside(source);
+            let graph = self.run.graph;
+            let object = outside.unwrap_or_else(|| ObjectId { graph, index: self.run.tasks[source as usize] });
+            self.executor.objects.drop_kept(object);
+            self.executor.objects.decode_again(object);
+            let mut slots = lock(&self.values.slots);
+            slots[source as usize].failed |= outside.is_none();
+            spoilt.extend(slots[source as usize].value.take());
+        }
+        // No lock is held while these are dropped.
+        drop(spoilt);
     }
 
     /// Runs a task and gives its result to whom it may concern. Returns its size.

@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 use super::draft::{Draft, LIMIT, tag};
 use super::externals::Externals;
 use super::graph::{Graph, Target};
-use super::kinds::{Kind, Kinds};
+use super::kinds::{Kind, Kinds, fields};
 use super::subgraph::Scope;
 use super::templates::Templates;
 use crate::template::{CALL, DICT, LIST, SET, TUPLE};
@@ -318,6 +318,9 @@ impl<'py> Compiler<'py> {
             Kind::List => self.container(object, LIST, object.cast::<PyList>()?.iter(), Mode::Plain),
             Kind::Set => self.container(object, SET, object.cast::<PySet>()?.iter(), Mode::Plain),
             Kind::Dict => self.dict(object, Mode::Plain),
+            Kind::FrozenSet => self.cast(object, object.cast::<PyFrozenSet>()?.iter().collect(), false, Mode::Plain),
+            Kind::NamedTuple => self.cast(object, object.cast::<PyTuple>()?.iter().collect(), true, Mode::Plain),
+            Kind::Dataclass => self.dataclass(object),
             Kind::Number => {
                 self.draft.constant(object);
                 Ok(false)
@@ -349,11 +352,11 @@ impl<'py> Compiler<'py> {
             Kind::Tuple => self.container(object, TUPLE, object.cast::<PyTuple>()?.iter(), Mode::Legacy),
             Kind::List => self.container(object, LIST, object.cast::<PyList>()?.iter(), Mode::Legacy),
             Kind::Set => self.container(object, SET, object.cast::<PySet>()?.iter(), Mode::Legacy),
-            Kind::FrozenSet => self.cast(object, object.cast::<PyFrozenSet>()?.iter().collect(), false),
-            Kind::TupleLike => self.cast(object, object.cast::<PyTuple>()?.iter().collect(), false),
-            Kind::NamedTuple => self.cast(object, object.cast::<PyTuple>()?.iter().collect(), true),
-            Kind::ListLike => self.cast(object, object.cast::<PyList>()?.iter().collect(), false),
-            Kind::SetLike => self.cast(object, object.try_iter()?.collect::<PyResult<_>>()?, false),
+            Kind::FrozenSet => self.cast(object, object.cast::<PyFrozenSet>()?.iter().collect(), false, mode),
+            Kind::TupleLike => self.cast(object, object.cast::<PyTuple>()?.iter().collect(), false, mode),
+            Kind::NamedTuple => self.cast(object, object.cast::<PyTuple>()?.iter().collect(), true, mode),
+            Kind::ListLike => self.cast(object, object.cast::<PyList>()?.iter().collect(), false, mode),
+            Kind::SetLike => self.cast(object, object.try_iter()?.collect::<PyResult<_>>()?, false, mode),
             Kind::Dict | Kind::DictLike if mode == Mode::LegacyArgument => self.dict(object, Mode::Argument),
             Kind::Future => {
                 self.reference(&object.getattr(intern!(self.py, "key"))?)?;
@@ -408,7 +411,14 @@ impl<'py> Compiler<'py> {
     }
 
     /// Writes a container of a derived type, made by calling its type, or the constant that it is.
-    fn cast(&mut self, object: &Bound<'py, PyAny>, items: Vec<Bound<'py, PyAny>>, spread: bool) -> Result<bool, Stop> {
+    fn cast(
+        &mut self,
+        object: &Bound<'py, PyAny>,
+        items: Vec<Bound<'py, PyAny>>,
+        spread: bool,
+        mode: Mode,
+    ) -> Result<bool, Stop> {
+        let mode = if mode == Mode::Plain { mode } else { Mode::Legacy };
         let mark = self.draft.mark();
         let count = if spread { items.len() } else { 1 };
         self.draft.words.extend([CALL, count as u32, 0]);
@@ -419,7 +429,31 @@ impl<'py> Compiler<'py> {
         let changed = self.nested(|this| {
             let mut changed = false;
             for item in &items {
-                changed |= this.expression(item, Mode::Legacy)?;
+                changed |= this.expression(item, mode)?;
+            }
+            Ok(changed)
+        })?;
+        if changed {
+            return Ok(true);
+        }
+        self.draft.back_to(mark);
+        self.value(object)
+    }
+
+    /// Writes a dataclass, made again from its fields, or the constant that it is.
+    fn dataclass(&mut self, object: &Bound<'py, PyAny>) -> Result<bool, Stop> {
+        let (names, values): (Vec<_>, Vec<_>) = fields(object)?.into_iter().unzip();
+        let mark = self.draft.mark();
+        self.draft.words.extend([CALL, 0, names.len() as u32]);
+        self.draft.function(object.get_type().as_any());
+        if !names.is_empty() {
+            let names = self.templates.keyword_names(&names)?;
+            self.draft.function(&names);
+        }
+        let changed = self.nested(|this| {
+            let mut changed = false;
+            for value in &values {
+                changed |= this.expression(value, Mode::Plain)?;
             }
             Ok(changed)
         })?;

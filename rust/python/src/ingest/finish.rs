@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use super::compile::Compiler;
 use super::draft::tag;
 use super::externals::Numbered;
-use super::{Batch, Ingested, Options, ResultShape};
+use super::{Batch, Ingested, ResultShape, priority};
 use crate::template::{HEADER, NO_BATCH, NO_KEY};
 
 /// How many tasks share the first batch of constants: few enough that workers can start early.
@@ -39,12 +39,13 @@ pub(super) struct Compiled {
     pub(super) first_param: usize,
 }
 
-/// Turns what was written into what is sent.
+/// Turns what was written into what is sent. `priorities` are those of the tasks as they were written, or none.
 pub(super) fn finish(
     compiler: Compiler<'_>,
     written: Vec<Compiled>,
     mut result: ResultShape,
-    options: Options,
+    keys_for_hooks: bool,
+    priorities: &[i32],
 ) -> PyResult<Ingested> {
     let Compiler { graph, externals, templates, draft, .. } = compiler;
     let mut params = draft.params;
@@ -98,6 +99,10 @@ pub(super) fn finish(
         let slots: Vec<u32> = cycle.nodes.iter().map(|&task| written[by_number[task as usize]].slot).collect();
         graph.cycle(&slots)
     })?;
+    let position = match priorities {
+        [] => position,
+        _ => priority::ordered(&inputs, position, by_number.iter().map(|&place| priorities[place]).collect()),
+    };
     let mut by_position = vec![0; by_number.len()];
     for (number, &position) in position.iter().enumerate() {
         by_position[position as usize] = number;
@@ -106,7 +111,7 @@ pub(super) fn finish(
     let mut keys_of = Vec::new();
     let mut batch_of = vec![NO_BATCH; by_number.len()];
     let mut batches: Vec<Batch> = Vec::new();
-    if options.keys_for_hooks {
+    if keys_for_hooks {
         keys_of.resize(by_number.len(), NO_KEY);
     }
     let mut place_of = FxHashMap::default();
@@ -121,7 +126,7 @@ pub(super) fn finish(
         };
         for &number in members {
             let written_place = by_number[number];
-            if options.keys_for_hooks {
+            if keys_for_hooks {
                 keys_of[number] = place(graph.keys.key(written[written_place].slot));
                 batch_of[number] = batch as u32;
             }
@@ -171,6 +176,9 @@ pub(super) fn finish(
         nodes,
         result,
         classes: templates.classes,
+        demands: templates.demands,
+        retry_filters: templates.retry_filters,
+        priority: priorities.iter().copied().min().unwrap_or_default(),
         templates: templates.list,
         functions: templates.functions.into_iter().map(Bound::unbind).collect(),
     })

@@ -7,7 +7,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::compile::{MAX_DEPTH, is_call};
 use super::keys::Keys;
-use super::kinds::{Kind, Kinds};
+use super::kinds::{Kind, Kinds, fields};
 use crate::failures;
 
 /// What a key stands for in the end, aliases followed. Each names the number of a key.
@@ -184,7 +184,8 @@ impl<'py> Graph<'py> {
         }
         let walked = match kind {
             Kind::Tuple | Kind::List | Kind::Set | Kind::Dict => true,
-            Kind::FrozenSet | Kind::TupleLike | Kind::NamedTuple | Kind::ListLike | Kind::SetLike => legacy,
+            Kind::FrozenSet | Kind::NamedTuple | Kind::Dataclass => true,
+            Kind::TupleLike | Kind::ListLike | Kind::SetLike => legacy,
             _ => false,
         };
         if !walked {
@@ -192,6 +193,14 @@ impl<'py> Graph<'py> {
         }
         if depth == MAX_DEPTH {
             return Err(PyRecursionError::new_err(format!("a value nests containers more than {MAX_DEPTH} deep")));
+        }
+        if kind == Kind::Dataclass {
+            for (_, value) in fields(object)? {
+                if self.refers(&value, false, kinds, depth + 1)? {
+                    return Ok(true);
+                }
+            }
+            return Ok(false);
         }
         if let Ok(tuple) = object.cast::<PyTuple>() {
             for item in tuple.iter() {

@@ -37,6 +37,8 @@ pub(super) enum Kind {
     ListLike,
     SetLike,
     DictLike,
+    /// An instance of a dataclass.
+    Dataclass,
     /// Exactly the class of object references.
     ObjectRef,
     /// A reference to a key.
@@ -208,8 +210,8 @@ impl<'py> Kinds<'py> {
             Kind::Other if class.is_subclass_of::<PyBytes>()? || class.is_subclass_of::<PyByteArray>()? => {
                 Size::Items(1)
             }
-            Kind::Other if class.hasattr(intern!(class.py(), "nbytes"))? => Size::Bytes,
-            Kind::Other if class.hasattr(intern!(class.py(), "shape"))? => Size::Shape,
+            Kind::Other | Kind::Dataclass if class.hasattr(intern!(class.py(), "nbytes"))? => Size::Bytes,
+            Kind::Other | Kind::Dataclass if class.hasattr(intern!(class.py(), "shape"))? => Size::Shape,
             _ => Size::Small,
         };
         self.known.insert(class.as_ptr() as usize, (kind, size, class));
@@ -266,7 +268,8 @@ impl<'py> Kinds<'py> {
         if class.hasattr(intern!(py, "__dask_future__"))? && object.getattr("__dask_future__")?.is_truthy()? {
             return Ok(Kind::Future);
         }
-        Ok(Kind::Other)
+        let is_dataclass = class.hasattr(intern!(py, "__dataclass_fields__"))?;
+        Ok(if is_dataclass { Kind::Dataclass } else { Kind::Other })
     }
 }
 
@@ -289,4 +292,20 @@ fn bytes_of(object: &Bound<'_, PyAny>) -> Option<f64> {
 fn items_of(object: &Bound<'_, PyAny>) -> Option<f64> {
     let shape: Vec<f64> = object.getattr(intern!(object.py(), "shape")).ok()?.extract().ok()?;
     Some(shape.iter().product())
+}
+
+/// Names and values of the fields of a dataclass that its constructor takes. What was never set is left out.
+pub(super) fn fields<'py>(object: &Bound<'py, PyAny>) -> PyResult<Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
+    let py = object.py();
+    let mut found = Vec::new();
+    for field in py.import("dataclasses")?.getattr("fields")?.call1((object,))?.try_iter()? {
+        let field = field?;
+        let name = field.getattr(intern!(py, "name"))?;
+        if field.getattr(intern!(py, "init"))?.is_truthy()? {
+            if let Some(value) = object.getattr_opt(name.cast::<PyString>()?)? {
+                found.push((name, value));
+            }
+        }
+    }
+    Ok(found)
 }

@@ -12,7 +12,8 @@
 //! * In a legacy graph: a tuple with a callable first is a call; what equals a key stands for it (`int`, `float`, `str`,
 //!   `tuple` only); lists, tuples, sets and frozensets are walked; of a dict that is an argument of a call, the values
 //!   that are nodes.
-//! * Object references everywhere in plain lists, tuples, dicts and sets.
+//! * Object references everywhere in plain lists, tuples, dicts, sets and frozensets, in named tuples, and in those
+//!   fields of dataclasses that their constructors take.
 
 mod compile;
 mod draft;
@@ -22,13 +23,15 @@ mod graph;
 mod keys;
 mod kinds;
 mod prefix;
+mod priority;
 mod subgraph;
 mod templates;
 #[cfg(test)]
 mod tests;
 
 use eagleray_core::graph::Csr;
-use eagleray_core::message::ClassSpec;
+use eagleray_core::message::{ClassSpec, Demand};
+use eagleray_runtime::program::RetryFilter;
 use pyo3::exceptions::PyRecursionError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyType};
@@ -37,13 +40,16 @@ use compile::{Compiler, MAX_DEPTH};
 use graph::{Graph, Target};
 use kinds::Kinds;
 
+use crate::annotations::{Annotations, TaskSpec};
 use crate::failures::Names;
 
-/// What the hooks of this compute need.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Options {
+/// What this compute needs beside the graph.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Options<'a, 'py> {
     /// Each task's row names the task's key among the constants of its batch.
     pub(crate) keys_for_hooks: bool,
+    /// What the user wants of its tasks.
+    pub(crate) annotations: Option<&'a Annotations<'py>>,
 }
 
 /// A graph in numbers. Tasks are numbered in the order of the mapping.
@@ -56,6 +62,12 @@ pub(crate) struct Ingested {
     pub(crate) class: Vec<u32>,
     /// The classes.
     pub(crate) classes: Vec<ClassSpec>,
+    /// The demands that they name.
+    pub(crate) demands: Vec<Demand>,
+    /// Which of them are run again when they raise, and after what.
+    pub(crate) retry_filters: Vec<RetryFilter>,
+    /// What all tasks have at least.
+    pub(crate) priority: i32,
     /// The tasks that the requested keys stand for, without duplicates.
     pub(crate) outputs: Vec<u32>,
     /// The object references in use: the first external objects.
@@ -137,12 +149,12 @@ impl ResultShape {
 ///
 /// `MissingKeyError` for a key that the graph does not have, `RuntimeError` for a cycle, `RecursionError` for a task or value
 /// that is nested too deep, and whatever keys and nodes raise.
-pub(crate) fn ingest(
-    py: Python<'_>,
-    dsk: &Bound<'_, PyAny>,
-    keys: &Bound<'_, PyAny>,
-    object_ref_type: &Bound<'_, PyType>,
-    options: Options,
+pub(crate) fn ingest<'py>(
+    py: Python<'py>,
+    dsk: &Bound<'py, PyAny>,
+    keys: &Bound<'py, PyAny>,
+    object_ref_type: &Bound<'py, PyType>,
+    options: Options<'_, 'py>,
 ) -> PyResult<Ingested> {
     let dsk = match dsk.cast::<PyDict>() {
         Ok(dict) => dict.clone(),
@@ -152,12 +164,23 @@ pub(crate) fn ingest(
     let mut compiler = Compiler::new(py, Kinds::new(object_ref_type)?, graph);
     let requested = request(&mut compiler, keys, 0)?;
     let mut tasks = Vec::new();
+    let ordinary = TaskSpec::default();
+    let mut priorities = Vec::new();
     while let Some(slot) = compiler.graph.next_pending() {
         let (template, first_param) = compiler.task(slot)?;
-        let class = compiler.templates.class(compiler.graph.keys.key(slot), template)?;
+        let key = compiler.graph.keys.key(slot);
+        let spec = match options.annotations {
+            None => &ordinary,
+            Some(annotations) => {
+                let spec = annotations.of(key)?;
+                priorities.push(spec.priority);
+                spec
+            }
+        };
+        let class = compiler.templates.class(key, template, spec)?;
         tasks.push(finish::Compiled { slot, template, class, first_param });
     }
-    finish::finish(compiler, tasks, requested, options)
+    finish::finish(compiler, tasks, requested, options.keys_for_hooks, &priorities)
 }
 
 /// Looks the requested keys up. Tasks and externals have preliminary numbers in the result.

@@ -2,7 +2,8 @@
 
 use std::hash::Hasher;
 
-use eagleray_core::message::ClassSpec;
+use eagleray_core::message::{ClassSpec, Demand};
+use eagleray_runtime::program::RetryFilter;
 use hashbrown::HashTable;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
@@ -10,10 +11,8 @@ use rustc_hash::{FxHashMap, FxHasher};
 
 use super::kinds::Spec;
 use super::prefix;
+use crate::annotations::TaskSpec;
 use crate::sharing;
-
-/// How often a task is run again when its worker died.
-const MAX_RETRIES: u8 = 3;
 
 /// From so many functions on, further ones are constants: they seem to be made for each task.
 const MANY_FUNCTIONS: usize = 1024;
@@ -33,6 +32,10 @@ pub(super) struct Templates<'py> {
     /// Of each function what it is called; zero if it is not callable.
     names: Vec<u64>,
     pub(super) classes: Vec<ClassSpec>,
+    /// What classes demand, each once.
+    pub(super) demands: Vec<Demand>,
+    /// By the exceptions' classes, each once.
+    pub(super) retry_filters: Vec<RetryFilter>,
     class_of: FxHashMap<u64, u32>,
     /// The string whose prefix was hashed last, and the hash.
     prefix: Option<(Bound<'py, PyAny>, u64)>,
@@ -53,6 +56,8 @@ impl<'py> Templates<'py> {
             function_of: FxHashMap::default(),
             names: Vec::new(),
             classes: Vec::new(),
+            demands: Vec::new(),
+            retry_filters: Vec::new(),
             class_of: FxHashMap::default(),
             prefix: None,
             keyword_names: FxHashMap::default(),
@@ -133,16 +138,43 @@ impl<'py> Templates<'py> {
         Ok(number)
     }
 
-    /// The class of a task with this key and template.
-    pub(super) fn class(&mut self, key: &Bound<'py, PyAny>, template: u32) -> PyResult<u32> {
+    /// The class of a task with this key and template, of which this is wanted.
+    pub(super) fn class(&mut self, key: &Bound<'py, PyAny>, template: u32, spec: &TaskSpec) -> PyResult<u32> {
         let mut hasher = FxHasher::default();
         hasher.write_u64(self.prefix_hash(key)?);
         hasher.write_u64(self.fingerprints[template as usize]);
+        if spec.fingerprint != 0 {
+            hasher.write_u64(spec.fingerprint);
+        }
         let fingerprint = hasher.finish();
-        Ok(*self.class_of.entry(fingerprint).or_insert_with(|| {
-            self.classes.push(ClassSpec { fingerprint, max_retries: MAX_RETRIES });
-            self.classes.len() as u32 - 1
-        }))
+        if let Some(&known) = self.class_of.get(&fingerprint) {
+            return Ok(known);
+        }
+        let class = self.classes.len() as u32;
+        let demand = spec.demand.as_ref().map_or(0, |demand| self.demand(demand));
+        let &TaskSpec { retries, max_retries, .. } = spec;
+        self.classes.push(ClassSpec { fingerprint, max_retries, retries, demand });
+        self.class_of.insert(fingerprint, class);
+        if retries > 0 {
+            let exceptions = &spec.retry_exceptions;
+            match self.retry_filters.iter_mut().find(|filter| filter.exceptions == *exceptions) {
+                Some(filter) => filter.classes.push(class),
+                None => {
+                    self.retry_filters.push(RetryFilter { classes: vec![class], exceptions: exceptions.clone() });
+                }
+            }
+        }
+        Ok(class)
+    }
+
+    /// The number of a demand, counted from 1.
+    fn demand(&mut self, demand: &Demand) -> u32 {
+        let known = self.demands.iter().position(|known| known == demand);
+        let place = known.unwrap_or_else(|| {
+            self.demands.push(demand.clone());
+            self.demands.len() - 1
+        });
+        place as u32 + 1
     }
 
     fn prefix_hash(&mut self, key: &Bound<'py, PyAny>) -> PyResult<u64> {

@@ -33,6 +33,7 @@ fn messages() -> Vec<ToWorker> {
         tasks,
         outputs: vec![1, 2],
         inputs: vec![object(1)],
+        gpus: vec![0, 3],
     };
     let template = Template { code: Bytes::from_static(&[1; 8]), functions: vec![0, 1] };
     let intros = vec![
@@ -41,12 +42,14 @@ fn messages() -> Vec<ToWorker> {
         Intro::Template { id: 0, template },
         Intro::Batch { id: 0, bytes: "b".into() },
         Intro::Hooks("h".into()),
+        Intro::RetryFilter(RetryFilter { classes: vec![0, 2], exceptions: Some("e".into()) }),
     ];
     let inputs = vec![(object(1), Value::Inline("value".into()))];
     let failure = |kind| (object(2), Err(Failure { origin: object(1), kind }));
     let ended = vec![
         (object(0), Ok(Value::Inline("x".into()))),
-        failure(FailureKind::Raised((*b"error").into())),
+        failure(FailureKind::Raised { error: (*b"error").into(), attempts: 2 }),
+        failure(FailureKind::Infeasible(Box::new(Shortage { resource: "GPU".into(), asked: 2, offered: 1, held: 1 }))),
         failure(FailureKind::WorkerDied {
             death: Death { end: End::Signalled(9), pid: 77, peak_bytes: 1 << 20 },
             attempts: 4,

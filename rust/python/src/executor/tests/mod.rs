@@ -1,5 +1,6 @@
 //! Tests of the executor, with surroundings that remember what they are told.
 
+mod damaged;
 mod failures;
 mod inputs;
 mod runs;
@@ -273,6 +274,7 @@ impl Session {
             tasks: tasks.iter().map(|task| task.0).collect(),
             outputs: tasks.iter().map(|task| task.2).collect(),
             inputs: inputs.into_iter().map(|(input, _)| input).collect(),
+            gpus: Vec::new(),
         };
         self.executor.execute(py, &run, &code, TASKS, &external, io)
     }
@@ -321,6 +323,7 @@ impl Io<'_> {
         let end = |(_, _, trouble): &Ended| match trouble {
             None => '+',
             Some(Trouble::Raised(_)) => 'R',
+            Some(Trouble::Retry(_)) => 'A',
             Some(Trouble::Skipped) => 'S',
             Some(Trouble::InputNotHere(_)) => 'I',
         };

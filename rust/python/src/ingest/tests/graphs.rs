@@ -220,7 +220,7 @@ dsk |= {('y-2', i): Task(('y-2', i), add, TaskRef(('x-1', i)), i) for i in range
 dsk |= {('z', i): Task(('z', i), pack, TaskRef(('y-2', i)), a=i, b='b') for i in range(1000)}
 keys = [k for k in dsk if k[0] == 'z']
 ";
-    let fingerprints = check_with(code, Options { keys_for_hooks: true }, |_, graph| {
+    let fingerprints = check_with(code, Options { keys_for_hooks: true, ..Options::default() }, |_, graph| {
         assert_eq!(graph.templates.len(), 3);
         let upto: Vec<u32> = graph.batches.iter().map(|batch| batch.upto).collect();
         assert_eq!(upto, [256, 768, 1792, 3000], "each batch is twice as long as the one before");
