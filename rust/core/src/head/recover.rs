@@ -208,6 +208,7 @@ impl Head {
         }
         record.resident = None;
         record.asked = false;
+        record.stays = false;
         record.place.is_none()
     }
 

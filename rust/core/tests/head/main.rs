@@ -8,3 +8,4 @@ mod holding;
 mod nesting;
 mod priority;
 mod retries;
+mod unsendable;
