@@ -92,7 +92,7 @@ pub(super) struct External {
     pub(super) readers: Vec<u32>,
     /// Its bytes are published; else the readers miss it.
     pub(super) available: bool,
-    /// The graph is counted among the object's holders.
+    /// The graph is counted among the object's holders. A running graph is, while it has readers that are not done.
     pub(super) held: bool,
 }
 
@@ -320,6 +320,12 @@ impl Graph {
         } else {
             self.externals[(input - self.len()) as usize].object
         }
+    }
+
+    /// Whether a task that reads an input from outside has yet to run, or runs.
+    pub(super) fn has_unfinished_reader(&self, external: u32) -> bool {
+        let finished = |&task: &u32| matches!(self.tasks[task as usize].state, TaskState::Done | TaskState::Failed);
+        !self.externals[external as usize].readers.iter().all(finished)
     }
 
     /// Takes a task out of whatever ready set it is in, or from among those that wait for a publication.

@@ -5,6 +5,7 @@ mod demands;
 mod failures;
 mod fake;
 mod holding;
+mod lineage;
 mod nesting;
 mod priority;
 mod retries;
