@@ -27,7 +27,7 @@ help:
 	@echo "make conformance   build, then all of Dask's own tests on ray_dask_get"
 	@echo "make check   formatting, lints, types, documentation"
 	@echo "make bench   build, then measure beside other schedulers"
-	@echo "make sanitize   the tests of the Rust crates with unsafe code, under sanitizers and valgrind"
+	@echo "make sanitize   the tests of the Rust crates with unsafe code, under AddressSanitizer"
 	@echo "make soak    build, then 2,000 mixed computes while workers are killed"
 
 $(READY): pyproject.toml

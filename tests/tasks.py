@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 
@@ -118,3 +119,17 @@ def deeper(depth: int) -> int:
     from eagleray.dask import ray_dask_get
 
     return 0 if depth == 0 else 1 + int(ray_dask_get({"x": (deeper, depth - 1)}, "x"))
+
+
+def touch(path: str) -> None:
+    Path(path).touch()
+
+
+def begin_and_look(path: str) -> bool:
+    """Submits a task and waits for what it does without asking for its result."""
+    from eagleray.dask import ray_dask_get
+
+    ref = ray_dask_get({"touch": (touch, path)}, "touch", ray_persist=True)
+    while not Path(path).exists():
+        time.sleep(0.005)
+    return ref is not None

@@ -146,7 +146,7 @@ ARGUMENTS = table(
     ),
     ("memory: text", lambda: eagleray.init(object_store_memory="1 GB"), TypeError, "whole number of bytes.*not str"),  # type: ignore[arg-type]
     ("flag", lambda: eagleray.init(ignore_reinit_error=1), TypeError, "must be True or False, not int"),  # type: ignore[arg-type]
-    ("unknown argument", lambda: eagleray.init(num_gpus=1), TypeError, "num_gpus"),  # type: ignore[call-arg]
+    ("unknown argument", lambda: eagleray.init(cpus=1), TypeError, "cpus"),  # type: ignore[call-arg]
     ("twice", initialise, RuntimeError, r"initialized already.*shutdown\(\) first"),
     ("get: no ref", lambda: eagleray.get(5), ValueError, "takes an ObjectRef or a list of ObjectRefs, not int"),  # type: ignore[call-overload]
     ("get: list of no refs", lambda: eagleray.get([put(), 1]), TypeError, "item 1 of the list is int"),  # type: ignore[list-item]
@@ -298,6 +298,12 @@ GRAPHS = table(
         lambda: compute(threading.Lock().acquire),
         TypeError,
         "^The function lock.acquire .* of task 'f-123' cannot be sent",
+    ),
+    (
+        "function: closure over too much",
+        lambda: compute(lambda data=bytes(513 << 20): len(data)),
+        TypeError,
+        r"of task 'f-123' cannot be sent.*513.0 MiB when pickled.*512 MiB.*eagleray.put\(\)",
     ),
     (
         "function: closure over a lock",

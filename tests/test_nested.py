@@ -1,10 +1,12 @@
 """Graphs computed inside tasks."""
 
+from pathlib import Path
+
 import pytest
 
 from eagleray import _engine
 from eagleray.dask import ray_dask_get
-from tests.tasks import deeper, nested, total
+from tests.tasks import begin_and_look, deeper, nested, total
 
 
 @pytest.mark.usefixtures("session")
@@ -25,3 +27,8 @@ def test_blocked_tasks_beside_others() -> None:
     graph = {("outer", i): (nested, i) for i in range(20)}
     graph["sum"] = (total, list(graph))  # type: ignore[assignment]
     assert ray_dask_get(graph, "sum") == sum(10 + i for i in range(20))
+
+
+@pytest.mark.usefixtures("session")
+def test_what_a_task_submits_begins_before_it_asks_or_ends(tmp_path: Path) -> None:
+    assert ray_dask_get({"a": (begin_and_look, str(tmp_path / "begun"))}, "a") is True

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use eagleray_runtime::client::{Client, ClientError};
 use eagleray_runtime::program::Value;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
@@ -12,18 +13,37 @@ use pyo3::types::PyBytes;
 use crate::role::raise;
 use crate::value::{self, Encoded, Payload};
 
+/// The longest pickle that goes with a run, in bytes. A frame takes several, and is refused if it is longer than 1 GiB.
+const MOST_BYTES: usize = 512 << 20;
+
+fn check_length(bytes: usize) -> PyResult<()> {
+    if bytes <= MOST_BYTES {
+        return Ok(());
+    }
+    Err(PyValueError::new_err(format!(
+        "it has {:.1} MiB when pickled, and at most {} MiB travel with the code of tasks. Put large data into the object store \
+         with eagleray.put() and pass the ref: the task sees the value.",
+        bytes as f64 / f64::from(1 << 20),
+        MOST_BYTES >> 20
+    )))
+}
+
 /// The pickle of something that tasks call: with plain pickle, or with cloudpickle what that refuses and what names
 /// `__main__`.
 pub(crate) fn dump_function(function: &Bound<'_, PyAny>) -> PyResult<Bytes> {
     static DUMP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let dump = DUMP.import(function.py(), "eagleray._pickling", "dump_function")?;
     let bytes = dump.call1((function,))?;
-    Ok(Bytes::copy_from_slice(bytes.cast::<PyBytes>()?.as_bytes()))
+    let bytes = bytes.cast::<PyBytes>()?.as_bytes();
+    check_length(bytes.len())?;
+    Ok(Bytes::copy_from_slice(bytes))
 }
 
 /// Encodes constants of tasks, which are to be read-only in workers.
 pub(crate) fn dump_constants(constants: &Bound<'_, PyAny>) -> PyResult<Bytes> {
-    Ok(value::encode_to_share(constants)?.to_vec().into())
+    let encoded = value::encode_to_share(constants)?;
+    check_length(encoded.len())?;
+    Ok(encoded.to_vec().into())
 }
 
 /// A value's bytes, for decoding.

@@ -474,10 +474,12 @@ struct WorkerPort(Arc<Worker>);
 
 impl Port for WorkerPort {
     fn send(&self, commands: Vec<Command>) -> Result<(), ClientError> {
+        // Tasks that may run, or are to stop, do not wait for this task to ask something or to end.
+        let urgent = commands.iter().any(|command| matches!(command, Command::Extend { .. } | Command::Cancel(_)));
         for command in commands {
             self.0.link.send(&FromWorker::Driver(command));
         }
-        Ok(())
+        if urgent { Ok(self.0.link.flush()?) } else { Ok(()) }
     }
 
     fn store(&self, len: usize, write: &mut dyn FnMut(&mut [u8])) -> Result<Value, ClientError> {

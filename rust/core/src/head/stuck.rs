@@ -80,12 +80,15 @@ impl Head {
             let of_graph = || worker.flights.iter().any(|f| f.graph == id);
             (of_graph() && !stuck.workers.contains(worker_id)) || worker.flights.iter().enumerate().any(coming)
         };
+        // At each depth no more workers are occupied than there are slots.
+        let here = |id: &&WorkerId| self.workers[*id].depth() == Some(graph.depth);
+        let room = (stuck.workers.iter().filter(here).count() as u32) < self.config.slots;
+        let fits = |special: &super::graph::Special| {
+            !special.ready.is_empty() && self.resources.lacks_beside(&special.need, self.held_by(stuck)).is_none()
+        };
         graph.admitted < graph.len()
             || graph.publishing > 0
-            || graph.has_ordinary()
-            || graph.special.iter().any(|special| {
-                !special.ready.is_empty() && self.resources.lacks_beside(&special.need, self.held_by(stuck)).is_none()
-            })
+            || (room && (graph.has_ordinary() || graph.special.iter().any(fits)))
             || self.workers.iter().any(runs)
             || graph.externals.iter().any(|e| !e.available && !stuck.graphs.contains(&e.object.graph))
     }

@@ -325,3 +325,22 @@ fn what_starves_does_not_keep_waiting_what_who_has_it_waits_for() {
     fake.run_all();
     assert_eq!(fake.values(1), 2);
 }
+
+#[test]
+fn what_has_no_worker_because_of_who_waits_does_not_go_on() {
+    let mut fake = offering(1);
+    fake.run_graph(license(1));
+    // Its nested graph has an ordinary task left, but the only worker at that depth has one that waits for the license.
+    let middle = nested(0);
+    fake.run_graph(wide(middle, 2));
+    fake.ask_as(middle.peer, 1, &[object(middle, 0), object(middle, 1)]);
+    fake.up(1);
+    let runs = fake.runs_of(1);
+    let inner = nested(1);
+    fake.run_graph(GraphSpec { id: inner, ..license(1) });
+    fake.ask_as(inner.peer, 2, &[object(inner, 0)]);
+    for (run, limit) in runs.iter().zip([1, 0]) {
+        fake.node(FromNode::Recalled { run: run.id, limit });
+    }
+    assert!(matches!(fake.failure(2).kind, FailureKind::Infeasible(_)));
+}

@@ -531,7 +531,10 @@ impl World {
             assert_eq!(self.not_here, 0, "inputs were not there, though nothing was lost");
             // A task that holds what is freed meanwhile has it made again.
             let holds = self.graphs.values().any(|graph| !graph.plan.waits().is_empty());
-            assert!(holds || self.head.counters().reruns == 0, "tasks ran twice, though nothing was lost");
+            // The graph of a task that raises because of what it computes ends with the report that takes in what is lost.
+            let raises = self.stuck > 0;
+            let reruns = self.head.counters().reruns;
+            assert!(holds || raises || reruns == 0, "tasks ran twice, though nothing was lost");
         }
     }
 }

@@ -142,9 +142,14 @@ fn garbage_of_the_template_ends_nothing() {
     let id = recruit.id;
     stage.hire(recruit);
     stage.works();
-    for packet in
-        [&b"\xff"[..], b"X", b"U\x01", b"Zgarbage", b"E\xff\xfe", b"X\xff\xff\xff\xff\x00\x00\x00\x00\x09\x00\x00\x00"]
-    {
+    for packet in [
+        &b"\xff"[..],
+        b"X",
+        b"U\x01",
+        b"Zgarbage",
+        b"E\xff\xfe",
+        b"X\xff\xff\xff\xff\x00\x00\x00\x00\x09\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00",
+    ] {
         stage.say(packet);
     }
     stage.say(&vec![b'E'; 60_000]);

@@ -189,6 +189,8 @@ impl Stage {
         for word in [worker.0, 0, 9] {
             packet.extend(word.to_le_bytes());
         }
+        // The most memory it ever had.
+        packet.extend(0u64.to_le_bytes());
         self.say(&packet);
     }
 

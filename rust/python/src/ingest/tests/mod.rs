@@ -73,11 +73,17 @@ def captured(collection):
 /// Runs `code` after the prelude, and gives its variables to `test`.
 fn with_python<T>(code: &str, test: impl FnOnce(Python<'_>, &Bound<'_, PyDict>) -> T) -> T {
     static START: Once = Once::new();
-    START.call_once(Python::initialize);
+    START.call_once(|| {
+        Python::initialize();
+        Python::attach(|py| {
+            add_search_path(py);
+            // Its modules import each other in circles, which two threads must not begin at once.
+            py.import("dask.dataframe").unwrap();
+        });
+    });
     Python::attach(|py| {
         let scope = PyDict::new(py);
         scope.set_item("__name__", "ingest_test").unwrap();
-        add_search_path(py);
         scope.set_item("package_path", concat!(env!("CARGO_MANIFEST_DIR"), "/../../python/eagleray")).unwrap();
         for part in [PRELUDE, code] {
             py.run(&CString::new(part).unwrap(), Some(&scope), None)
