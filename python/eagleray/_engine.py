@@ -11,7 +11,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, overload
 
-from eagleray import _locks, _machine, _output, _surroundings
+from eagleray import _descriptors, _locks, _machine, _output, _surroundings
 from eagleray import _native as native
 from eagleray._native import ObjectRef
 from eagleray.exceptions import ObjectLostError
@@ -155,6 +155,7 @@ def start(
     if not sys.executable:
         raise RuntimeError("eagleray cannot start workers: sys.executable does not name this Python interpreter.")
     with _lock:
+        _descriptors.open_missing()
         session_dir = tempfile.mkdtemp(prefix=f"eagleray-{os.getpid()}-")
         _surroundings.begin()
         path = json.dumps([str(entry) for entry in sys.path])
