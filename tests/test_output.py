@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -347,6 +348,26 @@ def _emit_from_all(token: int, count: int, size: int) -> None:
 
 
 class TestDriver:
+    @pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)])
+    def test_without_standard_streams(self, closed: tuple[int, ...], tmp_path: Path) -> None:
+        """As a daemon may be: the numbers are free, and sockets must not get them."""
+        program = f"""
+            import io, sys, eagleray
+            from eagleray.dask import ray_dask_get
+            from tests.test_output import say
+            eagleray.init(num_cpus=2)
+            sys.stdout = io.StringIO()
+            graph = {{str(i): (say, "words") for i in range(10)}}
+            ray_dask_get(graph, list(graph))
+            assert sys.stdout.getvalue().count("words") == 10
+            eagleray.shutdown()
+            open({str(tmp_path / "done")!r}, "w").close()
+        """
+        command = [sys.executable, "-c", textwrap.dedent(program)]
+        redirections = " ".join(f"{fd}>&-" for fd in closed)
+        subprocess.run(["sh", "-c", f'exec "$@" {redirections}', "sh", *command], check=False)
+        assert (tmp_path / "done").exists()
+
     def test_holding_the_gil_does_not_hang(self, session: None, capsys: pytest.CaptureFixture[str]) -> None:
         sys.setswitchinterval(10)
         try:

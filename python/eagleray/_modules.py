@@ -89,15 +89,16 @@ def names_by_value(pickled: bytes) -> bool:
     return any(name.encode() in pickled for name in _by_value)
 
 
-def not_importable(error: BaseException) -> BaseException:
+def not_loaded(error: BaseException) -> BaseException:
     """What a worker raises for an `error` of loading what it was sent: it says so if a module is the reason."""
+    name = None
     if isinstance(error, ImportError):
         name = error.name
     elif isinstance(error, AttributeError) and isinstance(error.obj, ModuleType):
         name = error.obj.__name__
-    else:
-        return error
     if not name:
+        if isinstance(error, Exception):  # its own text is rarely about pickles
+            error.add_note("Unpickling the task's function or an input in the worker raised this, not the task.")
         return error
     explained = WorkerImportError(name, f"{type(error).__name__}: {error}", list(sys.path))
     explained.__cause__ = error

@@ -1,6 +1,7 @@
 //! Failures as Python exceptions. Their classes are in `eagleray.exceptions`; what they say is in `eagleray._failures`,
 //! `eagleray._errors` (what tasks raised) and `eagleray._arguments` (what cannot be pickled).
 
+use eagleray_core::ids::ObjectId;
 use eagleray_core::message::{Death, End, Failure, FailureKind};
 use eagleray_runtime::SessionError;
 use eagleray_runtime::client::ClientError;
@@ -152,6 +153,17 @@ pub(crate) fn not_picklable_value(value: &Bound<'_, PyAny>, cause: PyErr) -> PyE
     }
     let build = || raised(py, "eagleray._arguments", "not_picklable_value", (value, cause.value(py)));
     build().unwrap_or_else(|error| error)
+}
+
+/// Adds to the error of decoding a value in this process whose value it is.
+pub(crate) fn name_value(py: Python<'_>, error: &PyErr, object: ObjectId) {
+    let name = || -> PyResult<()> {
+        let key = keys::of(object.graph).and_then(|keys| Some(keys.get(object.index as usize)?.clone_ref(py)));
+        py.import("eagleray._errors")?.getattr("add_note_of_value")?.call1((error.value(py), key))?;
+        Ok(())
+    };
+    // Without the note it is still the error.
+    let _ = name();
 }
 
 /// The exception for a key that a graph does not have. `dependent` is the key of the task that needs it, if one does.

@@ -275,9 +275,9 @@ impl ResultShape {
     }
 }
 
-/// Decodes an answer, in private writable memory if `copy`.
-pub(crate) fn decode(py: Python<'_>, value: Value, copy: bool) -> PyResult<Bound<'_, PyAny>> {
-    value::decode(py, &payload(value), copy)
+/// Decodes the value of an object, in private writable memory if `copy`. An error says whose value it is.
+pub(crate) fn decode(py: Python<'_>, object: ObjectId, value: Value, copy: bool) -> PyResult<Bound<'_, PyAny>> {
+    value::decode(py, &payload(value), copy).inspect_err(|error| failures::name_value(py, error, object))
 }
 
 impl Drop for Graph {
@@ -411,7 +411,7 @@ impl Graph {
         let _suspended = Suspended::new(py)?;
         let mut decoded = FxHashMap::default();
         for (object, value) in values {
-            decoded.insert(object, decode(py, value, true)?);
+            decoded.insert(object, decode(py, object, value, true)?);
         }
         self.assemble(py, &decoded)
     }

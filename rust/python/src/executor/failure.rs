@@ -2,7 +2,7 @@
 
 use eagleray_core::ids::ObjectId;
 use eagleray_core::message::{Opaque, Trouble};
-use pyo3::exceptions::{PyAttributeError, PyException, PyImportError, PyRuntimeError, PySystemExit, PyValueError};
+use pyo3::exceptions::{PyException, PyRuntimeError, PySystemExit, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
@@ -76,13 +76,10 @@ pub(super) fn not_picklable(py: Python<'_>, result: &Bound<'_, PyAny>, cause: Py
     build().unwrap_or(cause)
 }
 
-/// What to raise when what was sent cannot be loaded: it says so if that is because of a module.
+/// What to raise when what was sent cannot be loaded: the reason, and it says so if that is a module.
 pub(super) fn not_loaded(py: Python<'_>, error: PyErr) -> PyErr {
-    if !error.is_instance_of::<PyImportError>(py) && !error.is_instance_of::<PyAttributeError>(py) {
-        return error;
-    }
     let explain = || -> PyResult<PyErr> {
-        let explain = py.import("eagleray._modules")?.getattr("not_importable")?;
+        let explain = py.import("eagleray._modules")?.getattr("not_loaded")?;
         Ok(PyErr::from_value(explain.call1((error.value(py),))?))
     };
     explain().unwrap_or(error)
