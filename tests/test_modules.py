@@ -107,7 +107,8 @@ class TestLooking:
     def test_lazy_modules_stay_unloaded(self, directory: Path, session: None) -> None:
         write(directory / "lazy_e.py", 1)
         spec = importlib.util.find_spec("lazy_e")
-        assert spec and spec.loader
+        assert spec
+        assert spec.loader
         loader = importlib.util.LazyLoader(spec.loader)
         spec.loader = loader
         module = importlib.util.module_from_spec(spec)
@@ -144,7 +145,7 @@ class TestLooking:
 
     def test_a_child_of_the_driver_looks_while_a_thread_of_its_parent_does(self, fresh: None) -> None:
         with _modules._guard:
-            pid = _fork_beside(lambda: _modules.refresh())
+            pid = _fork_beside(_modules.refresh)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 

@@ -1,6 +1,7 @@
 """What the driver gives to tasks: arrays are read-only, everything else is each task's own."""
 
 import functools
+import gc
 import os
 import threading
 from collections.abc import Iterator
@@ -229,6 +230,11 @@ def extend_all(nested: Any, number: int) -> list[int]:
     return [*found, number]
 
 
+def classes_called(name: str) -> int:
+    gc.collect()
+    return sum(isinstance(item, type) and item.__name__ == name for item in gc.get_objects())
+
+
 class Mark(list[int]):
     """What a task has left."""
 
@@ -285,6 +291,15 @@ class TestEachTasksOwn:
         made = {("made", i): (fit, estimator, i) for i in range(20)}
         seen = {("seen", i): (lambda e: e.seen, ("made", i)) for i in range(20)}
         assert ray_dask_get({**made, **seen}, list(seen)) == [[i] for i in range(20)]
+
+    def test_a_worker_does_not_keep_the_classes_of_all_objects(self) -> None:
+        for _ in range(4):
+            graph = {("k", i): (id, type("Passing", (), {})()) for i in range(1500)}
+            ray_dask_get(graph, list(graph))
+        counts: set[int] = set()
+        for _ in range(8):
+            counts.update(ray_dask_get({("k", i): (classes_called, "Passing") for i in range(4)}, [("k", 0), ("k", 3)]))
+        assert max(counts) <= 2500  # of 6000; those of the last graph may still be there
 
     def test_random_generators(self) -> None:
         rng = np.random.default_rng(5)

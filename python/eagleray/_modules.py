@@ -9,7 +9,7 @@ import threading
 from types import ModuleType
 from typing import Any
 
-from eagleray import _native as native
+from eagleray import _engine
 from eagleray.exceptions import WorkerImportError
 
 _guard = threading.Lock()
@@ -107,7 +107,7 @@ def refresh() -> None:
     with _guard:
         changed = _changed()
     if changed:
-        native.renew_workers()
+        _engine.native.renew_workers()
 
 
 def _send_by_value(name: str) -> None:
@@ -116,7 +116,7 @@ def _send_by_value(name: str) -> None:
 
     _by_value = {**_by_value, name: name.encode()}
     cloudpickle.register_pickle_by_value(sys.modules[name])
-    native.name_by_value(_by_value[name])
+    _engine.native.name_by_value(_by_value[name])
 
 
 def names_by_value(pickled: bytes) -> bool:

@@ -229,22 +229,23 @@ pub(crate) fn copy<'py>(object: &Bound<'py, PyAny>, sharing: Sharing) -> PyResul
 /// Containers anew, and what else is in them as it is.
 fn copy_nested<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = object.py();
-    if is_plain(object) {
-        return Ok(object.clone());
-    }
     if let Ok(list) = object.cast_exact::<PyList>() {
-        let items = list.iter().map(|item| copy_nested(&item)).collect::<PyResult<Vec<_>>>()?;
-        return Ok(PyList::new(py, items)?.into_any());
+        let copy = list.get_slice(0, list.len());
+        for (place, item) in list.iter().enumerate().filter(|(_, item)| !is_plain(item)) {
+            copy.set_item(place, copy_nested(&item)?)?;
+        }
+        return Ok(copy.into_any());
     }
     if let Ok(dict) = object.cast_exact::<PyDict>() {
-        let copy = PyDict::new(py);
-        for (key, value) in dict.iter() {
+        let copy = dict.copy()?;
+        for (key, value) in dict.iter().filter(|(_, value)| !is_plain(value)) {
             copy.set_item(key, copy_nested(&value)?)?;
         }
         return Ok(copy.into_any());
     }
     if let Ok(tuple) = object.cast_exact::<PyTuple>() {
-        let items = tuple.iter().map(|item| copy_nested(&item)).collect::<PyResult<Vec<_>>>()?;
+        let copy = |item: Bound<'py, PyAny>| if is_plain(&item) { Ok(item) } else { copy_nested(&item) };
+        let items = tuple.iter().map(copy).collect::<PyResult<Vec<_>>>()?;
         let same = tuple.iter().zip(&items).all(|(old, new)| old.is(new));
         return Ok(if same { object.clone() } else { PyTuple::new(py, items)?.into_any() });
     }
