@@ -51,6 +51,7 @@ def _forget() -> None:
     global _lock, _session_dir
     _lock = threading.RLock()
     _session_dir = None
+    native.gc_after_fork()
 
 
 os.register_at_fork(after_in_child=_forget)

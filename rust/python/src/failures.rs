@@ -11,9 +11,8 @@ use pyo3::exceptions::{PyException, PyMemoryError, PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
-use crate::keys;
-
 use crate::annotations::amount;
+use crate::keys::Keys;
 
 fn death_details<'py>(py: Python<'py>, death: &Death) -> PyResult<Bound<'py, PyDict>> {
     let details = PyDict::new(py);
@@ -95,7 +94,7 @@ pub(crate) fn failure(py: Python<'_>, failure: &Failure, names: Option<Names<'_>
 
 /// The same for a task of a graph that is not at hand. Its keys are known while refs to its results are alive.
 pub(crate) fn failure_of_another(py: Python<'_>, of: &Failure) -> PyErr {
-    let keys = keys::of(of.origin.graph);
+    let keys = Keys::of(of.origin.graph);
     let names = keys.as_ref().map(|keys| Names { keys, nodes: &[], externals: [&[], &[]] });
     failure(py, of, names)
 }
