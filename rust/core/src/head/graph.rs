@@ -74,6 +74,12 @@ impl Object {
         self.consumers > 0 || self.holders > 0
     }
 
+    /// No worker has it any more. Who makes it again has not been asked to publish it.
+    pub(super) fn forget_resident(&mut self) {
+        self.resident = None;
+        self.asked = false;
+    }
+
     /// Whether a task can read it, in whatever worker.
     pub(super) fn made(&self) -> bool {
         self.place.is_some() || self.resident.is_some()
