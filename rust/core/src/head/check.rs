@@ -143,6 +143,7 @@ impl Head {
             if let Some(worker) = object.resident {
                 ensure!(self.workers.contains_key(&worker), "object {task} of {id:?} is in {worker:?}, which is gone");
             }
+            ensure!(!object.asked || object.resident.is_some(), "object {task} of {id:?} is asked of nobody");
             if !graph.running() {
                 continue;
             }

@@ -78,6 +78,13 @@ impl Object {
         self.consumers > 0 || self.holders > 0
     }
 
+    /// No worker has it any more. Who makes it again has not been asked to publish it.
+    pub(super) fn forget_resident(&mut self) {
+        self.resident = None;
+        self.asked = false;
+        self.stays = false;
+    }
+
     /// Whether a task can read it, in whatever worker.
     pub(super) fn made(&self) -> bool {
         self.place.is_some() || self.resident.is_some()
@@ -141,7 +148,8 @@ pub(super) struct Graph {
     pub(super) held: u32,
     /// Runs in flight.
     pub(super) runs: u32,
-    /// Tasks whose values the driver supplied. Those are kept until the graph is finished: lineage begins with them.
+    /// Tasks whose values the driver supplied. Those are kept until the graph is finished and its results are published:
+    /// lineage begins with them. Empty when they have been let go.
     pub(super) supplied: Vec<u32>,
     /// Tasks that are [`TaskState::Publishing`].
     pub(super) publishing: u32,
@@ -368,7 +376,7 @@ impl Graph {
 
     /// Whether a value that nobody needs is kept all the same.
     pub(super) fn keeps(&self, task: u32) -> bool {
-        self.tasks[task as usize].supplied && self.unfinished > 0 && self.running()
+        self.tasks[task as usize].supplied && !self.supplied.is_empty() && self.running()
     }
 
     /// Whether nothing refers to it any more.

@@ -206,9 +206,7 @@ impl Head {
         if record.resident != Some(worker) {
             return false;
         }
-        record.resident = None;
-        record.asked = false;
-        record.stays = false;
+        record.forget_resident();
         record.place.is_none()
     }
 

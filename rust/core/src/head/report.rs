@@ -168,7 +168,7 @@ impl Head {
                 worker.kept.insert(object);
                 record.resident = Some(worker_id);
             } else if current && record.resident == Some(worker_id) {
-                record.resident = None;
+                record.forget_resident();
                 if kept {
                     done.drop.push((worker_id, object));
                 } else if record.needed() && record.place.is_none() {
@@ -221,7 +221,7 @@ impl Head {
                 let worker = self.workers.get_mut(&worker_id).expect("a result is resident in a worker that exists");
                 if worker.kept.remove(&object) {
                     drops.push((worker_id, object));
-                    record.resident = None;
+                    record.forget_resident();
                 }
                 // Otherwise its run is in flight: the worker drops it, or the end of the run finds it unneeded.
             }
@@ -405,8 +405,7 @@ fn spoil_inputs(graph: &mut Graph, flight: &mut Flight, task: u32, worker: Worke
         }
         let record = &mut graph.objects[input as usize];
         if record.resident == Some(worker) {
-            record.resident = None;
-            record.asked = false;
+            record.forget_resident();
             spoilt.push(input);
         }
     }

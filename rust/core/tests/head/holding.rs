@@ -220,6 +220,26 @@ fn a_refused_publication_makes_the_result_again() {
 }
 
 #[test]
+fn what_was_dropped_before_it_was_published_is_asked_for_again() {
+    let mut fake = with_mode(1, ResultsMode::Resident);
+    let id = graph_id(1);
+    fake.run_graph(wide(id, 2));
+    let run = fake.only_run();
+    fake.finish(&run);
+    fake.ask(1, &[object(id, 0)]);
+    fake.user(ToHead::Release(vec![object(id, 0)]));
+    assert_eq!(fake.failure(1).kind, FailureKind::Lost);
+    assert_eq!(fake.dropped(object(id, 0)), 1);
+    fake.sent.retain(|m| !matches!(m, ToNode::Publish { .. }));
+    fake.user(ToHead::Hold(vec![object(id, 0)]));
+    fake.ask(2, &[object(id, 0)]);
+    assert_eq!(fake.only_run().tasks, [0]);
+    fake.node(FromNode::Published { worker: WorkerId(0), object: object(id, 0), place: None });
+    fake.run_all();
+    assert_eq!(fake.values(2), 1);
+}
+
+#[test]
 fn sealed_mode_seals_everything() {
     let mut fake = with_mode(1, ResultsMode::Sealed);
     let id = graph_id(1);

@@ -1,8 +1,9 @@
 //! What finished graphs need again when a result of theirs is lost, and what they do without.
 
 use eagleray_core::graph::Csr;
-use eagleray_core::ids::{GraphId, ObjectId};
-use eagleray_core::message::{FailureKind, GraphSpec, Place, ToHead, Trouble};
+use eagleray_core::head::{HeadConfig, ResultsMode};
+use eagleray_core::ids::{GraphId, ObjectId, WorkerId};
+use eagleray_core::message::{FailureKind, FromNode, GraphSpec, Place, ToHead, Trouble};
 
 use crate::fake::{Fake, USER, graph, graph_id, object, wide};
 
@@ -87,4 +88,26 @@ fn a_result_is_made_again_of_what_it_needs_and_nothing_else() {
     miss(&mut fake, 4, object(second, 0));
     fake.ask(2, &[object(second, 0)]);
     assert_eq!(fake.failure(2).kind, FailureKind::Lost);
+}
+
+#[test]
+fn what_the_driver_supplied_is_there_until_results_are_published() {
+    let mut fake = Fake::with(HeadConfig { results: ResultsMode::Resident, ..HeadConfig::new(1) });
+    fake.up(0);
+    let id = graph_id(1);
+    fake.user(ToHead::Submit(Box::new(graph(id, &[&[], &[0]], &[1]))));
+    fake.user(ToHead::Supply { object: object(id, 0), place: Place::Inline { len: 8 } });
+    fake.user(ToHead::Admit { graph: id, upto: 2 });
+    let run = fake.only_run();
+    fake.finish(&run);
+    assert_eq!(fake.freed(object(id, 0)), 0, "only a worker has what was made of it");
+    fake.ask(1, &[object(id, 1)]);
+    fake.sent.clear();
+    fake.node(FromNode::Published { worker: WorkerId(0), object: object(id, 1), place: None });
+    assert_eq!(fake.only_run().tasks, [1]);
+    fake.run_all();
+    assert_eq!(fake.values(1), 1);
+    fake.user(ToHead::Release(vec![object(id, 1)]));
+    assert_eq!(fake.freed(object(id, 0)), 1);
+    assert!(fake.head.is_idle());
 }

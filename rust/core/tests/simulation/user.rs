@@ -69,6 +69,11 @@ impl User {
         self.holds.contains_key(&object) && !self.late.contains(&object)
     }
 
+    /// What of a graph it has held from the beginning and does still.
+    pub(crate) fn firmly_held_of(&self, graph: GraphId) -> impl Iterator<Item = ObjectId> {
+        self.holds.keys().copied().filter(move |object| object.graph == graph && !self.late.contains(object))
+    }
+
     pub(crate) fn done(&self) -> bool {
         self.steps == 0 && self.questions.is_empty() && self.holds.is_empty() && self.admitting.is_empty()
     }
@@ -160,8 +165,16 @@ impl World {
         let max_retries = self.faults.max_retries;
         self.user_says(ToHead::Submit(Box::new(plan.spec(id, externals.clone(), max_retries))));
         let may_fail = externals.iter().chain(&plan.waits()).any(|&object| self.may_fail(object));
-        self.graphs
-            .insert(id, Submitted { plan, externals, given_up: false, may_fail, forgotten: false, parent: None });
+        let submitted = Submitted {
+            plan,
+            externals,
+            given_up: false,
+            may_fail,
+            forgotten: false,
+            beginnings_gone: false,
+            parent: None,
+        };
+        self.graphs.insert(id, submitted);
         self.user.admitting.insert(id, 0);
         if self.rng.percent(70) {
             self.admit(id, u32::MAX);

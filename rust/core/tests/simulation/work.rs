@@ -31,10 +31,10 @@ impl World {
                     for object in objects {
                         let refused = self.rng.percent(self.faults.refuse_percent);
                         let worker = self.workers.get_mut(&id).expect("it reads");
+                        let value = worker.values.get(&object).copied().filter(|_| !refused);
                         if refused && worker.values.remove(&object).is_some() {
-                            self.lost.insert(object);
+                            self.lose(object);
                         }
-                        let value = worker.values.get(&object).copied();
                         self.worker_says(id, FromWorker::Published(id, object, value));
                     }
                 }
@@ -146,6 +146,7 @@ impl World {
                     may_fail: false,
                     given_up: false,
                     forgotten: false,
+                    beginnings_gone: false,
                     parent: Some(graph),
                 };
                 self.graphs.insert(nested, submitted);
@@ -227,6 +228,7 @@ impl World {
     }
 
     fn raise(&mut self, id: WorkerId, index: u32) {
+        self.raised = true;
         let run = &self.workers[&id].queue.front().expect("it executes").run;
         let (graph, task) = (run.graph, run.tasks[index as usize]);
         let inputs = self.inputs(graph, task);
@@ -239,11 +241,8 @@ impl World {
             self.trouble(id, index, &inputs, Trouble::Retry(error));
             self.raised_again += 1;
             let worker = self.workers.get_mut(&id).expect("it works");
-            for input in inputs {
-                if worker.values.remove(&input).is_some() {
-                    self.lost.insert(input);
-                }
-            }
+            let spoilt: Vec<_> = inputs.into_iter().filter(|input| worker.values.remove(input).is_some()).collect();
+            spoilt.into_iter().for_each(|object| self.lose(object));
         } else {
             self.trouble(id, index, &inputs, Trouble::Raised(error));
         }
