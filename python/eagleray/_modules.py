@@ -29,9 +29,11 @@ _by_value: set[str] = set()
 """Modules that are sent with what is theirs."""
 
 
-def _is_users(name: str, module: object) -> bool:
+def _is_users(module: object) -> bool:
     path = getattr(module, "__file__", None)
-    if name == "__main__" or not isinstance(module, ModuleType) or not isinstance(path, str):
+    # The program's own goes by value, under all its names: multiprocessing calls it `__mp_main__` too. If it were
+    # held, its destructors would find their globals gone when the program ends.
+    if module is sys.modules.get("__main__") or not isinstance(module, ModuleType) or not isinstance(path, str):
         return False
     return not path.startswith(_INSTALLED) and "site-packages" not in path and "dist-packages" not in path
 
@@ -62,7 +64,7 @@ def _changed() -> bool:
         _seen = now
         for name, module in list(modules.items()):
             if name not in _known:
-                _known[name] = (module, module.__spec__) if _is_users(name, module) else None
+                _known[name] = (module, module.__spec__) if _is_users(module) else None
                 if _is_made_here(name, module):
                     _send_by_value(name)
     return changed
