@@ -378,6 +378,20 @@ class TestDriver:
             sys.setswitchinterval(0.005)
         assert len(capsys.readouterr().out.splitlines()) == 20_000
 
+    def test_forked_after_the_thread_has_given_up(self, session: None) -> None:
+        output = _output._output
+        assert output
+        output._end()
+        output._thread.join()
+        kept = os.open(os.devnull, os.O_RDONLY)
+        others = [os.dup(kept) for _ in range(64)]  # of which some have the numbers that were closed
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if all(os.path.exists(f"/proc/self/fd/{fd}") for fd in others) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        for fd in (kept, *others):
+            os.close(fd)
+
     def test_forked_child_leaves_the_session_alone(self, session: None, capsys: pytest.CaptureFixture[str]) -> None:
         run(say, "before")
         before = threading.active_count()

@@ -51,6 +51,7 @@ def _forget() -> None:
     global _lock, _session_dir
     _lock = threading.RLock()
     _session_dir = None
+    native.gc_after_fork()
 
 
 os.register_at_fork(after_in_child=_forget)
@@ -290,10 +291,10 @@ def get(refs: ObjectRef | list[ObjectRef], timeout: float | None = None, *, copy
 def _check_session() -> None:
     """There is a ref, so there was a session; if it has ended, a new one would not know the object."""
     if not is_initialized():
-        raise ObjectLostError((
+        raise ObjectLostError(
             "The session that the ObjectRef belongs to has ended, and its objects with it; or this process was forked from "
             "the one that has the session, and only that one can use it."
-        ))
+        )
 
 
 def _check_refs(what: str, refs: Sequence[object]) -> None:

@@ -11,9 +11,8 @@ use pyo3::exceptions::{PyException, PyMemoryError, PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
-use crate::keys;
-
 use crate::annotations::amount;
+use crate::keys::Keys;
 
 fn death_details<'py>(py: Python<'py>, death: &Death) -> PyResult<Bound<'py, PyDict>> {
     let details = PyDict::new(py);
@@ -95,7 +94,7 @@ pub(crate) fn failure(py: Python<'_>, failure: &Failure, names: Option<Names<'_>
 
 /// The same for a task of a graph that is not at hand. Its keys are known while refs to its results are alive.
 pub(crate) fn failure_of_another(py: Python<'_>, of: &Failure) -> PyErr {
-    let keys = keys::of(of.origin.graph);
+    let keys = Keys::of(of.origin.graph);
     let names = keys.as_ref().map(|keys| Names { keys, nodes: &[], externals: [&[], &[]] });
     failure(py, of, names)
 }
@@ -158,7 +157,7 @@ pub(crate) fn not_picklable_value(value: &Bound<'_, PyAny>, cause: PyErr) -> PyE
 /// Adds to the error of decoding a value in this process whose value it is.
 pub(crate) fn name_value(py: Python<'_>, error: &PyErr, object: ObjectId) {
     let name = || -> PyResult<()> {
-        let key = keys::of(object.graph).and_then(|keys| Some(keys.get(object.index as usize)?.clone_ref(py)));
+        let key = Keys::of(object.graph).and_then(|keys| Some(keys.get(object.index as usize)?.clone_ref(py)));
         py.import("eagleray._errors")?.getattr("add_note_of_value")?.call1((error.value(py), key))?;
         Ok(())
     };

@@ -81,11 +81,18 @@ impl Head {
             ensure!(self.status(*object).is_none(), "{object:?} has ended and is watched");
             ensure!(!watchers.is_empty(), "{object:?} is watched by nobody");
             for watcher in watchers {
-                let there = match watcher {
-                    Watcher::Wait(id) => self.waits.contains_key(id),
-                    Watcher::Graph(id, _) => self.graphs.contains_key(id),
+                let wants = match watcher {
+                    Watcher::Wait(id) => self.waits.get(id).is_some_and(|wait| wait.objects.contains(object)),
+                    Watcher::Graph(id, k) => self.graphs.get(id).is_some_and(|graph| {
+                        let external = &graph.externals[*k as usize];
+                        external.object == *object && external.held && !external.available
+                    }),
                 };
-                ensure!(there, "{object:?} is watched by {watcher:?}, which is gone");
+                ensure!(wants, "{object:?} is watched by {watcher:?}, which does not wait for it");
+                if let Watcher::Graph(..) = watcher {
+                    let times = watchers.iter().filter(|other| *other == watcher).count();
+                    ensure!(times == 1, "{object:?} is watched by {watcher:?} {times} times");
+                }
             }
         }
         for (&id, wait) in &self.waits {
@@ -198,6 +205,22 @@ impl Head {
                     "task {task} of {id:?} waits for a publication nobody was asked for"
                 ),
                 _ => {}
+            }
+        }
+        if graph.running() {
+            for (k, external) in (0u32..).zip(&graph.externals) {
+                let object = external.object;
+                ensure!(
+                    external.held || !graph.has_unfinished_reader(k),
+                    "{id:?} has yet to read {object:?} and does not hold it"
+                );
+                let watched = self.watchers.get(&object).is_some_and(|w| w.contains(&Watcher::Graph(id, k)));
+                ensure!(
+                    watched == (external.held && !external.available),
+                    "{id:?} watches {object:?}, which is held: {}, and there: {}",
+                    external.held,
+                    external.available
+                );
             }
         }
         let counted: u32 = graph.ready.len()

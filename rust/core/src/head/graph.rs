@@ -64,6 +64,10 @@ pub(super) struct Object {
     pub(super) holders: u32,
     /// Its worker was asked to publish it.
     pub(super) asked: bool,
+    /// It cannot be encoded: only tasks in its worker can read it.
+    pub(super) stays: bool,
+    /// Its worker could not publish it. Made again, it counts as failed if it stays.
+    pub(super) must_leave: bool,
 }
 
 const _: () = assert!(core::mem::size_of::<Task>() + core::mem::size_of::<Object>() <= 64);
@@ -88,7 +92,7 @@ pub(super) struct External {
     pub(super) readers: Vec<u32>,
     /// Its bytes are published; else the readers miss it.
     pub(super) available: bool,
-    /// The graph is counted among the object's holders.
+    /// The graph is counted among the object's holders. A running graph is, while it has readers that are not done.
     pub(super) held: bool,
 }
 
@@ -185,7 +189,18 @@ impl Graph {
             .map(|&object| External { object, readers: Vec::new(), available: false, held: false })
             .collect();
         let mut tasks = Vec::with_capacity(n);
-        let mut objects = vec![Object { place: None, resident: None, consumers: 0, holders: 0, asked: false }; n];
+        let mut objects = vec![
+            Object {
+                place: None,
+                resident: None,
+                consumers: 0,
+                holders: 0,
+                asked: false,
+                stays: false,
+                must_leave: false
+            };
+            n
+        ];
         if spec.externals.iter().any(|object| object.graph == spec.id) {
             return Err(malformed("it reads itself from outside"));
         }
@@ -305,6 +320,12 @@ impl Graph {
         } else {
             self.externals[(input - self.len()) as usize].object
         }
+    }
+
+    /// Whether a task that reads an input from outside has yet to run, or runs.
+    pub(super) fn has_unfinished_reader(&self, external: u32) -> bool {
+        let finished = |&task: &u32| matches!(self.tasks[task as usize].state, TaskState::Done | TaskState::Failed);
+        !self.externals[external as usize].readers.iter().all(finished)
     }
 
     /// Takes a task out of whatever ready set it is in, or from among those that wait for a publication.

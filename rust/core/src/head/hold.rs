@@ -94,8 +94,9 @@ impl Head {
         Ok(())
     }
 
-    /// A graph holds what it reads from outside, from its submission on.
-    fn need_external(&mut self, id: GraphId, k: u32, object: ObjectId) {
+    /// A graph holds what it reads from outside, from its submission on, and again when it needs once more what it has
+    /// let go.
+    pub(super) fn need_external(&mut self, id: GraphId, k: u32, object: ObjectId) {
         // Another of its inputs may have failed it already.
         if !self.graphs.get(&id).is_some_and(Graph::running) {
             return;
@@ -119,22 +120,21 @@ impl Head {
         }
         let done = Done { unneeded: core::mem::take(&mut graph.supplied), ..Done::default() };
         let mut released = Vec::new();
-        for external in graph.externals.iter_mut().filter(|e| e.held) {
+        let mut watched = Vec::new();
+        for (k, external) in (0u32..).zip(&mut graph.externals).filter(|(_, e)| e.held) {
+            if !external.available {
+                watched.push((k, external.object));
+            }
             external.held = false;
             external.available = false;
             released.push(external.object);
         }
+        // What becomes of them is nothing to it any more.
+        for (k, object) in watched {
+            self.forget_watcher(object, Watcher::Graph(id, k));
+        }
         self.settle(id, done);
         self.drop_holders(&released);
-    }
-
-    /// What [`Head::release_lineage`] let go is needed again.
-    pub(super) fn reacquire_externals(&mut self, id: GraphId) {
-        let released: Vec<(u32, ObjectId)> =
-            (0u32..).zip(&self.graphs[&id].externals).filter(|(_, e)| !e.held).map(|(k, e)| (k, e.object)).collect();
-        for (k, object) in released {
-            self.need_external(id, k, object);
-        }
     }
 
     fn on_admit(&mut self, peer: PeerId, id: GraphId, upto: u32) -> Result<(), Refusal> {

@@ -208,6 +208,7 @@ impl Head {
         }
         record.resident = None;
         record.asked = false;
+        record.stays = false;
         record.place.is_none()
     }
 
@@ -241,13 +242,10 @@ impl Head {
         if !graph.running() {
             return;
         }
-        if graph.externals.iter().any(|e| !e.held) {
-            self.reacquire_externals(id);
-        }
-        let Some(graph) = self.graphs.get_mut(&id).filter(|graph| graph.running()) else { return };
         let len = graph.len();
         let mut done = Done::default();
         let mut open = Vec::from([object.index]);
+        let mut sought = Vec::new();
         let mut hopeless = None;
         while let Some(task) = open.pop() {
             if graph.tasks[task as usize].state != TaskState::Done || graph.objects[task as usize].made() {
@@ -262,7 +260,11 @@ impl Head {
             for i in 0..graph.inputs.row(task).len() {
                 let input = graph.inputs.row(task)[i];
                 if input >= len {
-                    missing += u32::from(!graph.externals[(input - len) as usize].available);
+                    let external = &graph.externals[(input - len) as usize];
+                    missing += u32::from(!external.available);
+                    if !external.held {
+                        sought.push((input - len, external.object));
+                    }
                     continue;
                 }
                 graph.objects[input as usize].consumers += 1;
@@ -279,6 +281,11 @@ impl Head {
         self.settle(id, done);
         if let Some(origin) = hopeless {
             self.fail_graph(id, &Failure { origin, kind: FailureKind::Lost });
+        }
+        sought.sort_unstable();
+        sought.dedup();
+        for (k, object) in sought {
+            self.need_external(id, k, object);
         }
     }
 

@@ -97,7 +97,7 @@ impl Head {
                 }
                 Watcher::Graph(id, k) => match &status {
                     Ok(_) => self.external_available(id, k),
-                    Err(failure) => self.fail_graph(id, failure),
+                    Err(failure) => self.external_failed(id, k, failure),
                 },
             }
         }
@@ -134,7 +134,7 @@ impl Head {
     pub(super) fn watch_external(&mut self, id: GraphId, k: u32, object: ObjectId) {
         match self.status(object) {
             Some(Ok(_)) => self.external_available(id, k),
-            Some(Err(failure)) => self.fail_graph(id, &failure),
+            Some(Err(failure)) => self.external_failed(id, k, &failure),
             None => {
                 self.watchers.entry(object).or_default().push(Watcher::Graph(id, k));
                 self.publish_if_kept(object);
@@ -163,6 +163,21 @@ impl Head {
             }
         }
         self.settle(id, done);
+    }
+
+    /// What a graph reads from outside will never be there. If all that read it have run, the graph goes on without it
+    /// and finds out only when one of them has to run again.
+    fn external_failed(&mut self, id: GraphId, k: u32, failure: &Failure) {
+        let Some(graph) = self.graphs.get_mut(&id) else { return };
+        if graph.has_unfinished_reader(k) {
+            self.fail_graph(id, failure);
+            return;
+        }
+        let external = &mut graph.externals[k as usize];
+        if core::mem::take(&mut external.held) {
+            let object = external.object;
+            self.drop_holders(&[object]);
+        }
     }
 
     /// An object that was published is not any more: who was told that it is waits for it again.

@@ -5,6 +5,8 @@ mod demands;
 mod failures;
 mod fake;
 mod holding;
+mod lineage;
 mod nesting;
 mod priority;
 mod retries;
+mod unsendable;

@@ -11,8 +11,10 @@ use super::io::RunIo;
 
 /// Why a task has no result.
 pub(super) enum Failure {
-    /// It raised, or its code, inputs or result could not be pickled or unpickled.
+    /// It raised, or its code or inputs could not be unpickled.
     Raised(PyErr),
+    /// Its result could not be pickled. It is kept.
+    Unsendable(PyErr),
     /// A task of the run whose result it reads has none.
     Skipped,
     /// These inputs are nowhere.
@@ -40,6 +42,7 @@ impl Failure {
             Self::Raised(error) => {
                 io.raised(py, error, inputs()).map(if again { Trouble::Retry } else { Trouble::Raised })
             }
+            Self::Unsendable(error) => io.raised(py, error, inputs()).map(Trouble::Unsendable),
             Self::Skipped => Ok(Trouble::Skipped),
             Self::InputNotHere(objects) => Ok(Trouble::InputNotHere(objects)),
         }
