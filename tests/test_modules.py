@@ -203,6 +203,20 @@ class TestMain:
         """
         subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)
 
+    def test_destructors_find_its_globals_when_it_ends(self, tmp_path: Path) -> None:
+        program = """
+        import os
+        from eagleray.dask import ray_dask_get
+        class Thing:
+            def __del__(self): os.write(1, b"freed")
+        thing = Thing()
+        def one(): return 1
+        assert ray_dask_get({"a": (one,)}, "a", num_workers=1) == 1
+        """
+        (tmp_path / "program.py").write_text(textwrap.dedent(program))
+        done = subprocess.run([sys.executable, tmp_path / "program.py"], check=True, capture_output=True)
+        assert done.stdout == b"freed"
+
 
 class TestNotImportable:
     def test_made_at_run_time(self, session: None, monkeypatch: pytest.MonkeyPatch) -> None:

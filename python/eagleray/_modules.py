@@ -52,9 +52,11 @@ def _specification(module: object) -> Any:
     return _attributes(module).get("__spec__")
 
 
-def _is_users(name: str, module: object) -> bool:
+def _is_users(module: object) -> bool:
     path = _attributes(module).get("__file__")
-    if name == "__main__" or not isinstance(path, str):
+    # The program's own goes by value, under all its names: multiprocessing calls it `__mp_main__` too. If it were
+    # held, its destructors would find their globals gone when the program ends.
+    if module is sys.modules.get("__main__") or not isinstance(path, str):
         return False
     return not path.startswith(_INSTALLED) and "site-packages" not in path and "dist-packages" not in path
 
@@ -95,7 +97,7 @@ def _changed() -> bool:
         for name, module in list(modules.items()):
             if name not in _met:
                 _met.add(name)
-                if _is_users(name, module):
+                if _is_users(module):
                     _users[name] = (module, _specification(module))
                 elif _is_made_here(name, module):
                     _send_by_value(name)

@@ -205,6 +205,9 @@ pub(crate) fn client_error(py: Python<'_>, error: &ClientError) -> PyErr {
             };
             build().unwrap_or_else(|_| PyMemoryError::new_err(error.to_string()))
         }
+        ClientError::Session(SessionError::Ended) => PyRuntimeError::new_err(
+            "The session has ended, by eagleray.shutdown() or with the program, and what had not been computed is lost.",
+        ),
         ClientError::Session(SessionError::Start(_)) | ClientError::Link(_) => PyOSError::new_err(error.to_string()),
         _ => PyRuntimeError::new_err(error.to_string()),
     }
