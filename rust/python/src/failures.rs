@@ -157,7 +157,7 @@ pub(crate) fn not_picklable_value(value: &Bound<'_, PyAny>, cause: PyErr) -> PyE
 /// Adds to the error of decoding a value in this process whose value it is.
 pub(crate) fn name_value(py: Python<'_>, error: &PyErr, object: ObjectId) {
     let name = || -> PyResult<()> {
-        let key = keys::of(object.graph).and_then(|keys| Some(keys.get(object.index as usize)?.clone_ref(py)));
+        let key = Keys::of(object.graph).and_then(|keys| Some(keys.get(object.index as usize)?.clone_ref(py)));
         py.import("eagleray._errors")?.getattr("add_note_of_value")?.call1((error.value(py), key))?;
         Ok(())
     };
