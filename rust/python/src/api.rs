@@ -169,10 +169,8 @@ pub(crate) fn get<'py>(
     if !all {
         return Err(failures::timeout(py, timeout.unwrap_or_default()));
     }
-    let decoded: Vec<_> = values
-        .into_iter()
-        .map(|(object, value)| graph::decode(py, object, value, copy))
-        .collect::<PyResult<_>>()?;
+    let decoded: Vec<_> =
+        values.into_iter().map(|(object, value)| graph::decode(py, object, value, copy)).collect::<PyResult<_>>()?;
     PyList::new(py, places.into_iter().map(|place| decoded[place].clone()))
 }
 
