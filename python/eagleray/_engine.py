@@ -292,10 +292,8 @@ def _check_session() -> None:
     """There is a ref, so there was a session; if it has ended, a new one would not know the object."""
     if not is_initialized():
         raise ObjectLostError(
-            (
-                "The session that the ObjectRef belongs to has ended, and its objects with it; or this process was forked from "
-                "the one that has the session, and only that one can use it."
-            )
+            "The session that the ObjectRef belongs to has ended, and its objects with it; or this process was forked from "
+            "the one that has the session, and only that one can use it."
         )
 
 
