@@ -242,7 +242,9 @@ impl World {
             self.raised_again += 1;
             let worker = self.workers.get_mut(&id).expect("it works");
             let spoilt: Vec<_> = inputs.into_iter().filter(|input| worker.values.remove(input).is_some()).collect();
-            spoilt.into_iter().for_each(|object| self.lose(object));
+            for object in spoilt {
+                self.lose(object);
+            }
         } else {
             self.trouble(id, index, &inputs, Trouble::Raised(error));
         }
