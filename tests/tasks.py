@@ -121,10 +121,6 @@ def deeper(depth: int) -> int:
     return 0 if depth == 0 else 1 + int(ray_dask_get({"x": (deeper, depth - 1)}, "x"))
 
 
-def touch(path: str) -> None:
-    Path(path).touch()
-
-
 def begin_and_look(path: str) -> bool:
     """Submits a task and waits for what it does without asking for its result."""
     from eagleray.dask import ray_dask_get

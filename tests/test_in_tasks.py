@@ -30,6 +30,22 @@ def square(x: int) -> int:
     return x * x
 
 
+class Related:
+    """One of several objects that all know each other."""
+
+    def __init__(self, others: "list[Related]") -> None:
+        self.__dict__.update({f"other_{i}": other for i, other in enumerate(others)})
+        for i, other in enumerate(others):
+            other.__dict__[f"later_{len(others)}_{i}"] = self
+
+
+def relate(count: int) -> Related:
+    objects: list[Related] = []
+    for _ in range(count):
+        objects.append(Related(objects))
+    return objects[0]
+
+
 def compute(n: int) -> list[int]:
     graph = {("k", i): (inc, i) for i in range(n)}
     result: list[int] = ray_dask_get(graph, list(graph), num_workers=1)
@@ -225,3 +241,8 @@ class TestWhereComputesComeFrom:
         with dask.config.set(scheduler="processes"):
             assert int(da.arange(10, chunks=5).sum().compute()) == 45
         assert compute(3) == [1, 2, 3]
+
+
+def test_a_result_with_many_objects_that_know_each_other(session: None) -> None:
+    """A worker looks for finalizers among them, at each once."""
+    assert len(vars(ray_dask_get({"k": (relate, 25)}, "k"))) == 24

@@ -1,5 +1,6 @@
 """Locks that hold across workers and the driver."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from dask.utils import SerializableLock
 
 import eagleray
+from eagleray import _locks
 from eagleray.dask import ray_dask_get
 from tests.conftest import until
 
@@ -197,6 +199,37 @@ def test_across_sessions(fresh: None, tmp_path: Path) -> None:
     with lock:
         assert lock.locked()
     assert not lock.locked()
+
+
+class Owner:
+    """Takes a lock when it goes, as files that xarray has open do."""
+
+    def __init__(self, taken: list[bool]) -> None:
+        self.taken = taken
+        self.itself = self
+
+    def __del__(self) -> None:
+        lock = SerializableLock()
+        self.taken.append(lock.acquire(False))
+        lock.release()
+
+
+def test_a_lock_is_taken_by_what_the_collector_finds(session: None) -> None:
+    taken: list[bool] = []
+    Owner(taken)
+    with _locks._guard:
+        gc.collect()
+    assert taken == [True]
+
+
+def test_a_lock_without_its_lock() -> None:
+    assert not hasattr(SerializableLock.__new__(SerializableLock), "lock")
+
+
+def test_a_session_that_ends_meanwhile(session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_locks, "_directory", lambda: str(tmp_path / "gone"))
+    with SerializableLock() as taken:
+        assert taken is not False
 
 
 def test_locks_made_before_eagleray_is_imported() -> None:

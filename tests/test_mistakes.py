@@ -393,7 +393,30 @@ TASKS = table(
         r"result of the task \(type _thread.lock\).*Task 'f-123'",
     ),
     ("result: generator", lambda: alone(generate), TypeError, r"result of the task \(type generator\).*Task 'f-123'"),
-    ("argument that cannot arrive", lambda: compute(str, CannotArrive()), ImportError, "not here\nTask 'f-123'"),
+    (
+        "argument that cannot arrive",
+        lambda: compute(str, CannotArrive()),
+        ImportError,
+        "^not here\nUnpickling .* an input in the worker .*\nTask 'f-123'",
+    ),
+    (
+        "result that cannot arrive",
+        lambda: alone(CannotArrive),
+        ImportError,
+        r"^not here\nThe result of task 'f-123' was pickled without an error, but unpickling it in process \d+ raised",
+    ),
+    (
+        "result that cannot arrive, persisted",
+        lambda: eagleray.get(ray_dask_get({"f-123": (CannotArrive,)}, "f-123", ray_persist=True)),
+        ImportError,
+        "^not here\nThe result of task 'f-123' was pickled",
+    ),
+    (
+        "put: cannot arrive",
+        lambda: eagleray.get(eagleray.put(CannotArrive())),
+        ImportError,
+        "^not here\nThe value was pickled",
+    ),
     (
         "sys.exit",
         lambda: compute(sys.exit, 3),

@@ -3,17 +3,22 @@
 import importlib
 import importlib.abc
 import importlib.util
+import os
+import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import types
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import eagleray
+from eagleray import _modules
 from eagleray.dask import ray_dask_get
 from eagleray.exceptions import WorkerImportError
 from tests.tasks import inc
@@ -96,6 +101,78 @@ class TestChanged:
         assert set(now) & set(workers) or len(workers) == 1
 
 
+class TestLooking:
+    """Before each compute the driver looks at its modules. That changes none, and fails for none."""
+
+    def test_lazy_modules_stay_unloaded(self, directory: Path, session: None) -> None:
+        write(directory / "lazy_e.py", 1)
+        spec = importlib.util.find_spec("lazy_e")
+        assert spec
+        assert spec.loader
+        loader = importlib.util.LazyLoader(spec.loader)
+        spec.loader = loader
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["lazy_e"] = module
+        loader.exec_module(module)
+        assert ray_dask_get({"k": (inc, 1)}, "k") == 2
+        assert "NUMBER" not in object.__getattribute__(module, "__dict__")
+
+    def test_what_takes_the_place_of_a_module(
+        self, directory: Path, session: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Proxy:
+            def __getattr__(self, name: str) -> Any:
+                raise ImportError(f"{name} cannot be had")
+
+        write(directory / "replaced_e.py", 1)
+        importlib.import_module("replaced_e")
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, "proxy_e", Proxy())
+            assert ray_dask_get({"k": (inc, 1)}, "k") == 2
+            patch.setitem(sys.modules, "replaced_e", Proxy())
+            assert ray_dask_get({"k": (inc, 1)}, "k") == 2
+
+    @pytest.mark.parametrize("name", ["email.of_an_extension", "_cython_9_9", "cython_runtime"])
+    def test_modules_that_extensions_make_are_not_sent_by_value(
+        self, session: None, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        import email  # noqa: F401
+
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+        monkeypatch.setattr(_modules, "_met", _modules._met - {name})
+        assert ray_dask_get({"k": (inc, 1)}, "k") == 2
+        assert name not in _modules._by_value
+
+    def test_a_child_of_the_driver_looks_while_a_thread_of_its_parent_does(self, fresh: None) -> None:
+        with _modules._guard:
+            pid = _fork_beside(_modules.refresh)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def _fork_beside(work: Callable[[], object]) -> int:
+    """Forks in another thread than the caller's; the child ends with 0 if the work does."""
+    pids: list[int] = []
+
+    def fork() -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of 3.12: there are threads
+            pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                signal.alarm(60)
+                work()
+                code = 0
+            finally:
+                os._exit(code)
+        pids.append(pid)
+
+    thread = threading.Thread(target=fork)
+    thread.start()
+    thread.join()
+    return pids[0]
+
+
 class TestMain:
     def test_functions_and_globals_of_main(self) -> None:
         """As in a notebook: cells are run one after the other in one `__main__`."""
@@ -125,6 +202,20 @@ class TestMain:
         assert both()[0] == [0, -1, -2, -3]
         """
         subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)
+
+    def test_destructors_find_its_globals_when_it_ends(self, tmp_path: Path) -> None:
+        program = """
+        import os
+        from eagleray.dask import ray_dask_get
+        class Thing:
+            def __del__(self): os.write(1, b"freed")
+        thing = Thing()
+        def one(): return 1
+        assert ray_dask_get({"a": (one,)}, "a", num_workers=1) == 1
+        """
+        (tmp_path / "program.py").write_text(textwrap.dedent(program))
+        done = subprocess.run([sys.executable, tmp_path / "program.py"], check=True, capture_output=True)
+        assert done.stdout == b"freed"
 
 
 class TestNotImportable:

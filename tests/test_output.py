@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -347,6 +348,26 @@ def _emit_from_all(token: int, count: int, size: int) -> None:
 
 
 class TestDriver:
+    @pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)])
+    def test_without_standard_streams(self, closed: tuple[int, ...], tmp_path: Path) -> None:
+        """As a daemon may be: the numbers are free, and sockets must not get them."""
+        program = f"""
+            import io, sys, eagleray
+            from eagleray.dask import ray_dask_get
+            from tests.test_output import say
+            eagleray.init(num_cpus=2)
+            sys.stdout = io.StringIO()
+            graph = {{str(i): (say, "words") for i in range(10)}}
+            ray_dask_get(graph, list(graph))
+            assert sys.stdout.getvalue().count("words") == 10
+            eagleray.shutdown()
+            open({str(tmp_path / "done")!r}, "w").close()
+        """
+        command = [sys.executable, "-c", textwrap.dedent(program)]
+        redirections = " ".join(f"{fd}>&-" for fd in closed)
+        subprocess.run(["sh", "-c", f'exec "$@" {redirections}', "sh", *command], check=False)
+        assert (tmp_path / "done").exists()
+
     def test_holding_the_gil_does_not_hang(self, session: None, capsys: pytest.CaptureFixture[str]) -> None:
         sys.setswitchinterval(10)
         try:
@@ -356,6 +377,20 @@ class TestDriver:
         finally:
             sys.setswitchinterval(0.005)
         assert len(capsys.readouterr().out.splitlines()) == 20_000
+
+    def test_forked_after_the_thread_has_given_up(self, session: None) -> None:
+        output = _output._output
+        assert output
+        output._end()
+        output._thread.join()
+        kept = os.open(os.devnull, os.O_RDONLY)
+        others = [os.dup(kept) for _ in range(64)]  # of which some have the numbers that were closed
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if all(os.path.exists(f"/proc/self/fd/{fd}") for fd in others) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        for fd in (kept, *others):
+            os.close(fd)
 
     def test_forked_child_leaves_the_session_alone(self, session: None, capsys: pytest.CaptureFixture[str]) -> None:
         run(say, "before")

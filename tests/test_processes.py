@@ -1,10 +1,13 @@
 """Processes: workers that die, Ctrl-C, and what is left when a session ends in whichever way."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,6 +69,28 @@ class TestWorkers:
 
     def test_children_of_a_task_may_be_forked(self) -> None:
         assert ray_dask_get({"a": (_fork,)}, "a") == 7
+
+
+def test_the_collector_runs_in_a_child_forked_while_another_thread_has_suspended_it() -> None:
+    inside, forked = threading.Event(), threading.Event()
+
+    def suspend() -> None:
+        with _engine.native.GcGuard():
+            inside.set()
+            forked.wait()
+
+    thread = threading.Thread(target=suspend)
+    thread.start()
+    inside.wait()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of 3.12: there are threads
+        child = os.fork()
+    if child == 0:
+        os._exit(0 if gc.isenabled() else 1)
+    forked.set()
+    thread.join()
+    assert gc.isenabled()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def _fork() -> int:

@@ -1,8 +1,10 @@
 """What the driver gives to tasks: arrays are read-only, everything else is each task's own."""
 
 import functools
+import gc
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from dask import delayed
+from dask._task_spec import DataNode, Task
 from dask.utils import SerializableLock
 
 import eagleray
@@ -196,6 +199,51 @@ def draw(rng: Any, count: int) -> list[float]:
     return [float(x) for x in rng.random(count)]
 
 
+def _containers(value: Any) -> Iterator[Any]:
+    if isinstance(value, list | tuple | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _containers(item)
+    if not isinstance(value, tuple | int):
+        yield value
+
+
+def extend_all(nested: Any, number: int) -> list[int]:
+    """Changes everything in `nested`, and says what others have done to it."""
+    found = []
+    for container in {id(container): container for container in _containers(nested)}.values():
+        match container:
+            case list():
+                found += [mark[0] for mark in container if isinstance(mark, Mark)]
+                container.append(Mark([number]))
+            case set():
+                found += [mark for mark in container if mark >= 100]
+                container.add(100 + number)
+            case bytearray():
+                found += [mark for mark in container if mark >= 100]
+                container.append(100 + number)
+            case dict():
+                found += container.get("mark", [])
+                container["mark"] = [number]
+            case pd.DataFrame():
+                found += list(container.get("mark", []))
+                container["mark"] = number
+    return [*found, number]
+
+
+def classes_called(name: str) -> int:
+    gc.collect()
+    return sum(isinstance(item, type) and item.__name__ == name for item in gc.get_objects())
+
+
+class Mark(list[int]):
+    """What a task has left."""
+
+
+def is_one(nested: Any) -> bool:
+    first, second = nested.values() if isinstance(nested, dict) else nested
+    return first is (second if first == second else second[0])
+
+
 class TestEachTasksOwn:
     """Some twenty tasks, so that several run in one worker."""
 
@@ -244,12 +292,43 @@ class TestEachTasksOwn:
         seen = {("seen", i): (lambda e: e.seen, ("made", i)) for i in range(20)}
         assert ray_dask_get({**made, **seen}, list(seen)) == [[i] for i in range(20)]
 
+    def test_a_worker_does_not_keep_the_classes_of_all_objects(self) -> None:
+        for _ in range(4):
+            graph = {("k", i): (id, type("Passing", (), {})()) for i in range(1500)}
+            ray_dask_get(graph, list(graph))
+        counts: set[int] = set()
+        for _ in range(8):
+            counts.update(ray_dask_get({("k", i): (classes_called, "Passing") for i in range(4)}, [("k", 0), ("k", 3)]))
+        assert max(counts) <= 2500  # of 6000; those of the last graph may still be there
+
     def test_random_generators(self) -> None:
         rng = np.random.default_rng(5)
         expected = draw(np.random.default_rng(5), 3)
         graph = {("k", i): (draw, rng, 3) for i in range(20)}
         assert ray_dask_get(graph, list(graph)) == [expected] * 20
         assert draw(rng, 3) == expected
+
+    @pytest.mark.parametrize("put", [False, True])
+    @pytest.mark.parametrize(
+        "nested",
+        [
+            [[1], {2}, bytearray(b"3")],
+            ([1], {"b": {2}}),
+            {"a": [1], ("b", 2): (0, {"c": bytearray(b"3")})},
+            (pd.DataFrame({"a": [1]}), [1]),
+            [([],)] * 3,
+            [[i] for i in range(200)],
+        ],
+    )
+    def test_nested_containers(self, nested: Any, put: bool) -> None:
+        value = eagleray.put(nested) if put else DataNode(None, nested)
+        graph = {("k", i): Task(("k", i), extend_all, value, i) for i in range(20)}
+        assert ray_dask_get(graph, list(graph)) == [[i] for i in range(20)]
+
+    def test_a_list_in_two_places_is_one(self) -> None:
+        items = [1]
+        for nested in ([items, items], {"a": items, "b": (items,)}, (items, [items])):
+            assert ray_dask_get({"k": (is_one, eagleray.put(nested))}, "k")
 
     def test_a_list_in_itself(self) -> None:
         items: list[Any] = [1]

@@ -3,13 +3,15 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import eagleray
 from eagleray.dask import ray_dask_get
-from tests.tasks import add, inc
+from tests.conftest import until
+from tests.tasks import add, inc, touch_and_sleep
 
 pytestmark = pytest.mark.usefixtures("session")
 
@@ -26,6 +28,16 @@ def compute(number: int) -> int:
 def test_many_threads_of_the_driver_compute_at_once() -> None:
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(compute, range(200))) == [2 * number + 3 for number in range(200)]
+
+
+def test_a_shutdown_is_what_another_thread_hears_of(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(ray_dask_get, {"a": (touch_and_sleep, str(started), 60)}, "a")
+        until(started.exists)
+        eagleray.shutdown()
+        with pytest.raises(RuntimeError, match=r"^The session has ended, by eagleray\.shutdown\(\) or"):
+            waits.result()
 
 
 def _in_threads(count: int) -> list[int]:

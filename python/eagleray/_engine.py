@@ -11,7 +11,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, overload
 
-from eagleray import _locks, _machine, _output, _surroundings
+from eagleray import _descriptors, _locks, _machine, _output, _surroundings
 from eagleray import _native as native
 from eagleray._native import ObjectRef
 from eagleray.exceptions import ObjectLostError
@@ -51,6 +51,7 @@ def _forget() -> None:
     global _lock, _session_dir
     _lock = threading.RLock()
     _session_dir = None
+    native.gc_after_fork()
 
 
 os.register_at_fork(after_in_child=_forget)
@@ -155,6 +156,7 @@ def start(
     if not sys.executable:
         raise RuntimeError("eagleray cannot start workers: sys.executable does not name this Python interpreter.")
     with _lock:
+        _descriptors.open_missing()
         session_dir = tempfile.mkdtemp(prefix=f"eagleray-{os.getpid()}-")
         _surroundings.begin()
         path = json.dumps([str(entry) for entry in sys.path])
@@ -289,7 +291,10 @@ def get(refs: ObjectRef | list[ObjectRef], timeout: float | None = None, *, copy
 def _check_session() -> None:
     """There is a ref, so there was a session; if it has ended, a new one would not know the object."""
     if not is_initialized():
-        raise ObjectLostError("The session that the ObjectRef belongs to has ended, and its objects with it.")
+        raise ObjectLostError(
+            "The session that the ObjectRef belongs to has ended, and its objects with it; or this process was forked from "
+            "the one that has the session, and only that one can use it."
+        )
 
 
 def _check_refs(what: str, refs: Sequence[object]) -> None:

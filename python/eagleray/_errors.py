@@ -371,3 +371,14 @@ def add_local_note(
     """Adds to the exception of a task that ran in this process what `task_error` says of one that did not."""
     text = _inputs_note(_described(inputs), node, keys, externals)
     _add_note(exc, f"Task {named(key)} failed.{text}".rstrip())
+
+
+def add_note_of_value(exc: BaseException, key: object) -> None:
+    """Adds to the exception of unpickling a value in this process whose value it is.
+
+    Args:
+        exc: The exception.
+        key: The key of the task whose result it is; None if it is not known, or if no task has made it.
+    """
+    what = "The value" if key is None else f"The result of task {named(key)}"
+    _add_note(exc, f"{what} was pickled without an error, but unpickling it in process {os.getpid()} raised this one.")

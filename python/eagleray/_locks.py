@@ -43,6 +43,8 @@ _directory: Callable[[], str | None] = _nowhere
 class _File:
     """An open file description of our own: what is locked through it, this process holds."""
 
+    fd = -1
+
     def __init__(self, directory: str) -> None:
         self.directory = directory
         self.fd = os.open(os.path.join(directory, _FILE), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -75,7 +77,8 @@ class _File:
         return kind != fcntl.F_UNLCK
 
 
-_guard = threading.Lock()
+_guard = threading.RLock()
+"""Can be taken again: what the collector finds meanwhile may take a lock in its `__del__`, as files of xarray do."""
 _file: _File | None = None
 _locks: weakref.WeakValueDictionary[Hashable, SessionLock] = weakref.WeakValueDictionary()
 """By token."""
@@ -90,7 +93,10 @@ def _session_file() -> _File | None:
     with _guard:
         if _file is None or _file.directory != directory or _file.fd < 0:
             # An older one is closed when the last lock held through it is released.
-            _file = _File(directory)
+            try:
+                _file = _File(directory)
+            except FileNotFoundError:  # the session has ended
+                return None
         return _file
 
 
@@ -169,7 +175,7 @@ class SessionLock:
 
 def _after_fork() -> None:
     global _guard, _file
-    _guard = threading.Lock()
+    _guard = threading.RLock()
     if _file is not None:
         # It is the parent's open file description, too.
         _file.close()
@@ -189,7 +195,10 @@ class _Lock:
     def __get__(self, owner: Any, _: type | None = None) -> Any:
         if owner is None:
             return self
-        lock = owner.__dict__["lock"]
+        try:
+            lock = owner.__dict__["lock"]
+        except KeyError:
+            raise AttributeError(f"{type(owner).__name__!r} object has no attribute 'lock'") from None
         if not isinstance(lock, SessionLock):
             lock = owner.__dict__["lock"] = _session_lock(owner.token, lock)
         return lock

@@ -9,7 +9,7 @@ import threading
 from types import ModuleType
 from typing import Any
 
-from eagleray import _native as native
+from eagleray import _engine
 from eagleray.exceptions import WorkerImportError
 
 _guard = threading.Lock()
@@ -18,29 +18,61 @@ _INSTALLED = tuple(
     {os.path.join(path, "") for path in sysconfig.get_paths().values()} | {os.path.join(os.path.dirname(__file__), "")}
 )
 
-_known: dict[str, tuple[ModuleType, Any] | None] = {}
-"""The modules met so far, by name: the module and its specification, which a reload replaces. None if it is no module of
-the user's."""
+_users: dict[str, tuple[ModuleType, Any]] = {}
+"""The user's modules met so far, by name: the module and its specification, which a reload replaces."""
+
+_met: set[str] = set()
+"""The names of all modules met so far."""
 
 _seen: tuple[int, str | None] = (0, None)
-"""How many modules there were, and the name of the last, when `_known` was brought up to date."""
+"""How many modules there were, and the name of the last, when these were brought up to date."""
 
-_by_value: set[str] = set()
-"""Modules that are sent with what is theirs."""
+_by_value: dict[str, bytes] = {}
+"""Modules that are sent with what is theirs: their names, and the same as pickles have them. Replaced, never changed."""
+
+_OF_CYTHON = ("cython_runtime", "_cython_")
+"""What modules begin with that Cython makes in each process that uses it."""
 
 
-def _is_users(name: str, module: object) -> bool:
-    path = getattr(module, "__file__", None)
-    if name == "__main__" or not isinstance(module, ModuleType) or not isinstance(path, str):
+def _forked() -> None:
+    """In a child: whoever looked at the modules is not here."""
+    global _guard
+    _guard = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+def _attributes(module: object) -> dict[str, Any]:
+    """What a module has. Nothing is loaded: to ask a lazy module for an attribute imports it."""
+    return object.__getattribute__(module, "__dict__") if issubclass(type(module), ModuleType) else {}
+
+
+def _specification(module: object) -> Any:
+    return _attributes(module).get("__spec__")
+
+
+def _is_users(module: object) -> bool:
+    path = _attributes(module).get("__file__")
+    # The program's own goes by value, under all its names: multiprocessing calls it `__mp_main__` too. If it were
+    # held, its destructors would find their globals gone when the program ends.
+    if module is sys.modules.get("__main__") or not isinstance(path, str):
         return False
     return not path.startswith(_INSTALLED) and "site-packages" not in path and "dist-packages" not in path
 
 
 def _is_made_here(name: str, module: object) -> bool:
-    """Whether a module was made by the running program, so that there is nothing to import."""
-    spec = getattr(module, "__spec__", None)
-    made = type(module) is ModuleType and spec is None and not getattr(module, "__file__", None)
-    return made and not name.startswith("__") and name not in sys.builtin_module_names
+    """Whether a module was made by the running program, so that there is nothing to import.
+
+    Extensions make modules as well, which workers get with them: those of a package, or Cython's own.
+    """
+    attributes = _attributes(module)
+    if type(module) is not ModuleType or attributes.get("__spec__") or attributes.get("__file__"):
+        return False
+    if name.startswith(("__", *_OF_CYTHON)) or name in sys.builtin_module_names:
+        return False
+    package, _, inner = name.partition(".")
+    return not inner or _specification(sys.modules.get(package)) is None
 
 
 def _changed() -> bool:
@@ -48,22 +80,26 @@ def _changed() -> bool:
     global _seen
     modules = sys.modules
     changed = False
-    for name, known in _known.items():
-        if known is None:
-            continue
+    for name, known in _users.items():
         module = modules.get(name)
-        if module is not known[0] or module.__spec__ is not known[1]:
-            if module is None:
-                continue  # if it comes back, as another
-            _known[name] = (module, module.__spec__)
+        if module is None:
+            continue  # if it comes back, as another
+        now = (module, _specification(module))
+        if now[0] is not known[0] or now[1] is not known[1]:
+            _users[name] = now
             changed = True
-    now = (len(modules), next(reversed(modules), None))
-    if now != _seen:
-        _seen = now
+    try:
+        state = (len(modules), next(reversed(modules), None))
+    except RuntimeError:  # another thread imports
+        state = (0, None)
+    if state != _seen:
+        _seen = state
         for name, module in list(modules.items()):
-            if name not in _known:
-                _known[name] = (module, module.__spec__) if _is_users(name, module) else None
-                if _is_made_here(name, module):
+            if name not in _met:
+                _met.add(name)
+                if _is_users(module):
+                    _users[name] = (module, _specification(module))
+                elif _is_made_here(name, module):
                     _send_by_value(name)
     return changed
 
@@ -73,31 +109,33 @@ def refresh() -> None:
     with _guard:
         changed = _changed()
     if changed:
-        native.renew_workers()
+        _engine.native.renew_workers()
 
 
 def _send_by_value(name: str) -> None:
+    global _by_value
     import cloudpickle
 
-    _by_value.add(name)
+    _by_value = {**_by_value, name: name.encode()}
     cloudpickle.register_pickle_by_value(sys.modules[name])
-    native.name_by_value(name.encode())
+    _engine.native.name_by_value(_by_value[name])
 
 
 def names_by_value(pickled: bytes) -> bool:
     """Whether a pickle refers to a module by name that workers cannot import."""
-    return any(name.encode() in pickled for name in _by_value)
+    return any(name in pickled for name in _by_value.values())
 
 
-def not_importable(error: BaseException) -> BaseException:
+def not_loaded(error: BaseException) -> BaseException:
     """What a worker raises for an `error` of loading what it was sent: it says so if a module is the reason."""
+    name = None
     if isinstance(error, ImportError):
         name = error.name
     elif isinstance(error, AttributeError) and isinstance(error.obj, ModuleType):
         name = error.obj.__name__
-    else:
-        return error
     if not name:
+        if isinstance(error, Exception):  # its own text is rarely about pickles
+            error.add_note("Unpickling the task's function or an input in the worker raised this, not the task.")
         return error
     explained = WorkerImportError(name, f"{type(error).__name__}: {error}", list(sys.path))
     explained.__cause__ = error

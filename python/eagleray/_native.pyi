@@ -12,6 +12,7 @@ __all__ = [
     "after_run",
     "counters",
     "current_task",
+    "gc_after_fork",
     "get",
     "in_worker",
     "name_by_value",
@@ -102,6 +103,9 @@ class GcGuard:
         traceback: TracebackType | None = None,
         /,
     ) -> None: ...
+
+def gc_after_fork() -> None:
+    """In a forked child: takes back what `GcGuard`s of its parent's threads have suspended."""
 
 def start(
     slots: int,

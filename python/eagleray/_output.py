@@ -337,9 +337,10 @@ class Output:
                     # What a worker started may have outlived it, and have its output.
                     if isinstance(source, _Stream) and (rest := source.rest()):
                         self._show(source, [rest])
-                self._end()
             finally:
                 self._lock.release()
+        # Also if the thread waits for whom it writes to: it ends when it has written.
+        self._end()
         if threading.current_thread() is not self._thread:
             self._thread.join(_PATIENCE)
         with contextlib.suppress(OSError):
@@ -372,7 +373,9 @@ class Output:
         self._strangers.clear()
         self._listener.close()
         self._epoll.close()
-        os.close(self._wake)
+        wake, self._wake = self._wake, -1
+        if wake >= 0:  # this may come twice: in a child, of one that has ended
+            os.close(wake)
 
 
 def _write(name: str, text: str) -> None:

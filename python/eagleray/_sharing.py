@@ -106,20 +106,20 @@ def freeze(array: Any) -> None:
         mask.setflags(write=False)
 
 
-def snapshot(value: object) -> tuple[bytes, list[memoryview]]:
-    """A pickle of an object, and the memory of its arrays, from which read-only arrays will be made."""
+def snapshot(value: object) -> tuple[bytes, list[memoryview] | None]:
+    """A pickle of an object, and the memory of its arrays, if it has any, from which read-only arrays will be made."""
     buffers: list[memoryview] = []
 
     def take(buffer: pickle.PickleBuffer) -> None:
         buffers.append(buffer.raw().toreadonly())
 
     try:
-        return pickle.dumps(value, 5, buffer_callback=take), buffers
+        return pickle.dumps(value, 5, buffer_callback=take), buffers or None
     except Exception:
         import cloudpickle
 
         buffers.clear()
-        return cloudpickle.dumps(value, 5, buffer_callback=take), buffers
+        return cloudpickle.dumps(value, 5, buffer_callback=take), buffers or None
 
 
 def _arrays(value: object, depth: int = 3) -> Iterator[Any]:

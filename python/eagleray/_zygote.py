@@ -49,7 +49,7 @@ from typing import NoReturn
 
 import cloudpickle  # noqa: F401  (as above)
 
-from eagleray import _engine, _locks, _surroundings, _worker_output
+from eagleray import _descriptors, _engine, _locks, _surroundings, _worker_output
 from eagleray._engine import native
 
 _PRELOAD = frozenset({"numpy", "pandas", "pyarrow", "dask"})
@@ -261,8 +261,9 @@ def _settle() -> None:
     os.dup2(null, 0)
     os.close(null)
     for stream in (sys.stdout, sys.stderr):
-        # What a task prints is seen when it prints it, also where the driver's output is a pipe.
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        # What a task prints is seen when it prints it, also where the driver's output is a pipe. The driver may have none.
+        if stream is not None:
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
 
 def _remove(session_dir: str) -> None:
@@ -272,6 +273,7 @@ def _remove(session_dir: str) -> None:
 
 def main(arguments: list[str]) -> None:
     """Runs the template: control socket's number, driver's pid, session directory, processors of a worker."""
+    _descriptors.open_missing()
     control_fd, driver_pid, session_dir = int(arguments[0]), int(arguments[1]), arguments[2]
     # How many threads Dask's own schedulers take inside a task.
     os.environ.setdefault("DASK_NUM_WORKERS", arguments[3])

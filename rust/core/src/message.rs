@@ -346,6 +346,9 @@ pub enum Trouble {
     Skipped,
     /// These inputs were not there. The task did not start.
     InputNotHere(Vec<ObjectId>),
+    /// It ended well, and its result, which was to be published, cannot be encoded: the worker keeps it for tasks that run
+    /// there. The encoded exception is for the case that others need it.
+    Unsendable(Opaque),
 }
 
 /// Measured: tasks of one class in one report.

@@ -160,16 +160,17 @@ pub(crate) fn get<'py>(
     let ended = waiting::wait(py, &role, &objects, objects.len(), true, timeout)?;
     let all = ended.len() == objects.len();
     let mut values = Vec::with_capacity(ended.len());
-    for (_, outcome) in ended {
+    for (object, outcome) in ended {
         match outcome {
-            Ok(value) => values.push(value),
+            Ok(value) => values.push((object, value)),
             Err(failure) => return Err(failures::failure_of_another(py, &failure)),
         }
     }
     if !all {
         return Err(failures::timeout(py, timeout.unwrap_or_default()));
     }
-    let decoded: Vec<_> = values.into_iter().map(|value| graph::decode(py, value, copy)).collect::<PyResult<_>>()?;
+    let decoded: Vec<_> =
+        values.into_iter().map(|(object, value)| graph::decode(py, object, value, copy)).collect::<PyResult<_>>()?;
     PyList::new(py, places.into_iter().map(|place| decoded[place].clone()))
 }
 

@@ -1,6 +1,7 @@
 //! Failures as Python exceptions. Their classes are in `eagleray.exceptions`; what they say is in `eagleray._failures`,
 //! `eagleray._errors` (what tasks raised) and `eagleray._arguments` (what cannot be pickled).
 
+use eagleray_core::ids::ObjectId;
 use eagleray_core::message::{Death, End, Failure, FailureKind};
 use eagleray_runtime::SessionError;
 use eagleray_runtime::client::ClientError;
@@ -10,9 +11,8 @@ use pyo3::exceptions::{PyException, PyMemoryError, PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
-use crate::keys;
-
 use crate::annotations::amount;
+use crate::keys::Keys;
 
 fn death_details<'py>(py: Python<'py>, death: &Death) -> PyResult<Bound<'py, PyDict>> {
     let details = PyDict::new(py);
@@ -94,7 +94,7 @@ pub(crate) fn failure(py: Python<'_>, failure: &Failure, names: Option<Names<'_>
 
 /// The same for a task of a graph that is not at hand. Its keys are known while refs to its results are alive.
 pub(crate) fn failure_of_another(py: Python<'_>, of: &Failure) -> PyErr {
-    let keys = keys::of(of.origin.graph);
+    let keys = Keys::of(of.origin.graph);
     let names = keys.as_ref().map(|keys| Names { keys, nodes: &[], externals: [&[], &[]] });
     failure(py, of, names)
 }
@@ -154,6 +154,17 @@ pub(crate) fn not_picklable_value(value: &Bound<'_, PyAny>, cause: PyErr) -> PyE
     build().unwrap_or_else(|error| error)
 }
 
+/// Adds to the error of decoding a value in this process whose value it is.
+pub(crate) fn name_value(py: Python<'_>, error: &PyErr, object: ObjectId) {
+    let name = || -> PyResult<()> {
+        let key = Keys::of(object.graph).and_then(|keys| Some(keys.get(object.index as usize)?.clone_ref(py)));
+        py.import("eagleray._errors")?.getattr("add_note_of_value")?.call1((error.value(py), key))?;
+        Ok(())
+    };
+    // Without the note it is still the error.
+    let _ = name();
+}
+
 /// The exception for a key that a graph does not have. `dependent` is the key of the task that needs it, if one does.
 pub(crate) fn missing_key<'py>(
     key: &Bound<'py, PyAny>,
@@ -194,6 +205,9 @@ pub(crate) fn client_error(py: Python<'_>, error: &ClientError) -> PyErr {
             };
             build().unwrap_or_else(|_| PyMemoryError::new_err(error.to_string()))
         }
+        ClientError::Session(SessionError::Ended) => PyRuntimeError::new_err(
+            "The session has ended, by eagleray.shutdown() or with the program, and what had not been computed is lost.",
+        ),
         ClientError::Session(SessionError::Start(_)) | ClientError::Link(_) => PyOSError::new_err(error.to_string()),
         _ => PyRuntimeError::new_err(error.to_string()),
     }

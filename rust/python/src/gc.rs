@@ -11,7 +11,9 @@ struct State {
     was_enabled: bool,
 }
 
-static STATE: Mutex<State> = Mutex::new(State { guards: 0, was_enabled: false });
+const IDLE: State = State { guards: 0, was_enabled: false };
+
+static STATE: Mutex<State> = Mutex::new(IDLE);
 
 /// A function of the module `gc`. To be fetched before the lock is taken: what interns a name may give up the GIL.
 fn function<'py>(name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
@@ -35,6 +37,18 @@ fn resume(py: Python<'_>) -> PyResult<()> {
     let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
     state.guards = state.guards.saturating_sub(1);
     if state.guards == 0 && std::mem::take(&mut state.was_enabled) {
+        enable.call0()?;
+    }
+    Ok(())
+}
+
+/// In a forked child: threads that have suspended collection are not here to let it go on.
+#[pyfunction]
+pub(crate) fn gc_after_fork(py: Python<'_>) -> PyResult<()> {
+    let enable = function(intern!(py, "enable"))?;
+    let State { guards, was_enabled } =
+        std::mem::replace(&mut *STATE.lock().unwrap_or_else(PoisonError::into_inner), IDLE);
+    if guards > 0 && was_enabled {
         enable.call0()?;
     }
     Ok(())

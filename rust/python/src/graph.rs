@@ -9,13 +9,13 @@ use eagleray_runtime::program::{Part, Program, Template, Value};
 use pyo3::exceptions::{PyIndexError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::annotations::Annotations;
 use crate::failures::{self, Names};
 use crate::gc::Suspended;
 use crate::ingest::{self, Batch, Ingested, Options, ResultShape};
-use crate::keys::{self, Keys};
+use crate::keys::Keys;
 use crate::pickles::{dump_constants, dump_function, payload, store, store_encoded};
 use crate::refs::ObjectRef;
 use crate::role::{Role, raise};
@@ -37,7 +37,7 @@ pub(crate) struct Graph {
     inputs: Csr,
     /// The task at each position.
     at: Vec<u32>,
-    keys: Keys,
+    keys: Arc<Keys>,
     nodes: Vec<Py<PyAny>>,
     outputs: Vec<u32>,
     externals: Vec<ObjectId>,
@@ -113,8 +113,7 @@ impl Graph {
         let [hooks, surroundings] = shipped;
         let program = Program { templates, code: found.code, hooks, surroundings, retry_filters: found.retry_filters };
         role.client.submit(spec, program).map_err(raise)?;
-        let keys = Keys::new(found.keys);
-        keys::register(id, &keys);
+        let keys = Keys::register(id, found.keys);
         let puts = puts.keep();
         Ok(Self {
             role,
@@ -212,14 +211,15 @@ impl Graph {
 
     /// All objects that the requested keys name.
     fn wanted(&self) -> Vec<ObjectId> {
-        let mut externals: Vec<ObjectId> = Vec::new();
+        let mut wanted: Vec<ObjectId> = self.outputs.iter().map(|&index| self.object(index)).collect();
+        let mut externals = FxHashSet::default();
         self.result.externals(&mut |k| {
             let object = self.externals[k as usize];
-            if !externals.contains(&object) {
-                externals.push(object);
+            if externals.insert(object) {
+                wanted.push(object);
             }
         });
-        self.outputs.iter().map(|&index| self.object(index)).chain(externals).collect()
+        wanted
     }
 
     fn assemble<'py>(
@@ -275,14 +275,13 @@ impl ResultShape {
     }
 }
 
-/// Decodes an answer, in private writable memory if `copy`.
-pub(crate) fn decode(py: Python<'_>, value: Value, copy: bool) -> PyResult<Bound<'_, PyAny>> {
-    value::decode(py, &payload(value), copy)
+/// Decodes the value of an object, in private writable memory if `copy`. An error says whose value it is.
+pub(crate) fn decode(py: Python<'_>, object: ObjectId, value: Value, copy: bool) -> PyResult<Bound<'_, PyAny>> {
+    value::decode(py, &payload(value), copy).inspect_err(|error| failures::name_value(py, error, object))
 }
 
 impl Drop for Graph {
     fn drop(&mut self) {
-        keys::forget(self.id, &self.keys);
         if self.role.is_mine() {
             let objects: Vec<ObjectId> =
                 self.outputs.iter().map(|&index| self.object(index)).chain(self.puts.iter().copied()).collect();
@@ -411,7 +410,7 @@ impl Graph {
         let _suspended = Suspended::new(py)?;
         let mut decoded = FxHashMap::default();
         for (object, value) in values {
-            decoded.insert(object, decode(py, value, true)?);
+            decoded.insert(object, decode(py, object, value, true)?);
         }
         self.assemble(py, &decoded)
     }

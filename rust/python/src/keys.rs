@@ -1,41 +1,54 @@
-//! The keys of the graphs that this process has submitted and not dropped, nor all refs to their results: workers name a
-//! task by numbers.
+//! The keys of the graphs that this process has submitted, as long as the graph or a ref to one of its results is there:
+//! workers name a task by numbers.
 
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use eagleray_core::ids::GraphId;
 use pyo3::prelude::*;
 use rustc_hash::FxHashMap;
 
-/// The key of each task of a graph.
-pub(crate) type Keys = Arc<Vec<Py<PyAny>>>;
+/// The key of each task of a graph. Known by the graph's number until the last who holds them drops them.
+pub(crate) struct Keys {
+    graph: GraphId,
+    keys: Vec<Py<PyAny>>,
+}
 
-type Graphs = FxHashMap<GraphId, Weak<Vec<Py<PyAny>>>>;
+static GRAPHS: Mutex<Option<FxHashMap<GraphId, Weak<Keys>>>> = Mutex::new(None);
 
-static GRAPHS: Mutex<Option<Graphs>> = Mutex::new(None);
-
-fn graphs() -> MutexGuard<'static, Option<Graphs>> {
+fn graphs() -> MutexGuard<'static, Option<FxHashMap<GraphId, Weak<Keys>>>> {
     GRAPHS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Makes the keys of a graph known until all who hold them have called [`forget`].
-pub(crate) fn register(graph: GraphId, keys: &Keys) {
-    graphs().get_or_insert_default().insert(graph, Arc::downgrade(keys));
-}
-
-/// The keys of a graph, if they are known.
-pub(crate) fn of(graph: GraphId) -> Option<Keys> {
-    graphs().as_ref()?.get(&graph)?.upgrade()
-}
-
-/// One who holds the keys of a graph is about to drop them. Those of a graph of the same number in a later session stay.
-pub(crate) fn forget(graph: GraphId, keys: &Keys) {
-    if Arc::strong_count(keys) > 1 {
-        return;
+impl Keys {
+    /// Makes the keys of a graph known.
+    pub(crate) fn register(graph: GraphId, keys: Vec<Py<PyAny>>) -> Arc<Self> {
+        let keys = Arc::new(Self { graph, keys });
+        graphs().get_or_insert_default().insert(graph, Arc::downgrade(&keys));
+        keys
     }
-    if let Some(graphs) = graphs().as_mut() {
-        if graphs.get(&graph).is_some_and(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(keys))) {
-            graphs.remove(&graph);
+
+    /// Those of a graph, if they are known.
+    pub(crate) fn of(graph: GraphId) -> Option<Arc<Self>> {
+        graphs().as_ref()?.get(&graph)?.upgrade()
+    }
+}
+
+impl Deref for Keys {
+    type Target = [Py<PyAny>];
+
+    fn deref(&self) -> &[Py<PyAny>] {
+        &self.keys
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        if let Some(graphs) = graphs().as_mut() {
+            // Those of a graph of the same number in a later session stay.
+            if graphs.get(&self.graph).is_some_and(|known| std::ptr::eq(known.as_ptr(), self)) {
+                graphs.remove(&self.graph);
+            }
         }
     }
 }
@@ -43,6 +56,6 @@ pub(crate) fn forget(graph: GraphId, keys: &Keys) {
 #[pyfunction]
 #[pyo3(signature = (graph, index, /))]
 pub(crate) fn task_key(py: Python<'_>, graph: u64, index: u32) -> Option<Py<PyAny>> {
-    let keys = of(GraphId::from_u64(graph))?;
+    let keys = Keys::of(GraphId::from_u64(graph))?;
     Some(keys.get(index as usize)?.clone_ref(py))
 }

@@ -42,7 +42,7 @@ mod _native {
         workers,
     };
     #[pymodule_export]
-    use super::gc::GcGuard;
+    use super::gc::{GcGuard, gc_after_fork};
     #[pymodule_export]
     use super::graph::Graph;
     #[pymodule_export]

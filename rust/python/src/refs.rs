@@ -8,7 +8,7 @@ use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::keys::{self, Keys};
+use crate::keys::Keys;
 use crate::role::{Role, raise};
 
 /// A reference to an object of the session. As long as it lives, the object does.
@@ -17,7 +17,7 @@ pub(crate) struct ObjectRef {
     role: Arc<Role>,
     object: ObjectId,
     /// The keys of the graph that makes the object, for the message if that fails.
-    keys: Option<Keys>,
+    _keys: Option<Arc<Keys>>,
 }
 
 /// Refs do not keep the keys of a graph with more tasks: they are few mostly, and may live long.
@@ -32,14 +32,14 @@ impl ObjectRef {
 
     /// A reference that is counted already.
     pub(crate) fn counted(role: &Arc<Role>, object: ObjectId) -> Self {
-        Self { role: Arc::clone(role), object, keys: None }
+        Self { role: Arc::clone(role), object, _keys: None }
     }
 
     /// A reference to the result of a task of a graph with these keys, that is one use more.
-    pub(crate) fn to_result(role: &Arc<Role>, object: ObjectId, keys: &Keys) -> PyResult<Self> {
-        let keys = (keys.len() <= MOST_KEYS).then(|| Keys::clone(keys));
+    pub(crate) fn to_result(role: &Arc<Role>, object: ObjectId, keys: &Arc<Keys>) -> PyResult<Self> {
+        let keys = (keys.len() <= MOST_KEYS).then(|| Arc::clone(keys));
         role.client.hold(object).map_err(raise)?;
-        Ok(Self { role: Arc::clone(role), object, keys })
+        Ok(Self { role: Arc::clone(role), object, _keys: keys })
     }
 
     /// Its object. Raises `ObjectLostError` if it is of another session than `role`.
@@ -65,9 +65,6 @@ const NOT_ITS_VALUE: &str = "it only names a value. Get that with eagleray.get(r
 
 impl Drop for ObjectRef {
     fn drop(&mut self) {
-        if let Some(keys) = &self.keys {
-            keys::forget(self.object.graph, keys);
-        }
         if self.role.is_mine() {
             // When the session has ended there is nothing to release.
             let _ = self.role.client.release(&[self.object]);

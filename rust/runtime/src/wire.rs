@@ -447,6 +447,7 @@ fn report_out(report: &Report, values: &[(u32, Value)], wakeups: u32) -> proto::
                 kind: Some(match trouble {
                     Trouble::Raised(bytes) => proto::trouble::Kind::Raised(Bytes::copy_from_slice(bytes)),
                     Trouble::Retry(bytes) => proto::trouble::Kind::Retry(Bytes::copy_from_slice(bytes)),
+                    Trouble::Unsendable(bytes) => proto::trouble::Kind::Unsendable(Bytes::copy_from_slice(bytes)),
                     Trouble::Skipped => proto::trouble::Kind::Skipped(true),
                     Trouble::InputNotHere(objects) => {
                         proto::trouble::Kind::InputNotHere(proto::Objects { objects: objects_out(objects) })
@@ -491,6 +492,7 @@ fn report_in(worker: WorkerId, report: proto::Report, resolve: &mut Resolve<'_>)
         let kind = match trouble.kind.ok_or(WireError::Missing("trouble"))? {
             proto::trouble::Kind::Raised(bytes) => Trouble::Raised(Arc::from(&bytes[..])),
             proto::trouble::Kind::Retry(bytes) => Trouble::Retry(Arc::from(&bytes[..])),
+            proto::trouble::Kind::Unsendable(bytes) => Trouble::Unsendable(Arc::from(&bytes[..])),
             proto::trouble::Kind::Skipped(_) => Trouble::Skipped,
             proto::trouble::Kind::InputNotHere(objects) => Trouble::InputNotHere(objects_in(&objects.objects)),
         };

@@ -244,7 +244,7 @@ impl Head {
         let Some((&holder, set)) = graph
             .ready_on
             .iter()
-            .filter(|(holder, set)| **holder != idle && !set.is_empty())
+            .filter(|(holder, set)| **holder != idle && set.last().is_some_and(|position| can_leave(graph, position)))
             .max_by_key(|(_, set)| set.len())
         else {
             return false;
@@ -252,8 +252,12 @@ impl Head {
         // The last in the order: its keeper would come to them last.
         let take = set.len().div_ceil(2).min(AT_ONCE);
         for _ in 0..take {
-            let set = graph.ready_on.get_mut(&holder).expect("found above");
+            let set = &graph.ready_on[&holder];
             let Some(position) = set.last() else { break };
+            if !can_leave(graph, position) {
+                break;
+            }
+            let set = graph.ready_on.get_mut(&holder).expect("found above");
             set.remove(position);
             let task = graph.at[position as usize];
             graph.tasks[task as usize].state = TaskState::Waiting;
@@ -278,6 +282,13 @@ impl Head {
             self.to_node(ToNode::Publish { worker, objects, seal });
         }
     }
+}
+
+/// Whether all that the task at a position reads can be published.
+fn can_leave(graph: &Graph, position: u32) -> bool {
+    let len = graph.len();
+    let inputs = graph.inputs.row(graph.at[position as usize]);
+    inputs.iter().all(|&input| input >= len || !graph.objects[input as usize].stays)
 }
 
 /// Puts a task without missing inputs into the ready set where it belongs, or, if what it reads is kept by several
@@ -446,7 +457,7 @@ fn mark_outputs(graph: &Graph, cut: &mut Cut, keep_only: bool, seal: bool, mode:
             flags = output::PUBLISH | output::SEAL;
         } else if held && mode != ResultsMode::Resident {
             flags = output::PUBLISH;
-        } else if held || (outside && keep_only) {
+        } else if held || (outside && keep_only && !graph.objects[task as usize].must_leave) {
             flags = output::KEEP;
         } else if outside {
             flags = output::PUBLISH;

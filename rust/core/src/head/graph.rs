@@ -64,6 +64,10 @@ pub(super) struct Object {
     pub(super) holders: u32,
     /// Its worker was asked to publish it.
     pub(super) asked: bool,
+    /// It cannot be encoded: only tasks in its worker can read it.
+    pub(super) stays: bool,
+    /// Its worker could not publish it. Made again, it counts as failed if it stays.
+    pub(super) must_leave: bool,
 }
 
 const _: () = assert!(core::mem::size_of::<Task>() + core::mem::size_of::<Object>() <= 64);
@@ -78,6 +82,7 @@ impl Object {
     pub(super) fn forget_resident(&mut self) {
         self.resident = None;
         self.asked = false;
+        self.stays = false;
     }
 
     /// Whether a task can read it, in whatever worker.
@@ -192,7 +197,18 @@ impl Graph {
             .map(|&object| External { object, readers: Vec::new(), available: false, held: false })
             .collect();
         let mut tasks = Vec::with_capacity(n);
-        let mut objects = vec![Object { place: None, resident: None, consumers: 0, holders: 0, asked: false }; n];
+        let mut objects = vec![
+            Object {
+                place: None,
+                resident: None,
+                consumers: 0,
+                holders: 0,
+                asked: false,
+                stays: false,
+                must_leave: false
+            };
+            n
+        ];
         if spec.externals.iter().any(|object| object.graph == spec.id) {
             return Err(malformed("it reads itself from outside"));
         }

@@ -46,6 +46,20 @@ impl Head {
         for index in flight.upto..report.upto {
             let task = flight.tasks[index as usize];
             let trouble = troubles.next_if(|(place, _)| *place == index).map(|(_, trouble)| trouble);
+            let trouble = match trouble {
+                Some(Trouble::Unsendable(error)) if graph.running() => {
+                    let object = &mut graph.objects[task as usize];
+                    if object.holders > 0 || object.must_leave {
+                        done.drop.push((worker_id, ObjectId { graph: id, index: task }));
+                        Some(Trouble::Raised(error))
+                    } else {
+                        object.stays = true;
+                        flight.kept.push(task);
+                        None
+                    }
+                }
+                trouble => trouble,
+            };
             if trouble.is_some() {
                 flight.troubled.push(index);
             }
@@ -82,6 +96,8 @@ impl Head {
                     let origin = ObjectId { graph: id, index: task };
                     failure.get_or_insert(Failure { origin, kind: FailureKind::Raised { error, attempts } });
                 }
+                // Of a graph that is over, which the first arm has seen to.
+                Some(Trouble::Unsendable(_)) => {}
                 // The graph ends with this report, or the input is made again, or it is told again which is missing.
                 Some(Trouble::Skipped) => {
                     graph.tasks[task as usize].state = TaskState::Waiting;
@@ -260,12 +276,17 @@ impl Head {
 
     pub(super) fn on_published(&mut self, worker_id: WorkerId, object: ObjectId, place: Option<Place>) {
         let known = self.graphs.get_mut(&object.graph).filter(|graph| object.index < graph.len());
-        let Some((graph, place)) = known.zip(place) else {
-            match place {
-                // The last use came before the publication.
-                Some(_) if object.graph.seq != 0 => self.to_node(ToNode::Free(Vec::from([object]))),
-                Some(_) => {}
-                None => self.on_lost_copy(object, worker_id),
+        let Some(place) = place else {
+            if let Some(graph) = known {
+                graph.objects[object.index as usize].must_leave = true;
+            }
+            self.on_lost_copy(object, worker_id);
+            return;
+        };
+        let Some(graph) = known else {
+            // The last use came before the publication.
+            if object.graph.seq != 0 {
+                self.to_node(ToNode::Free(Vec::from([object])));
             }
             return;
         };

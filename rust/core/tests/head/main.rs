@@ -9,3 +9,4 @@ mod lineage;
 mod nesting;
 mod priority;
 mod retries;
+mod unsendable;

@@ -68,7 +68,7 @@ impl Constants {
 impl Changing {
     fn get(&self, object: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         if self.sharing != Sharing::Apart {
-            return Ok(sharing::copy(object)?.unbind());
+            return Ok(sharing::copy(object, self.sharing)?.unbind());
         }
         let snapshot = if let Some(snapshot) = self.snapshot.get() {
             snapshot

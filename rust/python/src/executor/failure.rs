@@ -2,7 +2,7 @@
 
 use eagleray_core::ids::ObjectId;
 use eagleray_core::message::{Opaque, Trouble};
-use pyo3::exceptions::{PyAttributeError, PyException, PyImportError, PyRuntimeError, PySystemExit, PyValueError};
+use pyo3::exceptions::{PyException, PyRuntimeError, PySystemExit, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
@@ -11,8 +11,10 @@ use super::io::RunIo;
 
 /// Why a task has no result.
 pub(super) enum Failure {
-    /// It raised, or its code, inputs or result could not be pickled or unpickled.
+    /// It raised, or its code or inputs could not be unpickled.
     Raised(PyErr),
+    /// Its result could not be pickled. It is kept.
+    Unsendable(PyErr),
     /// A task of the run whose result it reads has none.
     Skipped,
     /// These inputs are nowhere.
@@ -40,6 +42,7 @@ impl Failure {
             Self::Raised(error) => {
                 io.raised(py, error, inputs()).map(if again { Trouble::Retry } else { Trouble::Raised })
             }
+            Self::Unsendable(error) => io.raised(py, error, inputs()).map(Trouble::Unsendable),
             Self::Skipped => Ok(Trouble::Skipped),
             Self::InputNotHere(objects) => Ok(Trouble::InputNotHere(objects)),
         }
@@ -73,13 +76,10 @@ pub(super) fn not_picklable(py: Python<'_>, result: &Bound<'_, PyAny>, cause: Py
     build().unwrap_or(cause)
 }
 
-/// What to raise when what was sent cannot be loaded: it says so if that is because of a module.
+/// What to raise when what was sent cannot be loaded: the reason, and it says so if that is a module.
 pub(super) fn not_loaded(py: Python<'_>, error: PyErr) -> PyErr {
-    if !error.is_instance_of::<PyImportError>(py) && !error.is_instance_of::<PyAttributeError>(py) {
-        return error;
-    }
     let explain = || -> PyResult<PyErr> {
-        let explain = py.import("eagleray._modules")?.getattr("not_importable")?;
+        let explain = py.import("eagleray._modules")?.getattr("not_loaded")?;
         Ok(PyErr::from_value(explain.call1((error.value(py),))?))
     };
     explain().unwrap_or(error)

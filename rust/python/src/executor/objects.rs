@@ -89,7 +89,9 @@ impl Objects {
         };
         Ok(Some(match sharing {
             Sharing::Whole => Found { value: value.unbind(), shared: true },
-            Sharing::Container | Sharing::Shallow => Found { value: sharing::copy(&value)?.unbind(), shared: false },
+            Sharing::Container | Sharing::Nested | Sharing::Shallow => {
+                Found { value: sharing::copy(&value, sharing)?.unbind(), shared: false }
+            }
             Sharing::Apart => Found { value: value.unbind(), shared: false },
         }))
     }

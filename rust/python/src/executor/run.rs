@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use eagleray_core::graph::Csr;
 use eagleray_core::ids::ObjectId;
 use eagleray_core::message::{Run, Trouble, output};
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyTuple};
@@ -372,16 +372,23 @@ impl<'a, 'py> Runner<'a, 'py> {
         let py = self.py;
         let flags = self.run.outputs[place as usize];
         let mut bytes = None;
+        let mut unsendable = None;
         if flags & output::PUBLISH != 0 {
-            let encoded = value::encode(py, result.bind(py));
-            let encoded = encoded.map_err(|cause| not_picklable(py, result.bind(py), cause))?;
-            bytes = Some(encoded.len() as u64);
-            self.io.publish(py, place, encoded, flags & output::SEAL != 0)?;
-            self.executor.published(self.run.graph, result.bind(py));
+            match value::encode(py, result.bind(py)) {
+                Ok(encoded) => {
+                    bytes = Some(encoded.len() as u64);
+                    self.io.publish(py, place, encoded, flags & output::SEAL != 0)?;
+                    self.executor.published(self.run.graph, result.bind(py));
+                }
+                Err(cause) if cause.is_instance_of::<PyException>(py) => {
+                    unsendable = Some(not_picklable(py, result.bind(py), cause));
+                }
+                Err(cause) => return Err(cause.into()),
+            }
         }
         let bytes = bytes.unwrap_or_else(|| size::guess(result.bind(py)));
         let read_later = lock(&self.values.slots)[place as usize].readers > 0;
-        let keep = flags & output::KEEP != 0;
+        let keep = flags & output::KEEP != 0 || unsendable.is_some();
         if (read_later || keep) && !self.executor.in_place {
             value::freeze(result.bind(py))?;
         }
@@ -393,17 +400,18 @@ impl<'a, 'py> Runner<'a, 'py> {
             let old = lock(&self.values.slots)[place as usize].value.replace(result);
             drop(old);
         }
-        Ok(bytes)
+        unsendable.map_or(Ok(bytes), |error| Err(Failure::Unsendable(error)))
     }
 
     /// Notes how a task ended, and drops what it was the last to read.
     fn release(&mut self, place: u32, trouble: Option<&Trouble>) {
         let sources = self.plan.sources(place);
-        if sources.is_empty() && trouble.is_none() {
+        let failed = trouble.is_some_and(|trouble| !matches!(trouble, Trouble::Unsendable(_)));
+        if sources.is_empty() && !failed {
             return;
         }
         let mut slots = lock(&self.values.slots);
-        slots[place as usize].failed = trouble.is_some();
+        slots[place as usize].failed = failed;
         // A task that found an input missing comes back some day, like one that was recalled: what it reads is kept.
         if matches!(trouble, Some(Trouble::InputNotHere(_))) {
             return;

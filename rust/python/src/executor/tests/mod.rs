@@ -325,6 +325,7 @@ impl Io<'_> {
             Some(Trouble::Raised(_)) => 'R',
             Some(Trouble::Retry(_)) => 'A',
             Some(Trouble::Skipped) => 'S',
+            Some(Trouble::Unsendable(_)) => 'U',
             Some(Trouble::InputNotHere(_)) => 'I',
         };
         ended.iter().map(end).collect()
@@ -333,7 +334,9 @@ impl Io<'_> {
     /// The type and text of the exception at a place.
     fn error(&self, py: Python<'_>, place: u32) -> (String, String) {
         let ended = self.ended.borrow();
-        let Some(Trouble::Raised(bytes)) = &ended[place as usize].2 else { panic!("{ended:?} is no error") };
+        let Some(Trouble::Raised(bytes) | Trouble::Unsendable(bytes)) = &ended[place as usize].2 else {
+            panic!("{ended:?} is no error")
+        };
         let loaded = py.import("pickle").unwrap().call_method1("loads", (&bytes[..],)).unwrap();
         loaded.extract().unwrap()
     }
