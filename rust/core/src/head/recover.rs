@@ -252,6 +252,13 @@ impl Head {
             if graph.tasks[task as usize].supplied {
                 hopeless = Some(ObjectId { graph: id, index: task });
             }
+            // The worker that made it may still have it, for tasks of the same run: that copy goes at the run's end.
+            let cut = graph.tasks[task as usize].cut;
+            for flight in self.workers.values_mut().flat_map(|worker| &mut worker.flights) {
+                if flight.graph == id && flight.cut == cut {
+                    flight.kept.push(task);
+                }
+            }
             graph.reopen(task);
             self.counters.reruns += 1;
             let mut missing = 0;

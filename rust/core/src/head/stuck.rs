@@ -90,7 +90,7 @@ impl Head {
             || graph.publishing > 0
             || (room && (graph.has_ordinary() || graph.special.iter().any(fits)))
             || self.workers.iter().any(runs)
-            || graph.externals.iter().any(|e| !e.available && !stuck.graphs.contains(&e.object.graph))
+            || graph.externals.iter().any(|e| e.held && !e.available && !stuck.graphs.contains(&e.object.graph))
     }
 
     /// Whether one of the questions that a worker asks will be answered.

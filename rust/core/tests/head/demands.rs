@@ -3,7 +3,7 @@
 use eagleray_core::head::HeadConfig;
 use eagleray_core::ids::{GraphId, PeerId, WorkerId};
 use eagleray_core::message::{
-    ClassSpec, Demand, FailureKind, FromNode, GPU, GraphSpec, Refusal, Shortage, ToHead, ToNode, WHOLE,
+    ClassSpec, Demand, FailureKind, FromNode, GPU, GraphSpec, Refusal, Shortage, ToHead, ToNode, Trouble, WHOLE,
 };
 
 use crate::fake::{Fake, graph, graph_id, object, wide};
@@ -343,4 +343,32 @@ fn what_has_no_worker_because_of_who_waits_does_not_go_on() {
         fake.node(FromNode::Recalled { run: run.id, limit });
     }
     assert!(matches!(fake.failure(2).kind, FailureKind::Infeasible(_)));
+}
+
+#[test]
+fn what_a_stuck_graph_has_read_and_lost_does_not_keep_it_waiting() {
+    let mut fake = offering(3);
+    let (first, waits) = (graph_id(1), graph_id(3));
+    fake.run_graph(wide(first, 1));
+    fake.run_all();
+    fake.run_graph(license(2));
+    let mut spec = graph(waits, &[&[3], &[], &[1]], &[0, 2]);
+    spec.externals.push(object(first, 0));
+    fake.run_graph(demanding(spec, &[2], demand(WHOLE, &[(LICENSE, WHOLE)])));
+    let (reads, before) = (fake.runs_of(1).remove(0), fake.runs_of(2).remove(0));
+    assert_eq!((&*reads.tasks, &*before.tasks), (&[0][..], &[1][..]));
+    fake.finish(&reads);
+    // Who has the license waits for what demands it.
+    let peer = PeerId::of_worker(WorkerId(0));
+    fake.driver(peer, ToHead::Hold(vec![object(waits, 2)]));
+    fake.ask_as(peer, 1, &[object(waits, 2)]);
+    let mut other = graph(graph_id(4), &[&[1]], &[0]);
+    other.externals.push(object(first, 0));
+    fake.run_graph(other);
+    let missed = fake.runs_of(1)[0].clone();
+    fake.finish_with(&missed, 0, Trouble::InputNotHere(vec![object(first, 0)]));
+    fake.user(ToHead::Cancel { graph: first });
+    assert!(fake.answers.is_empty());
+    fake.finish(&before);
+    assert!(matches!(fake.failure(1).kind, FailureKind::Infeasible(_)));
 }

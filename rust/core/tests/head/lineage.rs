@@ -3,7 +3,7 @@
 use eagleray_core::graph::Csr;
 use eagleray_core::head::{HeadConfig, ResultsMode};
 use eagleray_core::ids::{GraphId, ObjectId, WorkerId};
-use eagleray_core::message::{FailureKind, FromNode, GraphSpec, Place, ToHead, Trouble};
+use eagleray_core::message::{FailureKind, FromNode, GraphSpec, Place, ToHead, ToNode, Trouble};
 
 use crate::fake::{Fake, USER, graph, graph_id, object, wide};
 
@@ -110,4 +110,26 @@ fn what_the_driver_supplied_is_there_until_results_are_published() {
     fake.user(ToHead::Release(vec![object(id, 1)]));
     assert_eq!(fake.freed(object(id, 0)), 1);
     assert!(fake.head.is_idle());
+}
+
+#[test]
+fn a_copy_in_the_run_that_made_it_goes_too_when_it_was_made_again_elsewhere() {
+    let mut fake = Fake::new(2);
+    let id = graph_id(1);
+    fake.run_graph(graph(id, &[&[], &[0], &[0]], &[0, 1, 2]));
+    let run = fake.only_run();
+    assert_eq!(run.tasks, [0, 1, 2]);
+    fake.deliver(fake.report(&run, 0, 1, false));
+    miss(&mut fake, 2, object(id, 0));
+    let again = fake.runs_of(1).remove(0);
+    assert_eq!((again.graph, &*again.tasks), (id, &[0][..]));
+    // The tasks that would have read it in its first run are taken back: the worker still has it.
+    fake.node(FromNode::Recalled { run: run.id, limit: 1 });
+    fake.finish(&again);
+    fake.deliver(fake.report(&run, 1, 1, true));
+    let dropped = ToNode::Drop { worker: run.id.worker, objects: vec![object(id, 0)] };
+    assert!(fake.sent.contains(&dropped), "{:?}", fake.sent);
+    fake.run_all();
+    fake.ask(1, &[object(id, 0), object(id, 1), object(id, 2)]);
+    assert_eq!(fake.values(1), 3);
 }
