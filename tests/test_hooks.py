@@ -471,3 +471,13 @@ class TestConstructor:
     def test_hook_that_cannot_be_called(self) -> None:
         with pytest.raises(TypeError, match="ray_finish must be callable, not int"):
             RayDaskCallback(ray_finish=3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["ray_pretask", "_ray_pretsk", "_ray_post_task", "_ray_presubmits"])
+def test_method_that_is_nearly_a_hook(name: str) -> None:
+    with pytest.warns(UserWarning, match=rf"Mistaken\.{name} is no hook\. Is _ray_\w+ meant\?"):
+        type("Mistaken", (RayDaskCallback,), {name: lambda self: None})
+
+
+def test_methods_that_are_no_hooks() -> None:
+    type("Right", (RayDaskCallback,), {"report": None, "_ray_state": None, "ray_address": None, "_ray_finish": print})

@@ -14,6 +14,8 @@ Dask's own five (`start`, `start_state`, `pretask`, `posttask`, `finish`) work t
 
 from __future__ import annotations
 
+import difflib
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -152,6 +154,12 @@ class RayDaskCallback(Callback):  # type: ignore[misc]
     """
 
     ray_active: ClassVar[_Active] = _Active()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in vars(cls).keys() - set(CB_FIELDS):
+            if meant := difflib.get_close_matches(name, CB_FIELDS, n=1, cutoff=0.85):
+                warnings.warn(f"{cls.__qualname__}.{name} is no hook. Is {meant[0]} meant?", stacklevel=2)
 
     def __init__(self, **hooks: Hook | None) -> None:
         known = (*CBS, *_DASK_HOOKS)
