@@ -481,3 +481,10 @@ def test_method_that_is_nearly_a_hook(name: str) -> None:
 
 def test_methods_that_are_no_hooks() -> None:
     type("Right", (RayDaskCallback,), {"report": None, "_ray_state": None, "ray_address": None, "_ray_finish": print})
+
+
+def test_active_callbacks_can_be_cleared() -> None:
+    RayDaskCallback(ray_finish=print).register()
+    assert RayDaskCallback.ray_active
+    RayDaskCallback.ray_active.clear()
+    assert not RayDaskCallback.ray_active

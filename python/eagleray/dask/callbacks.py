@@ -109,6 +109,10 @@ class _Active:
         entries.pop(key, None)
         return True
 
+    def clear(self) -> None:
+        """Leaves all callbacks."""
+        self._entries().clear()
+
     @contextmanager
     def hidden(self) -> Iterator[None]:
         token = self._here.set({})
