@@ -2,6 +2,7 @@
 
 import gc
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -144,13 +146,24 @@ class Driver:
         assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
 
+    def interrupt(self) -> None:
+        """Ctrl-C, until the program says something.
+
+        CPython ignores a KeyboardInterrupt that meets it in the callback of a weak reference, as the import system has them.
+        """
+        said: list[Any] = []
+        while not said:
+            self.process.send_signal(signal.SIGINT)
+            said, _, _ = select.select([self.process.stdout], [], [], 3)
+
     def assert_nothing_left(self) -> None:
         until(lambda: not any(map(alive, [*self.templates, *self.workers])))
         until(lambda: not os.path.exists(self.directory))
 
     def close(self) -> None:
         self.process.kill()
-        self.process.communicate()
+        _, said = self.process.communicate()
+        sys.stderr.write(said)  # for whom a test fails
 
 
 def _children_of(process: int) -> list[int]:
@@ -232,7 +245,7 @@ class TestInterrupt:
         )
         drivers.append(driver)
         until(path.exists)
-        driver.process.send_signal(signal.SIGINT)
+        driver.interrupt()
         assert driver.line() == "interrupted"
         assert driver.line() == "2"
         driver.process.wait()
