@@ -129,3 +129,18 @@ def begin_and_look(path: str) -> bool:
     while not Path(path).exists():
         time.sleep(0.005)
     return ref is not None
+
+
+class Configured:
+    """Is what `dask.config` makes of it where it is unpickled."""
+
+    def __init__(self) -> None:
+        import dask.config
+
+        self.value = dask.config.get("eagleray-test", None)
+
+    def __reduce__(self) -> Any:
+        return Configured, ()
+
+    def __call__(self) -> Any:
+        return self.value

@@ -16,6 +16,7 @@ import eagleray
 from eagleray import _surroundings
 from eagleray.dask import enable_dask_on_ray, ray_dask_get
 from tests.conftest import session_dirs
+from tests.tasks import Configured
 
 
 def run(function: Callable[..., Any], *args: Any) -> Any:
@@ -176,6 +177,11 @@ class TestConfig:
     def test_values_that_only_cloudpickle_takes(self) -> None:
         with dask.config.set({"eagleray-test.f": lambda: 3}):
             assert everywhere(_call_config, "eagleray-test.f") == 3
+
+    def test_what_unpickling_makes_of_it(self) -> None:
+        for value in (1, 2, 1):
+            with dask.config.set({"eagleray-test": value}):
+                assert run(Configured()) == value
 
     def test_what_is_taken_away(self, monkeypatch: pytest.MonkeyPatch) -> None:
         name = next(name for name in dask.config.config if name not in ("scheduler", "num_workers"))

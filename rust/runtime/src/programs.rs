@@ -59,8 +59,9 @@ pub(crate) struct BadProgram(&'static str);
 #[derive(Debug, Default)]
 pub(crate) struct Programs {
     graphs: FxHashMap<GraphId, GraphProgram>,
-    /// Functions pickled to the same bytes are one blob, whatever graph they came with.
-    blob_of: FxHashMap<Bytes, u32>,
+    /// Functions pickled to the same bytes are one blob, whatever graph they came with, if that has the same surroundings:
+    /// what unpickling makes of them may depend on these.
+    blob_of: FxHashMap<(Bytes, Option<Bytes>), u32>,
     blobs: FxHashMap<u32, Blob>,
     next_blob: u32,
     known_blobs: FxHashMap<WorkerId, FxHashSet<u32>>,
@@ -72,6 +73,7 @@ pub(crate) struct Programs {
 #[derive(Debug)]
 struct Blob {
     bytes: Bytes,
+    surroundings: Option<Bytes>,
     /// How many functions of graphs it is.
     users: u32,
 }
@@ -143,13 +145,15 @@ impl Programs {
         let Self { graphs, blob_of, blobs, next_blob, .. } = self;
         let Some(graph) = graphs.get_mut(&id) else { return };
         for bytes in part.functions {
-            // A pickle read from a frame must not keep the whole frame alive.
-            let blob = blob_of.get(&bytes).copied().unwrap_or_else(|| {
-                let bytes = Bytes::copy_from_slice(&bytes);
+            let key = (bytes, graph.surroundings.clone());
+            let blob = blob_of.get(&key).copied().unwrap_or_else(|| {
+                // A pickle read from a frame must not keep the whole frame alive.
+                let bytes = Bytes::copy_from_slice(&key.0);
+                let surroundings = key.1.as_deref().map(Bytes::copy_from_slice);
                 let blob = *next_blob;
                 *next_blob += 1;
-                blobs.insert(blob, Blob { bytes: bytes.clone(), users: 0 });
-                blob_of.insert(bytes, blob);
+                blobs.insert(blob, Blob { bytes: bytes.clone(), surroundings: surroundings.clone(), users: 0 });
+                blob_of.insert((bytes, surroundings), blob);
                 blob
             });
             if let Some(blob) = blobs.get_mut(&blob) {
@@ -222,7 +226,7 @@ impl Programs {
             self.idle_bytes -= blob.bytes.len();
             if blob.users == 0 && !self.idle.contains(&id) {
                 if let Some(blob) = self.blobs.remove(&id) {
-                    self.blob_of.remove(&blob.bytes);
+                    self.blob_of.remove(&(blob.bytes, blob.surroundings));
                 }
                 gone.push(id);
             }
@@ -320,6 +324,21 @@ mod tests {
             assert_eq!(names(&intros)[..3], ["graph of 3", "hooks", "surroundings"]);
             assert!(programs.for_run(&run(worker, &[0])).unwrap().1.is_empty());
         }
+    }
+
+    #[test]
+    fn a_function_is_unpickled_anew_where_surroundings_differ() {
+        let mut programs = Programs::default();
+        let mut blobs = Vec::new();
+        for surroundings in [None, Some("s".into()), Some("t".into()), Some("s".into()), None] {
+            programs.submit(graph_id(), 3, vec![], Program { surroundings, ..program() }).unwrap();
+            programs.extend(graph_id(), Part { functions: vec!["f".into(), "g".into()], batches: vec!["b".into()] });
+            let (_, intros) = programs.for_run(&run(0, &[0])).unwrap();
+            blobs.extend(names(&intros).into_iter().filter(|name| name.starts_with("function 0")));
+            programs.forget(graph_id());
+        }
+        let blob = |number: usize, sent: bool| format!("function 0 blob {number} {sent}");
+        assert_eq!(blobs, [blob(0, true), blob(2, true), blob(4, true), blob(2, false), blob(0, false)]);
     }
 
     #[test]
