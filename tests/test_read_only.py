@@ -19,6 +19,7 @@ from dask.utils import SerializableLock
 
 import eagleray
 from eagleray import _sharing
+from eagleray._dask_versions import LEGACY_DATAFRAMES
 from eagleray.dask import ray_dask_get, ray_dask_get_sync
 from eagleray.exceptions import ReadOnlyInputError
 
@@ -97,7 +98,7 @@ class TestArrays:
 
     def test_keyword_argument(self, size: int) -> None:
         result = delayed(write_named)(3, into=np.zeros(size), dask_key_name="k")
-        with pytest.raises(ReadOnlyInputError, match="'k' wrote to argument 'into'"):
+        with pytest.raises(ReadOnlyInputError, match=r"'k' wrote to argument '(into|kwargs)'"):
             result.compute(scheduler=ray_dask_get)
 
     def test_what_tasks_made_may_be_written_to(self, size: int) -> None:
@@ -375,6 +376,8 @@ class Files:
 class TestStore:
     @pytest.fixture(autouse=True)
     def scheduler(self, workers: None) -> Any:
+        if LEGACY_DATAFRAMES:
+            pytest.skip("da.store of this Dask makes a lock of threading, which cannot be sent")
         with dask.config.set(scheduler=ray_dask_get):
             yield
 
