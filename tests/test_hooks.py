@@ -484,7 +484,8 @@ def test_methods_that_are_no_hooks() -> None:
 
 
 def test_active_callbacks_can_be_cleared() -> None:
-    RayDaskCallback(ray_finish=print).register()
-    assert RayDaskCallback.ray_active
-    RayDaskCallback.ray_active.clear()
-    assert not RayDaskCallback.ray_active
+    callback = RayDaskCallback(ray_finish=print)
+    with callback:
+        assert RayDaskCallback.ray_active
+        RayDaskCallback.ray_active.clear()
+        assert not RayDaskCallback.ray_active
