@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import signal
 import threading
 import time
 from pathlib import Path
@@ -231,6 +232,17 @@ def test_registered_resource_profiler() -> None:
         profiler.unregister()
         profiler.close()
     assert not profiler._is_running()
+
+
+def test_a_tracker_of_dask_that_ends_when_it_is_asked() -> None:
+    with ResourceProfiler(dt=0.01) as profiler:
+        tracker = profiler._tracker
+        os.kill(tracker.pid, signal.SIGSTOP)  # lives, and will not answer
+        ends = threading.Timer(0.2, tracker.kill)
+        ends.start()
+        assert ray_dask_get(chain(), "e") == 6
+        ends.join()
+    assert len(profiler.results) >= 2
 
 
 def test_in_this_process() -> None:

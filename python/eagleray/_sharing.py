@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from eagleray._summary import type_name
 from eagleray.exceptions import ReadOnlyInputError
 
 WHOLE, PARTIAL, METHOD, ARRAY, SHALLOW, APART = range(6)
@@ -149,9 +150,7 @@ def _may_be_written(value: object, drivers: set[int], made: set[int]) -> bool:
 
 
 def _describe(value: object) -> str:
-    cls = type(value)
-    name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
-    facts = [name]
+    facts = [type_name(type(value))]
     for fact in ("shape", "dtype"):
         found = getattr(value, fact, None)
         if isinstance(found, tuple) or (found is not None and fact == "dtype"):

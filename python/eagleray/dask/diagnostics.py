@@ -73,15 +73,15 @@ class Diagnostics:
 
     def begin(self, nodes: Nodes) -> None:
         self._nodes = nodes
-        for callback in self._callbacks:
-            self._begun.append(callback)
-            if start := callback[0]:
-                start(nodes)
-        if self._resources:
+        if self._resources:  # before they start: Dask's own trackers would be started first
             from eagleray.dask.resources import include_workers
 
             for profiler in self._resources:
                 include_workers(profiler)
+        for callback in self._callbacks:
+            self._begun.append(callback)
+            if start := callback[0]:
+                start(nodes)
 
     def submitted(self, keys: list[Key]) -> None:
         empty: list[str] = ["cache", "dependencies", "dependents", "waiting_data"]

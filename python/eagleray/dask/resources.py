@@ -9,25 +9,48 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from itertools import starmap
 from timeit import default_timer
 from typing import Any, Self
 
+from dask.diagnostics.profile import ResourceData
 from dask.utils import import_required
 
 Sample = tuple[float, float, float]
 """Time, memory in MB, percent of one processor."""
 
+_PATIENCE = 0.05
+"""Seconds after which it is seen whether the process that is waited for lives."""
+
 
 def include_workers(profiler: Any) -> None:
-    """Has a running `ResourceProfiler` count this process and all that descend from it, from now on.
+    """Has a `ResourceProfiler` count this process and all that descend from it, when it counts from now on.
 
     What it has counted so far stays.
     """
-    if not isinstance(profiler._tracker, _Tracker):
-        profiler._stop_collect()
+    if isinstance(profiler._tracker, _Tracker):
+        return
+    running = profiler._is_running()
+    if running:
+        profiler.results.extend(starmap(ResourceData, _counted(profiler._tracker)))
         profiler.close()
-        profiler._tracker = _Tracker(profiler._dt)
+    profiler._tracker = _Tracker(profiler._dt)
+    if running:
         profiler._start_collect()
+
+
+def _counted(tracker: Any) -> list[Sample]:
+    """What Dask's tracker has counted.
+
+    Nothing if it has ended: it does so when a process ends that it has just listed. The driver has both ends of the pipe,
+    so that reading never finds its end.
+    """
+    tracker.parent_conn.send("send_data")
+    while not tracker.parent_conn.poll(_PATIENCE):
+        if not tracker.is_alive() and not tracker.parent_conn.poll():
+            return []
+    samples: list[Sample] = tracker.parent_conn.recv()
+    return samples
 
 
 class _Tracker:

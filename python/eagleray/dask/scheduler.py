@@ -80,15 +80,13 @@ def ray_dask_get(dsk: Any, keys: Any, **kwargs: Any) -> Any:
         hooks.split()
         mapping = _mapping(dsk, options)
         specs = specs_of(dsk, mapping, options.ray_remote_args)
-        needs: dict[str, Any] = {"surroundings": surroundings}
-        if specs is not None:
-            needs["annotations"] = specs
+        said: dict[str, Any] = {"surroundings": surroundings, "annotations": specs}
         with _execution(hooks, options, mapping, keys) as execution:
             hooks.watched(execution.hooks())
 
             def submit(nodes: Nodes, wanted: Any) -> Steps:
                 tasks, aliases = graphs.aliases_as_tasks(nodes)
-                graph = native.submit(tasks, wanted, worker_hooks=hooks.pickled(aliases), stepwise=True, **needs)
+                graph = native.submit(tasks, wanted, worker_hooks=hooks.pickled(aliases), stepwise=True, **said)
                 execution.submitted(graph)
                 return graph
 
@@ -97,7 +95,7 @@ def ray_dask_get(dsk: Any, keys: Any, **kwargs: Any) -> Any:
                 if hooks.per_task:
                     submitted = Walk(graphs.to_nodes(mapping), keys, hooks, submit)
                 else:
-                    graph = native.submit(mapping, keys, worker_hooks=hooks.pickled(), **needs)
+                    graph = native.submit(mapping, keys, worker_hooks=hooks.pickled(), **said)
                     submitted = Whole(mapping, keys, graph)
                     execution.submitted(graph)
                 return _conclude(submitted, keys, hooks, options, lambda: native.run_local(mapping, keys))

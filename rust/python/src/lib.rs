@@ -10,7 +10,7 @@
 
 mod annotations;
 mod api;
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "implements the buffer protocol")]
 mod buffer;
 mod devices;
 mod executor;
@@ -22,7 +22,7 @@ mod keys;
 mod local;
 mod logging;
 mod pickles;
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "all other calls that the compiler cannot check")]
 mod raw;
 mod refs;
 mod role;

@@ -32,7 +32,7 @@ mod error;
 mod file;
 mod ledger;
 mod location;
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "maps shared memory")]
 mod map;
 mod read;
 mod space;

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFrozenSet, PyList, PySet, PyTuple};
 use rustc_hash::FxHashMap;
 
-use super::draft::{Draft, LIMIT, tag};
+use super::draft::{Draft, LIMIT, Mark, tag};
 use super::externals::Externals;
 use super::graph::{Graph, Target};
 use super::kinds::{Kind, Kinds, fields};
@@ -366,20 +366,19 @@ impl<'py> Compiler<'py> {
         }
     }
 
-    /// Writes a container, or the constant that it is.
-    fn container(
+    /// Writes the parts of an object whose making was written from `mark` on; takes that back for an object that holds
+    /// nothing to be replaced, which is a constant.
+    fn parts_or_constant(
         &mut self,
         object: &Bound<'py, PyAny>,
-        container: u32,
-        items: impl ExactSizeIterator<Item = Bound<'py, PyAny>>,
+        mark: Mark,
+        parts: impl IntoIterator<Item = Bound<'py, PyAny>>,
         mode: Mode,
     ) -> Result<bool, Stop> {
-        let mark = self.draft.mark();
-        self.draft.words.extend([container, items.len() as u32]);
         let changed = self.nested(|this| {
             let mut changed = false;
-            for item in items {
-                changed |= this.expression(&item, mode)?;
+            for part in parts {
+                changed |= this.expression(&part, mode)?;
             }
             Ok(changed)
         })?;
@@ -390,24 +389,25 @@ impl<'py> Compiler<'py> {
         self.value(object)
     }
 
+    /// Writes a container, or the constant that it is.
+    fn container(
+        &mut self,
+        object: &Bound<'py, PyAny>,
+        container: u32,
+        items: impl ExactSizeIterator<Item = Bound<'py, PyAny>>,
+        mode: Mode,
+    ) -> Result<bool, Stop> {
+        let mark = self.draft.mark();
+        self.draft.words.extend([container, items.len() as u32]);
+        self.parts_or_constant(object, mark, items, mode)
+    }
+
     /// Writes a dict, or the constant that it is.
     fn dict(&mut self, object: &Bound<'py, PyAny>, mode: Mode) -> Result<bool, Stop> {
         let dict = object.cast::<PyDict>()?;
         let mark = self.draft.mark();
         self.draft.words.extend([DICT, dict.len() as u32]);
-        let changed = self.nested(|this| {
-            let mut changed = false;
-            for (key, value) in dict.iter() {
-                changed |= this.expression(&key, mode)?;
-                changed |= this.expression(&value, mode)?;
-            }
-            Ok(changed)
-        })?;
-        if changed {
-            return Ok(true);
-        }
-        self.draft.back_to(mark);
-        self.value(object)
+        self.parts_or_constant(object, mark, dict.iter().flat_map(|(key, value)| [key, value]), mode)
     }
 
     /// Writes a container of a derived type, made by calling its type, or the constant that it is.
@@ -426,18 +426,7 @@ impl<'py> Compiler<'py> {
         if !spread {
             self.draft.words.extend([TUPLE, items.len() as u32]);
         }
-        let changed = self.nested(|this| {
-            let mut changed = false;
-            for item in &items {
-                changed |= this.expression(item, mode)?;
-            }
-            Ok(changed)
-        })?;
-        if changed {
-            return Ok(true);
-        }
-        self.draft.back_to(mark);
-        self.value(object)
+        self.parts_or_constant(object, mark, items, mode)
     }
 
     /// Writes a dataclass, made again from its fields, or the constant that it is.
@@ -450,18 +439,7 @@ impl<'py> Compiler<'py> {
             let names = self.templates.keyword_names(&names)?;
             self.draft.function(&names);
         }
-        let changed = self.nested(|this| {
-            let mut changed = false;
-            for value in &values {
-                changed |= this.expression(value, Mode::Plain)?;
-            }
-            Ok(changed)
-        })?;
-        if changed {
-            return Ok(true);
-        }
-        self.draft.back_to(mark);
-        self.value(object)
+        self.parts_or_constant(object, mark, values, Mode::Plain)
     }
 
     /// Writes a constant: among those of its batch, or as an object of its own if it is large.
