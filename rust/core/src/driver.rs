@@ -80,16 +80,30 @@ impl Driver {
         }
     }
 
+    /// One use more, which the head knows of by itself. It counts first uses only: of a further one it is told to forget
+    /// what it counted.
+    pub fn adopt(&mut self, object: ObjectId) {
+        let count = self.uses.entry(object).or_insert(0);
+        *count += 1;
+        if *count > 1 {
+            self.untell(object);
+        }
+    }
+
+    fn untell(&mut self, object: ObjectId) {
+        match self.untold.last_mut() {
+            Some(Uses::Release(objects)) => objects.push(object),
+            _ => self.untold.push(Uses::Release(Vec::from([object]))),
+        }
+    }
+
     /// One use less.
     pub fn release(&mut self, object: ObjectId) {
         let Some(count) = self.uses.get_mut(&object) else { return };
         *count -= 1;
         if *count == 0 {
             self.uses.remove(&object);
-            match self.untold.last_mut() {
-                Some(Uses::Release(objects)) => objects.push(object),
-                _ => self.untold.push(Uses::Release(Vec::from([object]))),
-            }
+            self.untell(object);
         }
     }
 
@@ -118,6 +132,20 @@ mod tests {
         driver.release(put);
         assert_eq!(driver.take_uses(), [Uses::Release(Vec::from([put]))]);
         assert_eq!(driver.held(), 0);
+    }
+
+    #[test]
+    fn a_use_that_the_head_made_is_counted_once() {
+        let mut driver = Driver::new(PeerId::USER);
+        let actor = ObjectId { graph: GraphId { peer: PeerId::USER, seq: 7 }, index: 0 };
+        driver.adopt(actor);
+        assert_eq!(driver.take_uses(), []);
+        driver.adopt(actor);
+        assert_eq!(driver.take_uses(), [Uses::Release(Vec::from([actor]))], "the head has counted twice");
+        driver.release(actor);
+        assert_eq!(driver.take_uses(), []);
+        driver.release(actor);
+        assert_eq!(driver.take_uses(), [Uses::Release(Vec::from([actor]))]);
     }
 
     #[test]

@@ -64,6 +64,48 @@ pub struct GraphSpec {
     pub priority: i32,
     /// The tasks whose objects the submitting peer holds from the beginning (as if [`ToHead::Hold`] named them).
     pub outputs: Vec<u32>,
+    /// What its tasks are to each other.
+    pub kind: GraphKind,
+    /// Objects that are named inside its constants and functions: held until the graph is over.
+    pub contained: Vec<ObjectId>,
+}
+
+/// What the tasks of a graph are to each other. See [`GraphSpec`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GraphKind {
+    /// Parts of one computation: the first failure ends it, and so does the release of all its results.
+    Computation,
+    /// Each stands for itself: a failure takes only those along that read the result, and a task runs though nobody
+    /// holds what it makes.
+    Independent,
+    /// The only task makes an actor: its worker is the actor's from then on, as long as the task's object is held.
+    Actor(Box<ActorSpec>),
+    /// Calls of the actor whose object is the first external, and the first input of each. Those of one peer run in
+    /// the order in which they were submitted. They stand for themselves.
+    Calls,
+}
+
+/// The name of an actor.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ActorName {
+    /// Names in different namespaces have nothing to do with each other.
+    pub namespace: Arc<str>,
+    /// What it is called there.
+    pub name: Arc<str>,
+}
+
+/// An actor as the head needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActorSpec {
+    /// How others find it.
+    pub name: Option<ActorName>,
+    /// It lives until it is killed, though nobody holds it.
+    pub detached: bool,
+    /// How often it is made again when its worker has died. [`u32::MAX`] is for ever.
+    pub max_restarts: u32,
+    /// What it has of a slot while it lives, in units of 1 / [`WHOLE`]. While it is being made it has what its class
+    /// demands, and of other resources it keeps that.
+    pub cpu: u64,
 }
 
 /// Where the bytes of a published object are. The runtime's table has the rest.
@@ -167,6 +209,35 @@ pub enum FailureKind {
     },
     /// The task asks for more of a resource than it can ever get.
     Infeasible(Box<Shortage>),
+    /// The actor is dead, and what it was to do is not done.
+    ActorDied(Box<ActorDeath>),
+}
+
+/// Why there is no actor any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActorDeath {
+    /// How it ended.
+    pub end: ActorEnd,
+    /// How often it had been made again.
+    pub restarts: u32,
+}
+
+/// See [`ActorDeath`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ActorEnd {
+    /// Its making raised.
+    Init {
+        /// What the worker reported of the exception.
+        error: Opaque,
+    },
+    /// Its worker's process ended.
+    Died(Death),
+    /// Somebody killed it.
+    Killed,
+    /// Nobody held it any more.
+    Released,
+    /// It was never made: another actor has its name.
+    NameTaken,
 }
 
 /// What there is too little of. Amounts are in units of 1 / [`WHOLE`].
@@ -200,6 +271,8 @@ pub enum ToHead {
         object: ObjectId,
         /// Where its bytes are.
         place: Place,
+        /// Objects that the value names: held as long as it exists.
+        contained: Vec<ObjectId>,
     },
     /// The driver put an object, and holds it.
     Put {
@@ -207,6 +280,8 @@ pub enum ToHead {
         object: ObjectId,
         /// Where its bytes are.
         place: Place,
+        /// Objects that the value names: held as long as it exists.
+        contained: Vec<ObjectId>,
     },
     /// First uses: this peer now holds these objects.
     Hold(Vec<ObjectId>),
@@ -233,6 +308,29 @@ pub enum ToHead {
         /// The graph.
         graph: GraphId,
     },
+    /// Stops one task, of whatever peer. Of a task of a [`GraphKind::Computation`] the whole graph is stopped.
+    CancelTask {
+        /// The task's object.
+        object: ObjectId,
+        /// End its worker, should it run.
+        force: bool,
+        /// Stop what it has submitted, too.
+        recursive: bool,
+    },
+    /// Ends an actor.
+    KillActor {
+        /// Its object.
+        actor: ObjectId,
+        /// It may be made again, if it has restarts left.
+        restart: bool,
+    },
+    /// Asks for a [`ToDriver::Found`]. An actor that is found is held once more by the peer.
+    FindActor {
+        /// Names the question in the answer.
+        token: u64,
+        /// Whom it looks for.
+        name: ActorName,
+    },
     /// The peer is gone: its graphs are cancelled, what it holds is released.
     Bye,
 }
@@ -246,6 +344,13 @@ pub enum ToDriver {
         token: u64,
         /// Each object that is ready or failed, in the order of the question.
         ended: Vec<(ObjectId, Result<Place, Failure>)>,
+    },
+    /// The answer to [`ToHead::FindActor`].
+    Found {
+        /// The question's token.
+        token: u64,
+        /// The actor's object, which the peer holds once more, if there is such an actor.
+        actor: Option<ObjectId>,
     },
     /// A message did not fit. The peer is closed.
     Refused(Refusal),
@@ -332,6 +437,20 @@ pub enum ToNode {
     Kill(WorkerId),
     /// Say how far the worker is. Answered by [`FromNode::Sampled`].
     Sample(WorkerId),
+    /// Interrupt a task, if it is the one that runs.
+    Interrupt {
+        /// The run.
+        run: RunId,
+        /// Its place there.
+        index: u32,
+    },
+    /// Interrupt a task that the worker has [deferred](Trouble::Deferred).
+    CancelDeferred {
+        /// The worker.
+        worker: WorkerId,
+        /// The task's object.
+        object: ObjectId,
+    },
 }
 
 /// What became of a task that did not end well.
@@ -349,6 +468,10 @@ pub enum Trouble {
     /// It ended well, and its result, which was to be published, cannot be encoded: the worker keeps it for tasks that run
     /// there. The encoded exception is for the case that others need it.
     Unsendable(Opaque),
+    /// It has begun something that goes on; its end is told by [`FromNode::Completed`].
+    Deferred,
+    /// It was interrupted.
+    Cancelled,
 }
 
 /// Measured: tasks of one class in one report.
@@ -379,6 +502,8 @@ pub struct Report {
     pub troubles: Vec<(u32, Trouble)>,
     /// Results newly published, by place.
     pub published: Vec<(u32, Place)>,
+    /// Objects that those results name, by place, for those that name any.
+    pub contained: Vec<(u32, Vec<ObjectId>)>,
     /// Durations of the tasks newly ended.
     pub timings: Vec<Timing>,
 }
@@ -414,6 +539,17 @@ pub enum FromNode {
         object: ObjectId,
         /// Where it is now.
         place: Option<Place>,
+        /// Objects that it names.
+        contained: Vec<ObjectId>,
+    },
+    /// A task that was [deferred](Trouble::Deferred) has ended.
+    Completed {
+        /// The worker.
+        worker: WorkerId,
+        /// The task's object.
+        object: ObjectId,
+        /// Where the result is and which objects it names, or what went wrong: it raised, or was interrupted.
+        outcome: Result<(Place, Vec<ObjectId>), Trouble>,
     },
     /// The answer to [`ToNode::Sample`].
     Sampled {

@@ -4,7 +4,7 @@ use eagleray_core::graph::Csr;
 use eagleray_core::head::{Effect, Head, HeadConfig, HeadEvent, ResultsMode};
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
 use eagleray_core::message::{
-    ClassSpec, Demand, End, FromDriver, FromNode, GPU, GraphSpec, Place, Report, Run, Timing, ToHead, ToNode, Trouble,
+    ClassSpec, Demand, End, FromDriver, FromNode, GPU, GraphKind, GraphSpec, Place, Report, Run, Timing, ToHead, ToNode, Trouble,
     WHOLE, output,
 };
 use proptest::collection::vec;
@@ -89,6 +89,8 @@ prop_compose! {
             outputs,
             demands,
             priority,
+            kind: GraphKind::Computation,
+            contained: Vec::new(),
         }
     }
 }
@@ -97,8 +99,8 @@ fn driver_messages() -> impl Strategy<Value = ToHead> {
     prop_oneof![
         4 => specs().prop_map(|spec| ToHead::Submit(Box::new(spec))),
         4 => (graph_ids(), 0..7u32).prop_map(|(graph, upto)| ToHead::Admit { graph, upto }),
-        1 => objects().prop_map(|object| ToHead::Supply { object, place: PLACE }),
-        1 => objects().prop_map(|object| ToHead::Put { object, place: PLACE }),
+        1 => objects().prop_map(|object| ToHead::Supply { object, place: PLACE, contained: Vec::new() }),
+        1 => objects().prop_map(|object| ToHead::Put { object, place: PLACE, contained: Vec::new() }),
         2 => vec(objects(), 0..3).prop_map(ToHead::Hold),
         2 => vec(objects(), 0..3).prop_map(ToHead::Release),
         3 => (0..4u64, vec(objects(), 0..4), 0..5u32, any::<bool>())
@@ -129,7 +131,7 @@ prop_compose! {
         count in 0..3u32,
     ) -> Report {
         let timing = Timing { class, count, total_ns: u64::from(count) * 100_000, max_ns: 100_000, total_bytes: 8 };
-        Report { run, upto, ended, troubles, published, timings: vec![timing] }
+        Report { run, upto, ended, troubles, published, contained: Vec::new(), timings: vec![timing] }
     }
 }
 
@@ -142,7 +144,7 @@ fn node_messages() -> impl Strategy<Value = FromNode> {
         3 => reports().prop_map(FromNode::Report),
         2 => (runs(), 0..6u32).prop_map(|(run, limit)| FromNode::Recalled { run, limit }),
         2 => (workers(), objects(), places)
-            .prop_map(|(worker, object, place)| FromNode::Published { worker, object, place }),
+            .prop_map(|(worker, object, place)| FromNode::Published { worker, object, place, contained: Vec::new() }),
         1 => (workers(), vec((0..6u32, 0..6u32), 0..3), proptest::option::of(any::<u64>()))
             .prop_map(|(worker, claimed, running_ns)| FromNode::Sampled { worker, claimed, running_ns }),
         1 => Just(FromNode::CannotStart(End::Exited(3).into())),
@@ -223,7 +225,7 @@ impl Asked {
             .map(|i| (i, PLACE))
             .collect();
         *reported = upto;
-        let report = Report { run: run.id, upto, ended, troubles, published, timings: Vec::new() };
+        let report = Report { run: run.id, upto, ended, troubles, published, contained: Vec::new(), timings: Vec::new() };
         if ended {
             self.runs.swap_remove(at);
         }

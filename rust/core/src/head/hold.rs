@@ -15,8 +15,8 @@ impl Head {
         match message {
             ToHead::Submit(spec) => self.on_submit(peer, *spec),
             ToHead::Admit { graph, upto } => self.on_admit(peer, graph, upto),
-            ToHead::Supply { object, place } => self.on_supply(peer, object, place),
-            ToHead::Put { object, place } => {
+            ToHead::Supply { object, place, .. } => self.on_supply(peer, object, place),
+            ToHead::Put { object, place, .. } => {
                 if object.graph != GraphId::puts(peer) {
                     return Err(unknown("object: it was put by another peer"));
                 }
@@ -49,6 +49,7 @@ impl Head {
                 self.cancel_graph(now, graph);
                 Ok(())
             }
+            ToHead::CancelTask { .. } | ToHead::KillActor { .. } | ToHead::FindActor { .. } => Ok(()),
             ToHead::Bye => {
                 self.on_bye(now, peer);
                 Ok(())

@@ -318,7 +318,8 @@ impl Head {
             FromNode::WorkerDown { worker, death, running } => self.on_worker_down(now, worker, &death, running),
             FromNode::Report(report) => self.on_report(report),
             FromNode::Recalled { run, limit } => self.on_recalled(run, limit),
-            FromNode::Published { worker, object, place } => self.on_published(worker, object, place),
+            FromNode::Completed { .. } => {}
+            FromNode::Published { worker, object, place, .. } => self.on_published(worker, object, place),
             FromNode::Sampled { worker, claimed, running_ns } => self.on_sampled(worker, &claimed, running_ns),
             FromNode::CannotStart(death) => self.on_cannot_start(&death),
         }
@@ -344,6 +345,11 @@ impl Head {
     /// Whether a worker is up. What it says in the driver's role before that is not listened to.
     pub fn has_worker(&self, id: WorkerId) -> bool {
         self.workers.contains_key(&id)
+    }
+
+    /// Whether a worker has deferred a task, which it may complete.
+    pub fn is_deferred(&self, _worker: WorkerId, _object: ObjectId) -> bool {
+        false
     }
 
     /// Whether a graph is known: submitted, accepted, and not over.

@@ -97,7 +97,7 @@ impl Head {
                     failure.get_or_insert(Failure { origin, kind: FailureKind::Raised { error, attempts } });
                 }
                 // Of a graph that is over, which the first arm has seen to.
-                Some(Trouble::Unsendable(_)) => {}
+                Some(Trouble::Unsendable(_) | Trouble::Deferred | Trouble::Cancelled) => {}
                 // The graph ends with this report, or the input is made again, or it is told again which is missing.
                 Some(Trouble::Skipped) => {
                     graph.tasks[task as usize].state = TaskState::Waiting;

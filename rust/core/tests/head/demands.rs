@@ -74,7 +74,7 @@ fn a_run_is_of_one_demand_and_what_leaves_it_is_published() {
             let ToNode::Publish { worker, objects, .. } = message else { continue };
             for object in objects {
                 let place = Some(eagleray_core::message::Place::Inline { len: 8 });
-                fake.node(FromNode::Published { worker, object, place });
+                fake.node(FromNode::Published { worker, object, place, contained: Vec::new() });
             }
         }
         let run = fake.only_run();

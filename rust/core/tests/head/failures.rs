@@ -161,7 +161,7 @@ fn a_question_counts_what_is_there_when_it_is_answered() {
 fn a_put_object_that_is_lost_fails_its_readers_in_the_end() {
     let mut fake = Fake::new(1);
     let put = object(eagleray_core::ids::GraphId::puts(eagleray_core::ids::PeerId::USER), 0);
-    fake.user(ToHead::Put { object: put, place: Place::Inline { len: 8 } });
+    fake.user(ToHead::Put { object: put, place: Place::Inline { len: 8 }, contained: Vec::new() });
     let id = graph_id(1);
     let mut spec = graph(id, &[&[1]], &[0]);
     spec.externals.push(put);
@@ -248,7 +248,7 @@ fn a_report_that_cannot_be_true_ends_its_worker() {
 fn an_empty_graph_of_which_several_inputs_are_gone_fails_once() {
     let mut fake = Fake::new(1);
     let put = object(eagleray_core::ids::GraphId::puts(eagleray_core::ids::PeerId::USER), 0);
-    fake.user(ToHead::Put { object: put, place: Place::Inline { len: 8 } });
+    fake.user(ToHead::Put { object: put, place: Place::Inline { len: 8 }, contained: Vec::new() });
     let mut spec = graph(graph_id(2), &[], &[]);
     spec.externals = vec![object(graph_id(1), 0), put];
     fake.run_graph(spec);
@@ -268,7 +268,7 @@ fn messages_about_what_is_not_there_change_nothing() {
     fake.node(FromNode::Sampled { worker, claimed: vec![(0, 7)], running_ns: None });
     fake.node(FromNode::Sampled { worker: WorkerId(0), claimed: vec![(0, 700)], running_ns: Some(1 << 60) });
     fake.node(FromNode::WorkerDown { worker, death: End::Exited(1).into(), running: Some((1, 1)) });
-    fake.node(FromNode::Published { worker, object: object(id, 77), place: None });
+    fake.node(FromNode::Published { worker, object: object(id, 77), place: None, contained: Vec::new() });
     fake.tell(HeadEvent::Tick);
     assert_eq!(fake.sent.len(), before);
     fake.run_all();

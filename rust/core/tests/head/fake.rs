@@ -6,7 +6,7 @@ use eagleray_core::graph::Csr;
 use eagleray_core::head::{Effect, Head, HeadConfig, HeadEvent};
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
 use eagleray_core::message::{
-    ClassSpec, End, Failure, FromDriver, FromNode, GraphSpec, Place, Refusal, Report, Run, Timing, ToDriver, ToHead,
+    ClassSpec, End, Failure, FromDriver, FromNode, GraphKind, GraphSpec, Place, Refusal, Report, Run, Timing, ToDriver, ToHead,
     ToNode, Trouble, output,
 };
 
@@ -170,7 +170,7 @@ impl Fake {
             total_bytes: u64::from(count) * 8,
         };
         let timings = if count > 0 { vec![timing] } else { Vec::new() };
-        Report { run: run.id, upto, ended, troubles: Vec::new(), published, timings }
+        Report { run: run.id, upto, ended, troubles: Vec::new(), published, contained: Vec::new(), timings }
     }
 
     /// Reports all of a run.
@@ -201,7 +201,7 @@ impl Fake {
             for message in asked {
                 let ToNode::Publish { worker, objects, .. } = message else { continue };
                 for object in objects {
-                    self.node(FromNode::Published { worker, object, place: Some(Place::Inline { len: 8 }) });
+                    self.node(FromNode::Published { worker, object, place: Some(Place::Inline { len: 8 }), contained: Vec::new() });
                 }
             }
             match self.runs.values().next().cloned() {
@@ -274,6 +274,8 @@ pub(crate) fn graph(id: GraphId, inputs: &[&[u32]], outputs: &[u32]) -> GraphSpe
         class: vec![0; inputs.len()],
         classes: vec![ClassSpec { fingerprint: 7, max_retries: 3, retries: 0, demand: 0 }],
         outputs: outputs.to_vec(),
+        kind: GraphKind::Computation,
+        contained: Vec::new(),
         demands: Vec::new(),
         priority: 0,
     }

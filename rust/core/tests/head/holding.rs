@@ -155,7 +155,7 @@ fn a_failure_passes_from_graph_to_graph() {
 fn an_object_that_was_put_is_freed_with_its_last_use() {
     let mut fake = Fake::new(1);
     let put = object(GraphId::puts(USER), 3);
-    fake.user(ToHead::Put { object: put, place: Place::Sealed { len: 4096 } });
+    fake.user(ToHead::Put { object: put, place: Place::Sealed { len: 4096 }, contained: Vec::new() });
     let id = graph_id(1);
     let mut spec = graph(id, &[&[1]], &[0]);
     spec.externals.push(put);
@@ -173,7 +173,7 @@ fn a_supplied_value_is_a_task_that_need_not_run() {
     let mut fake = Fake::new(1);
     let id = graph_id(1);
     fake.user(ToHead::Submit(Box::new(graph(id, &[&[], &[], &[0, 1]], &[2]))));
-    fake.user(ToHead::Supply { object: object(id, 0), place: Place::Inline { len: 3 } });
+    fake.user(ToHead::Supply { object: object(id, 0), place: Place::Inline { len: 3 }, contained: Vec::new() });
     fake.user(ToHead::Admit { graph: id, upto: 3 });
     let run = fake.only_run();
     assert_eq!(run.tasks, [1, 2]);
@@ -183,7 +183,7 @@ fn a_supplied_value_is_a_task_that_need_not_run() {
     assert!(fake.refused.is_empty());
     let late = graph_id(2);
     fake.run_graph(wide(late, 1));
-    fake.user(ToHead::Supply { object: object(late, 0), place: Place::Inline { len: 3 } });
+    fake.user(ToHead::Supply { object: object(late, 0), place: Place::Inline { len: 3 }, contained: Vec::new() });
     assert_eq!(fake.refused.len(), 1);
 }
 
@@ -213,7 +213,7 @@ fn a_refused_publication_makes_the_result_again() {
     fake.finish(&run);
     fake.ask(1, &[object(id, 0)]);
     fake.sent.retain(|m| !matches!(m, ToNode::Publish { .. }));
-    fake.node(FromNode::Published { worker: WorkerId(0), object: object(id, 0), place: None });
+    fake.node(FromNode::Published { worker: WorkerId(0), object: object(id, 0), place: None, contained: Vec::new() });
     assert_eq!(fake.only_run().tasks, [0]);
     fake.run_all();
     assert_eq!(fake.values(1), 1);
@@ -234,7 +234,7 @@ fn what_was_dropped_before_it_was_published_is_asked_for_again() {
     fake.user(ToHead::Hold(vec![object(id, 0)]));
     fake.ask(2, &[object(id, 0)]);
     assert_eq!(fake.only_run().tasks, [0]);
-    fake.node(FromNode::Published { worker: WorkerId(0), object: object(id, 0), place: None });
+    fake.node(FromNode::Published { worker: WorkerId(0), object: object(id, 0), place: None, contained: Vec::new() });
     fake.run_all();
     assert_eq!(fake.values(2), 1);
 }
@@ -292,15 +292,15 @@ fn ids_of_others_are_refused() {
     let place = Place::Inline { len: 1 };
     fake.driver(other, ToHead::Admit { graph: id, upto: 1 });
     fake.driver(other, ToHead::Cancel { graph: id });
-    fake.driver(other, ToHead::Supply { object: object(id, 0), place });
-    fake.driver(other, ToHead::Put { object: object(GraphId::puts(USER), 0), place });
+    fake.driver(other, ToHead::Supply { object: object(id, 0), place, contained: Vec::new() });
+    fake.driver(other, ToHead::Put { object: object(GraphId::puts(USER), 0), place, contained: Vec::new() });
     fake.driver(other, ToHead::Hold(vec![object(id, 5)]));
     assert_eq!(fake.refused.len(), 5);
     fake.user(ToHead::Admit { graph: id, upto: 2 });
     assert_eq!(fake.refused.len(), 6);
     let put = object(GraphId::puts(USER), 0);
-    fake.user(ToHead::Put { object: put, place });
-    fake.user(ToHead::Put { object: put, place });
+    fake.user(ToHead::Put { object: put, place, contained: Vec::new() });
+    fake.user(ToHead::Put { object: put, place, contained: Vec::new() });
     assert_eq!(fake.refused.len(), 7);
     fake.run_all();
 }
@@ -310,7 +310,7 @@ fn a_peer_that_leaves_lets_go_of_everything() {
     let mut fake = Fake::new(1);
     let id = graph_id(1);
     fake.run_graph(wide(id, 2));
-    fake.user(ToHead::Put { object: object(GraphId::puts(USER), 0), place: Place::Inline { len: 1 } });
+    fake.user(ToHead::Put { object: object(GraphId::puts(USER), 0), place: Place::Inline { len: 1 }, contained: Vec::new() });
     fake.user(ToHead::Await { token: 1, objects: vec![object(id, 0)], need: 1, fail_fast: false });
     fake.user(ToHead::Bye);
     let run = fake.only_run();

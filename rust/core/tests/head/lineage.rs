@@ -73,7 +73,7 @@ fn a_result_is_made_again_of_what_it_needs_and_nothing_else() {
     let mut fake = Fake::new(1);
     let puts = [0, 1].map(|index| object(GraphId::puts(USER), index));
     for put in puts {
-        fake.user(ToHead::Put { object: put, place: Place::Inline { len: 8 } });
+        fake.user(ToHead::Put { object: put, place: Place::Inline { len: 8 }, contained: Vec::new() });
     }
     let second = graph_id(2);
     fake.run_graph(reader(2, &puts));
@@ -96,14 +96,14 @@ fn what_the_driver_supplied_is_there_until_results_are_published() {
     fake.up(0);
     let id = graph_id(1);
     fake.user(ToHead::Submit(Box::new(graph(id, &[&[], &[0]], &[1]))));
-    fake.user(ToHead::Supply { object: object(id, 0), place: Place::Inline { len: 8 } });
+    fake.user(ToHead::Supply { object: object(id, 0), place: Place::Inline { len: 8 }, contained: Vec::new() });
     fake.user(ToHead::Admit { graph: id, upto: 2 });
     let run = fake.only_run();
     fake.finish(&run);
     assert_eq!(fake.freed(object(id, 0)), 0, "only a worker has what was made of it");
     fake.ask(1, &[object(id, 1)]);
     fake.sent.clear();
-    fake.node(FromNode::Published { worker: WorkerId(0), object: object(id, 1), place: None });
+    fake.node(FromNode::Published { worker: WorkerId(0), object: object(id, 1), place: None, contained: Vec::new() });
     assert_eq!(fake.only_run().tasks, [1]);
     fake.run_all();
     assert_eq!(fake.values(1), 1);

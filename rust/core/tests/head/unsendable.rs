@@ -49,7 +49,7 @@ fn what_cannot_be_sent_and_must_be_is_a_failure() {
         let objects = vec![object(id, worker)];
         assert!(fake.sent.contains(&ToNode::Publish { worker: WorkerId(worker), objects, seal: false }));
     }
-    fake.node(FromNode::Published { worker: WorkerId(0), object: object(id, 0), place: None });
+    fake.node(FromNode::Published { worker: WorkerId(0), object: object(id, 0), place: None, contained: Vec::new() });
     let again = fake.runs.values().find(|run| run.tasks == [0]).expect("it is made again").clone();
     fake.finish_with(&again, 0, unsendable());
     let failure = fake.failure(1);

@@ -2,7 +2,7 @@
 
 use eagleray_core::graph::Csr;
 use eagleray_core::ids::{GraphId, ObjectId};
-use eagleray_core::message::{ClassSpec, Demand, GPU, GraphSpec, WHOLE};
+use eagleray_core::message::{ClassSpec, Demand, GPU, GraphKind, GraphSpec, WHOLE};
 
 use crate::rng::{Rng, mix};
 
@@ -239,6 +239,8 @@ impl Plan {
             outputs: self.outputs.clone(),
             demands: self.demands.clone(),
             priority: self.priority,
+            kind: GraphKind::Computation,
+            contained: Vec::new(),
         }
     }
 

@@ -213,7 +213,7 @@ impl World {
         let value = self.oracle(object).expect("filtered above");
         self.user.supplied.insert(object);
         self.table.insert(object, value);
-        self.user_says(ToHead::Supply { object, place: Place::Inline { len: 8 } });
+        self.user_says(ToHead::Supply { object, place: Place::Inline { len: 8 }, contained: Vec::new() });
     }
 
     fn ask(&mut self) {
@@ -315,7 +315,7 @@ impl World {
         self.user.puts.insert(object, value);
         self.user.holds.insert(object, 1);
         self.table.insert(object, value);
-        self.user_says(ToHead::Put { object, place: Place::Inline { len: 8 } });
+        self.user_says(ToHead::Put { object, place: Place::Inline { len: 8 }, contained: Vec::new() });
     }
 
     /// The end: every value is asked for once more, then all is let go.

@@ -527,7 +527,7 @@ impl World {
                     self.table.insert(object, value);
                     eagleray_core::message::Place::Inline { len: 8 }
                 });
-                self.to_head(FromNode::Published { worker, object, place });
+                self.to_head(FromNode::Published { worker, object, place, contained: Vec::new() });
             }
             FromWorker::Driver(peer, message) => {
                 let event = HeadEvent::Driver(FromDriver { peer, message });
