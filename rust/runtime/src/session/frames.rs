@@ -1,0 +1,157 @@
+//! What workers say, and whether they may.
+
+use std::os::fd::OwnedFd;
+
+use bytes::Bytes;
+use eagleray_core::ids::{GraphId, PeerId, WorkerId};
+use eagleray_core::message::{FromNode, Report};
+use eagleray_store::Location;
+
+use super::Loop;
+use crate::command::Command;
+use crate::objects::holder_of;
+use crate::program::Value;
+use crate::wire::{self, FromWorker, WireError};
+
+impl Loop {
+    pub(super) fn read_workers(&mut self, now: u64) {
+        let ids: Vec<WorkerId> = self.pool.workers.keys().copied().collect();
+        for id in ids {
+            loop {
+                let result = match self.pool.frame(id) {
+                    Ok(None) => break,
+                    Ok(Some(frame)) => self.frame(now, id, frame),
+                    Err(error) => Err(error.to_string()),
+                };
+                if let Err(fault) = result {
+                    self.close_worker(id, fault);
+                    break;
+                }
+            }
+        }
+    }
+
+    /// A worker sent what does not fit: it is told why, and ended.
+    pub(super) fn close_worker(&mut self, id: WorkerId, fault: String) {
+        tracing::error!(worker = id.0, fault, "a worker is ended");
+        self.pool.kill(id, Some(fault.into()));
+    }
+
+    pub(super) fn frame(&mut self, now: u64, id: WorkerId, frame: Bytes) -> Result<(), String> {
+        self.shared.counters.lock().frames += 1;
+        let Self { objects, .. } = self;
+        // Nobody publishes what another process has written.
+        let mut resolve = |location: Location| {
+            if location.owner() != holder_of(id) {
+                return Err(WireError::Inconsistent("a block of another process"));
+            }
+            objects.block(location)
+        };
+        let message = wire::read_from_worker(id, frame, &mut resolve).map_err(|e| e.to_string())?;
+        match message {
+            FromWorker::Hello { pid } => {
+                self.node.hello(id).map_err(|e| e.to_string())?;
+                tracing::debug!(worker = id.0, pid, "a worker is up");
+                if let Some(worker) = self.pool.workers.get_mut(&id) {
+                    worker.up(pid);
+                }
+            }
+            FromWorker::Report { report, values, wakeups } => {
+                self.node.check(&report).map_err(|e| e.to_string())?;
+                self.report(now, id, report, values, wakeups)?;
+            }
+            FromWorker::Published(object, value) => {
+                if object.graph.seq == 0 {
+                    return Err("it publishes what was put".into());
+                }
+                let place = value.as_ref().map(wire::place_of);
+                if let Some(value) = value {
+                    self.count_value(&value);
+                    self.objects.insert(object, value, &mut self.recycled).map_err(|e| e.to_string())?;
+                }
+                self.tell_head(now, FromNode::Published { worker: id, object, place });
+            }
+            FromWorker::Segment { id: segment, .. } | FromWorker::SegmentGone(segment)
+                if eagleray_store::owner(segment) != holder_of(id) =>
+            {
+                return Err("it speaks of another process's segment".into());
+            }
+            FromWorker::Segment { id: segment, size } => {
+                let Some(worker) = self.pool.workers.get_mut(&id) else { return Ok(()) };
+                let fd = worker.reader.take_fd().map_err(|e| e.to_string())?;
+                self.add_segment(segment, size, fd).map_err(|e| e.to_string())?;
+            }
+            FromWorker::SegmentGone(segment) => self.segment_gone(segment),
+            FromWorker::Unpin(locations) => self.objects.unpin(id, &locations, &mut self.recycled),
+            FromWorker::Driver(command) => {
+                if !self.head.has_worker(id) {
+                    return Err("it submits or asks before it is up".into());
+                }
+                let peer = PeerId::of_worker(id);
+                self.fits(peer, &command)?;
+                self.command(now, peer, command);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a worker may say this: what the tables here hold of others is not to be touched. The rest the head checks.
+    pub(super) fn fits(&self, peer: PeerId, command: &Command) -> Result<(), String> {
+        let fits = match command {
+            Command::Submit(spec, _) => spec.id.peer == peer,
+            Command::Extend { graph, .. } => graph.peer == peer,
+            // Of a graph that is over, the head knows what to do.
+            Command::Supply(object, _) => {
+                object.graph.peer == peer && (!self.head.has_graph(object.graph) || self.programs.has_task(*object))
+            }
+            Command::Put(object, _) => object.graph == GraphId::puts(peer) && !self.objects.contains(*object),
+            Command::Hold(_)
+            | Command::Release(_)
+            | Command::Await { .. }
+            | Command::Forget(_)
+            | Command::Cancel(_) => true,
+        };
+        if fits { Ok(()) } else { Err("it speaks of a graph or an object that is not its own".into()) }
+    }
+
+    pub(super) fn add_segment(&mut self, id: u64, size: u64, fd: OwnedFd) -> Result<(), WireError> {
+        if eagleray_store::is_file(id) && !std::mem::replace(&mut self.warned, true) {
+            tracing::warn!("the object store is full: values go to files in the session directory, which is slower");
+        }
+        self.objects.add_segment(id, size, fd)
+    }
+
+    pub(super) fn report(
+        &mut self,
+        now: u64,
+        id: WorkerId,
+        report: Report,
+        values: Vec<(u32, Value)>,
+        wakeups: u32,
+    ) -> Result<(), String> {
+        for (index, value) in values {
+            let worker = self.pool.workers.get(&id);
+            let object = worker.and_then(|worker| worker.object(report.run.seq, index));
+            let object = object.ok_or("it reports a result of no task")?;
+            self.count_value(&value);
+            self.objects.insert(object, value, &mut self.recycled).map_err(|e| e.to_string())?;
+        }
+        let (upto, troubles) = (report.upto, report.troubles.len());
+        tracing::trace!(worker = id.0, run = report.run.seq, upto, ended = report.ended, troubles, "report");
+        self.shared.counters.lock().wakeups += u64::from(wakeups);
+        let tasks: u64 = report.timings.iter().map(|t| u64::from(t.count)).sum();
+        if let Some(worker) = self.pool.workers.get_mut(&id) {
+            worker.progressed(tasks, report.ended);
+        }
+        self.tell_head(now, FromNode::Report(report));
+        Ok(())
+    }
+
+    pub(super) fn count_value(&self, value: &Value) {
+        let mut counters = self.shared.counters.lock();
+        match value {
+            Value::Inline(_) => counters.inline += 1,
+            Value::Sealed(_) => counters.sealed += 1,
+        }
+    }
+}
