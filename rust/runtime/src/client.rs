@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use eagleray_core::driver::{Driver, Uses};
 use eagleray_core::ids::{GraphId, ObjectId, PeerId};
-use eagleray_core::message::GraphSpec;
+use eagleray_core::message::{ActorName, GraphSpec};
 use eagleray_store::StoreError;
 use parking_lot::Mutex;
 
@@ -17,6 +17,7 @@ use crate::link::{LinkError, MOST_INLINE};
 use crate::program::{Part, Program, Value};
 use crate::session::Session;
 use crate::shared::{Counters, Input, SessionError, WorkerInfo};
+use crate::wire::WireError;
 
 /// Why something of the driver role failed.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,9 @@ pub enum ClientError {
     /// A worker's link to its node.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// The node did not answer what it answers at once.
+    #[error("the session did not answer within {} s", .0.as_secs())]
+    NoAnswer(Duration),
 }
 
 /// How a driver role reaches its node.
@@ -101,16 +105,16 @@ impl Client {
         self.port.store(len, write)
     }
 
-    /// The value of a task that is not to be run.
-    pub fn supply(&self, object: ObjectId, value: Value) -> Result<(), ClientError> {
-        self.command(|_| (Some(Command::Supply(object, value)), ()))
+    /// The value of a task that is not to be run. The objects that it names are held as long as it exists.
+    pub fn supply(&self, object: ObjectId, value: Value, contained: Vec<ObjectId>) -> Result<(), ClientError> {
+        self.command(|_| (Some(Command::Supply(object, value, contained)), ()))
     }
 
-    /// Makes a stored value an object, held once.
-    pub fn put(&self, value: Value) -> Result<ObjectId, ClientError> {
+    /// Makes a stored value an object, held once. The objects that it names are held as long as it exists.
+    pub fn put(&self, value: Value, contained: Vec<ObjectId>) -> Result<ObjectId, ClientError> {
         self.command(|driver| {
             let object = driver.next_put();
-            (Some(Command::Put(object, value)), object)
+            (Some(Command::Put(object, value, contained)), object)
         })
     }
 
@@ -124,9 +128,47 @@ impl Client {
         self.command(|driver| (None, objects.iter().for_each(|object| driver.release(*object))))
     }
 
+    /// A use more that the head has made by itself.
+    pub fn adopt(&self, object: ObjectId) -> Result<(), ClientError> {
+        self.command(|driver| (None, driver.adopt(object)))
+    }
+
+    /// Sends first and last uses that have not been sent. What a worker reports must not overtake them: what its results name
+    /// is held by it until they hold that themselves.
+    pub fn flush_uses(&self) -> Result<(), ClientError> {
+        self.command(|_| (None, ()))
+    }
+
     /// Stops a graph.
     pub fn cancel(&self, graph: GraphId) -> Result<(), ClientError> {
         self.command(|_| (Some(Command::Cancel(graph)), ()))
+    }
+
+    /// Stops one task, of whatever peer: of a computation, all of it. `force` ends its worker, should it run; `recursive`
+    /// stops what it has submitted, too.
+    pub fn cancel_task(&self, object: ObjectId, force: bool, recursive: bool) -> Result<(), ClientError> {
+        self.command(|_| (Some(Command::CancelTask { object, force, recursive }), ()))
+    }
+
+    /// Ends an actor. With `restart` it is made again, if it may be.
+    pub fn kill_actor(&self, actor: ObjectId, restart: bool) -> Result<(), ClientError> {
+        self.command(|_| (Some(Command::KillActor { actor, restart }), ()))
+    }
+
+    /// Looks for an actor by name. Returns its object, held once more, and what the program that made it says of it; `None`
+    /// if there is no such actor. The node answers at once: [`ClientError::NoAnswer`] after `limit` means that it is stuck.
+    pub fn find_actor(&self, name: ActorName, limit: Duration) -> Result<Option<(ObjectId, Bytes)>, ClientError> {
+        let token = self.command(|driver| {
+            let token = driver.next_token();
+            (Some(Command::FindActor { token, name }), token)
+        })?;
+        let found = self.port.wait(token, limit)?.ok_or(ClientError::NoAnswer(limit))?;
+        let Some((actor, value)) = found.into_iter().next() else { return Ok(None) };
+        self.adopt(actor)?;
+        match value {
+            Ok(Value::Inline(meta)) => Ok(Some((actor, meta))),
+            _ => Err(LinkError::from(WireError::Inconsistent("an actor without what is said of it")).into()),
+        }
     }
 
     /// Asks for `need` of some objects, which are without duplicates. Returns the question's token.

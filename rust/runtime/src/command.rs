@@ -1,7 +1,7 @@
 //! What the driver role asks for, with the bytes attached that the head does not see; and what it is answered.
 
 use eagleray_core::ids::{GraphId, ObjectId};
-use eagleray_core::message::{Failure, GraphSpec};
+use eagleray_core::message::{ActorName, Failure, GraphSpec};
 
 use crate::program::{Part, Program, Value};
 
@@ -19,10 +19,10 @@ pub enum Command {
         /// The first position that may not run.
         admit_upto: u32,
     },
-    /// The value of a task that is not to be run.
-    Supply(ObjectId, Value),
-    /// An object put.
-    Put(ObjectId, Value),
+    /// The value of a task that is not to be run, and the objects that it names.
+    Supply(ObjectId, Value, Vec<ObjectId>),
+    /// An object put, and the objects that it names.
+    Put(ObjectId, Value, Vec<ObjectId>),
     /// First uses.
     Hold(Vec<ObjectId>),
     /// Last uses.
@@ -42,6 +42,30 @@ pub enum Command {
     Forget(u64),
     /// Stops a graph.
     Cancel(GraphId),
+    /// Stops one task.
+    CancelTask {
+        /// The task's object.
+        object: ObjectId,
+        /// End its worker, should it run.
+        force: bool,
+        /// Stop what it has submitted, too.
+        recursive: bool,
+    },
+    /// Ends an actor.
+    KillActor {
+        /// Its object.
+        actor: ObjectId,
+        /// It may be made again, if it has restarts left.
+        restart: bool,
+    },
+    /// Looks for an actor. Answered by an [`Answer`] without objects, or with the actor's object, which the peer holds
+    /// once more, and as its value what the [`Program`] that made it says of it.
+    FindActor {
+        /// Names the question in the answer.
+        token: u64,
+        /// Whom it looks for.
+        name: ActorName,
+    },
 }
 
 /// The answer to [`Command::Await`]: each object that is there or has failed, in the order of the question.

@@ -20,12 +20,13 @@ mod programs;
 mod segments;
 pub mod session;
 mod shared;
+mod signal;
 mod socket;
 mod template;
 #[cfg(test)]
 mod tests;
 mod wire;
 
-pub use self::shared::{Counters, SessionError, WorkerInfo};
+pub use self::shared::{ActorInfo, Counters, SessionError, Snapshot, WorkerInfo};
 pub use self::socket::SocketError;
 pub use self::wire::{FromWorker, ToWorker, WireError};

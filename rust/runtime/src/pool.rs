@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use eagleray_core::ids::{GraphId, ObjectId, WorkerId};
+use eagleray_core::ids::{GraphId, ObjectId, RunId, WorkerId};
 use eagleray_core::message::{Death, End, FromNode, Run};
 use eagleray_core::page::Page;
 use eagleray_store::Words;
@@ -17,6 +17,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::objects::Introduction;
 use crate::shared::WorkerInfo;
+use crate::signal;
 use crate::socket::{Reader, SocketError, Writer, watch};
 use crate::template::{FromTemplate, Template};
 use crate::wire::{self, ToWorker, WireError};
@@ -325,6 +326,20 @@ impl Pool {
                 // A template that is gone is noticed by its end of file.
                 let _ = slot.template.kill(id, SIGKILL);
             }
+        }
+    }
+
+    /// Interrupts a task, if its worker's page says that it runs.
+    pub(crate) fn interrupt(&self, run: RunId, index: u32) {
+        let Some(worker) = self.workers.get(&run.worker).filter(|w| w.running() == Some((run.seq, index))) else {
+            return;
+        };
+        let Some(slot) = self.templates.iter().find(|slot| slot.id == worker.template) else { return };
+        let (worker, pid) = (run.worker.0, worker.info.pid);
+        match signal::interrupt(slot.template.pid(), pid) {
+            Ok(()) => tracing::debug!(worker, pid, run = run.seq, index, "a task is interrupted"),
+            // It has ended, as its template will say.
+            Err(errno) => tracing::debug!(worker, pid, %errno, "a worker cannot be interrupted"),
         }
     }
 

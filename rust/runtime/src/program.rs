@@ -31,6 +31,8 @@ pub struct Program {
     pub surroundings: Option<Bytes>,
     /// After which exceptions tasks are run again; sent to each worker once.
     pub retry_filters: Vec<RetryFilter>,
+    /// Of an actor: what those are told who look for it by name.
+    pub actor_meta: Option<Bytes>,
 }
 
 /// Tasks of these classes are run again if they raise. Those of others are not.

@@ -109,7 +109,7 @@ impl Programs {
         externals: Vec<ObjectId>,
         program: Program,
     ) -> Result<(), BadProgram> {
-        let Program { templates, code, hooks, surroundings, retry_filters } = program;
+        let Program { templates, code, hooks, surroundings, retry_filters, actor_meta: _ } = program;
         if self.graphs.contains_key(&id) {
             return Err(BadProgram("its number is taken"));
         }

@@ -4,10 +4,13 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use eagleray_core::ids::ObjectId;
+use eagleray_core::message::ActorName;
 use eagleray_store::Arena;
 use parking_lot::{Condvar, Mutex};
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 
 use crate::command::{Command, Ended};
 
@@ -59,6 +62,30 @@ pub struct WorkerInfo {
     pub alive: bool,
 }
 
+/// What a user may see of an actor whose graph is not over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActorInfo {
+    /// Its object.
+    pub actor: ObjectId,
+    /// How others find it.
+    pub name: Option<ActorName>,
+    /// It lives though nobody holds it.
+    pub detached: bool,
+    /// The number of the worker where it is or is being made; of none while it waits, or is dead.
+    pub worker: Option<u32>,
+}
+
+/// How things stand at one moment. Amounts are in units of 1 / [`WHOLE`](eagleray_core::message::WHOLE).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// What the node offers, by name; its slots are "CPU".
+    pub offered: Vec<(Arc<str>, u64)>,
+    /// What of that nothing occupies.
+    pub free: Vec<(Arc<str>, u64)>,
+    /// The actors.
+    pub actors: Vec<ActorInfo>,
+}
+
 /// For the session's thread.
 #[derive(Debug)]
 pub(crate) enum Input {
@@ -73,6 +100,8 @@ pub(crate) enum Input {
     Unpinned,
     /// Workers shall be new for what comes next.
     Renew,
+    /// Somebody wants to see how things stand.
+    Inspect(oneshot::Sender<Snapshot>),
     Stop,
 }
 

@@ -2,10 +2,12 @@
 
 use eagleray_core::head::HeadEvent;
 use eagleray_core::ids::{ObjectId, PeerId};
-use eagleray_core::message::{Failure, FailureKind, FromDriver, Place, ToHead};
+use eagleray_core::message::{Failure, FailureKind, FromDriver, Place, ToDriver, ToHead};
 
 use super::Loop;
+use super::actors::Actor;
 use crate::command::{Answer, Command, Ended};
+use crate::program::Value;
 use crate::shared::SessionError;
 use crate::wire::{self, ToWorker};
 
@@ -16,6 +18,7 @@ impl Loop {
                 let (graph, tasks) = (spec.id.seq, spec.inputs.len());
                 tracing::debug!(peer = peer.0, graph, tasks, "a graph is submitted");
                 self.node.nudge();
+                let actor = Actor::of(&spec, &program);
                 let submitted =
                     self.programs.submit(spec.id, spec.inputs.len() as u32, spec.externals.clone(), *program);
                 if let Err(error) = submitted {
@@ -26,6 +29,8 @@ impl Loop {
                 self.head.handle(now, HeadEvent::Driver(FromDriver { peer, message: ToHead::Submit(spec) }));
                 if !self.head.has_graph(graph) {
                     self.programs.forget(graph);
+                } else if let Some(actor) = actor {
+                    self.actors.add(graph, actor);
                 }
                 return;
             }
@@ -34,21 +39,21 @@ impl Loop {
                 self.programs.extend(graph, part);
                 ToHead::Admit { graph, upto: admit_upto }
             }
-            Command::Supply(object, value) => {
+            Command::Supply(object, value, contained) => {
                 let place = wire::place_of(&value);
                 if let Err(error) = self.objects.insert(object, value, &mut self.recycled) {
                     self.refuse(peer, error.to_string());
                     return;
                 }
-                ToHead::Supply { object, place }
+                ToHead::Supply { object, place, contained }
             }
-            Command::Put(object, value) => {
+            Command::Put(object, value, contained) => {
                 let place = wire::place_of(&value);
                 if let Err(error) = self.objects.insert(object, value, &mut self.recycled) {
                     self.refuse(peer, error.to_string());
                     return;
                 }
-                ToHead::Put { object, place }
+                ToHead::Put { object, place, contained }
             }
             Command::Hold(objects) => ToHead::Hold(objects),
             Command::Release(objects) => ToHead::Release(objects),
@@ -58,6 +63,17 @@ impl Loop {
                 tracing::debug!(peer = graph.peer.0, graph = graph.seq, "a graph is cancelled");
                 ToHead::Cancel { graph }
             }
+            Command::CancelTask { object, force, recursive } => {
+                let (owner, graph, task) = (object.graph.peer.0, object.graph.seq, object.index);
+                tracing::debug!(peer = peer.0, owner, graph, task, force, recursive, "a task is cancelled");
+                ToHead::CancelTask { object, force, recursive }
+            }
+            Command::KillActor { actor, restart } => {
+                let (owner, graph) = (actor.graph.peer.0, actor.graph.seq);
+                tracing::debug!(peer = peer.0, owner, graph, restart, "an actor is killed");
+                ToHead::KillActor { actor, restart }
+            }
+            Command::FindActor { token, name } => ToHead::FindActor { token, name },
         };
         self.head.handle(now, HeadEvent::Driver(FromDriver { peer, message }));
     }
@@ -77,7 +93,32 @@ impl Loop {
         }
     }
 
-    pub(super) fn answer(&mut self, peer: PeerId, token: u64, found: Vec<(ObjectId, Result<Place, Failure>)>) {
+    /// Carries out what the head says to a driver role.
+    pub(super) fn to_driver(&mut self, peer: PeerId, message: ToDriver) {
+        match message {
+            ToDriver::Awaited { token, ended } => self.answer(peer, token, ended),
+            ToDriver::Found { token, actor } => {
+                // It is known as long as the actor is: the head has not said forget.
+                let meta = |actor: ObjectId| self.actors.meta(actor).unwrap_or_default();
+                let ended = actor.map(|actor| (actor, Ok(Value::Inline(meta(actor))))).into_iter().collect();
+                self.send_answer(peer, token, ended);
+            }
+            ToDriver::Refused(why) => self.refuse(peer, why.to_string()),
+        }
+    }
+
+    fn send_answer(&mut self, peer: PeerId, token: u64, ended: Ended) {
+        match peer.worker() {
+            None => self.answers.push((token, ended)),
+            Some(id) => {
+                if let Some(worker) = self.pool.workers.get_mut(&id) {
+                    worker.send(&ToWorker::Awaited(Answer { token, ended }));
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, peer: PeerId, token: u64, found: Vec<(ObjectId, Result<Place, Failure>)>) {
         let lost = |object| Failure { origin: object, kind: FailureKind::Lost };
         match peer.worker() {
             None => {
@@ -88,7 +129,7 @@ impl Loop {
                         (object, value)
                     })
                     .collect();
-                self.answers.push((token, ended));
+                self.send_answer(peer, token, ended);
             }
             Some(id) => {
                 let Some(worker) = self.pool.workers.get_mut(&id) else { return };
@@ -101,7 +142,7 @@ impl Loop {
                     });
                     ended.push((object, value));
                 }
-                worker.send(&ToWorker::Awaited(Answer { token, ended }));
+                self.send_answer(peer, token, ended);
             }
         }
     }

@@ -3,8 +3,8 @@
 use std::os::fd::OwnedFd;
 
 use bytes::Bytes;
-use eagleray_core::ids::{GraphId, PeerId, WorkerId};
-use eagleray_core::message::{FromNode, Report};
+use eagleray_core::ids::{GraphId, ObjectId, PeerId, WorkerId};
+use eagleray_core::message::{FromNode, Place, Report};
 use eagleray_store::Location;
 
 use super::Loop;
@@ -60,16 +60,25 @@ impl Loop {
                 self.node.check(&report).map_err(|e| e.to_string())?;
                 self.report(now, id, report, values, wakeups)?;
             }
-            FromWorker::Published(object, value) => {
+            FromWorker::Published(object, stored) => {
                 if object.graph.seq == 0 {
                     return Err("it publishes what was put".into());
                 }
-                let place = value.as_ref().map(wire::place_of);
-                if let Some(value) = value {
-                    self.count_value(&value);
-                    self.objects.insert(object, value, &mut self.recycled).map_err(|e| e.to_string())?;
+                let (place, contained) = match stored {
+                    Some((value, contained)) => (Some(self.keep(object, value)?), contained),
+                    None => (None, Vec::new()),
+                };
+                self.tell_head(now, FromNode::Published { worker: id, object, place, contained });
+            }
+            FromWorker::Completed(object, outcome) => {
+                if !self.head.is_deferred(id, object) {
+                    return Err("it completes what it has not deferred".into());
                 }
-                self.tell_head(now, FromNode::Published { worker: id, object, place });
+                let outcome = match outcome {
+                    Ok((value, contained)) => Ok((self.keep(object, value)?, contained)),
+                    Err(trouble) => Err(trouble),
+                };
+                self.tell_head(now, FromNode::Completed { worker: id, object, outcome });
             }
             FromWorker::Segment { id: segment, .. } | FromWorker::SegmentGone(segment)
                 if eagleray_store::owner(segment) != holder_of(id) =>
@@ -96,20 +105,24 @@ impl Loop {
     }
 
     /// Whether a worker may say this: what the tables here hold of others is not to be touched. The rest the head checks.
-    pub(super) fn fits(&self, peer: PeerId, command: &Command) -> Result<(), String> {
+    fn fits(&self, peer: PeerId, command: &Command) -> Result<(), String> {
         let fits = match command {
             Command::Submit(spec, _) => spec.id.peer == peer,
             Command::Extend { graph, .. } => graph.peer == peer,
             // Of a graph that is over, the head knows what to do.
-            Command::Supply(object, _) => {
+            Command::Supply(object, ..) => {
                 object.graph.peer == peer && (!self.head.has_graph(object.graph) || self.programs.has_task(*object))
             }
-            Command::Put(object, _) => object.graph == GraphId::puts(peer) && !self.objects.contains(*object),
+            Command::Put(object, ..) => object.graph == GraphId::puts(peer) && !self.objects.contains(*object),
+            // Who can name a task or an actor may end it.
             Command::Hold(_)
             | Command::Release(_)
             | Command::Await { .. }
             | Command::Forget(_)
-            | Command::Cancel(_) => true,
+            | Command::Cancel(_)
+            | Command::CancelTask { .. }
+            | Command::KillActor { .. }
+            | Command::FindActor { .. } => true,
         };
         if fits { Ok(()) } else { Err("it speaks of a graph or an object that is not its own".into()) }
     }
@@ -121,20 +134,20 @@ impl Loop {
         self.objects.add_segment(id, size, fd)
     }
 
-    pub(super) fn report(
+    fn report(
         &mut self,
         now: u64,
         id: WorkerId,
         report: Report,
-        values: Vec<(u32, Value)>,
+        values: Vec<(u32, Value, Vec<ObjectId>)>,
         wakeups: u32,
     ) -> Result<(), String> {
-        for (index, value) in values {
+        // What they name is in the report.
+        for (index, value, _) in values {
             let worker = self.pool.workers.get(&id);
             let object = worker.and_then(|worker| worker.object(report.run.seq, index));
             let object = object.ok_or("it reports a result of no task")?;
-            self.count_value(&value);
-            self.objects.insert(object, value, &mut self.recycled).map_err(|e| e.to_string())?;
+            self.keep(object, value)?;
         }
         let (upto, troubles) = (report.upto, report.troubles.len());
         tracing::trace!(worker = id.0, run = report.run.seq, upto, ended = report.ended, troubles, "report");
@@ -147,11 +160,16 @@ impl Loop {
         Ok(())
     }
 
-    pub(super) fn count_value(&self, value: &Value) {
+    /// Takes in the value of an object that a worker has published. Returns where it is.
+    fn keep(&mut self, object: ObjectId, value: Value) -> Result<Place, String> {
+        let place = wire::place_of(&value);
         let mut counters = self.shared.counters.lock();
         match value {
             Value::Inline(_) => counters.inline += 1,
             Value::Sealed(_) => counters.sealed += 1,
         }
+        drop(counters);
+        self.objects.insert(object, value, &mut self.recycled).map_err(|e| e.to_string())?;
+        Ok(place)
     }
 }

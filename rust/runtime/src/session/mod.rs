@@ -1,10 +1,13 @@
 //! The session: head and node on one thread, with one event loop.
 //!
 //! In each turn everything that has arrived is handled, the head schedules once, and each worker is written to once.
-//! `frames` is what workers say, `drivers` what driver roles ask for, `orders` what the head has the node do.
+//! `frames` is what workers say, `drivers` what driver roles ask for, `orders` what the head has the node do, `inspect` what
+//! a user may see.
 
+mod actors;
 mod drivers;
 mod frames;
+mod inspect;
 mod orders;
 
 use std::ffi::OsString;
@@ -18,7 +21,7 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use eagleray_core::head::{Effect, Head, HeadConfig, HeadEvent};
 use eagleray_core::ids::{PeerId, WorkerId};
-use eagleray_core::message::{End, FromNode, ToDriver};
+use eagleray_core::message::{End, FromNode};
 use eagleray_core::node::{Node, NodeEffect};
 use eagleray_store::{Arena, ArenaConfig, Location};
 use parking_lot::Mutex;
@@ -27,13 +30,15 @@ use rustix::time::{
 };
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::oneshot;
 
+use self::actors::Actors;
 use crate::command::Ended;
 use crate::objects::{DRIVER, Objects, Recycled};
 use crate::pool::Pool;
 use crate::program::Value;
 use crate::programs::Programs;
-use crate::shared::{Input, SessionError, Shared};
+use crate::shared::{Input, SessionError, Shared, Snapshot};
 use crate::socket::watch;
 use crate::wire::ToWorker;
 
@@ -105,6 +110,7 @@ impl Session {
             pool: Pool::new(config.template, environment, config.preload),
             objects: Objects::new(shared.input.clone()),
             programs: Programs::default(),
+            actors: Actors::default(),
             shared: Arc::clone(&shared),
             inputs,
             timer,
@@ -112,6 +118,7 @@ impl Session {
             zero,
             recycled: Recycled::default(),
             answers: Vec::new(),
+            inspections: Vec::new(),
             stopping: false,
             warned: false,
         };
@@ -169,6 +176,7 @@ struct Loop {
     pool: Pool,
     objects: Objects,
     programs: Programs,
+    actors: Actors,
     shared: Arc<Shared>,
     inputs: UnboundedReceiver<Input>,
     timer: AsyncFd<OwnedFd>,
@@ -178,6 +186,8 @@ struct Loop {
     recycled: Recycled,
     /// For the driver, at the end of the turn.
     answers: Vec<(u64, Ended)>,
+    /// Who wants to see how things stand then.
+    inspections: Vec<oneshot::Sender<Snapshot>>,
     stopping: bool,
     /// That the object store is full was said.
     warned: bool,
@@ -242,6 +252,7 @@ impl Loop {
                 // They are collected in each turn.
                 Input::Unpinned => {}
                 Input::Renew => self.renew(),
+                Input::Inspect(asked) => self.inspections.push(asked),
                 Input::Stop => self.stopping = true,
             }
         }
@@ -257,6 +268,7 @@ impl Loop {
             tracing::debug!(worker = worker.0, pid = death.pid, how = ?death.end, amid = ?running, "a worker has ended");
             self.node.exited(worker, death, running);
             self.programs.worker_gone(worker);
+            self.actors.worker_gone(worker);
             self.objects.worker_gone(worker, &mut self.recycled);
         }
         if self.head.next_deadline().is_some_and(|at| at <= now) {
@@ -275,6 +287,7 @@ impl Loop {
         for (token, ended) in self.answers.drain(..) {
             self.shared.answer(token, ended);
         }
+        self.answer_inspections();
     }
 
     fn tell_head(&mut self, now: u64, message: FromNode) {
@@ -298,10 +311,7 @@ impl Loop {
             for effect in effects {
                 match effect {
                     Effect::ToNode(message) => self.to_node(now, message),
-                    Effect::ToDriver { peer, message: ToDriver::Awaited { token, ended } } => {
-                        self.answer(peer, token, ended);
-                    }
-                    Effect::ToDriver { peer, message: ToDriver::Refused(why) } => self.refuse(peer, why.to_string()),
+                    Effect::ToDriver { peer, message } => self.to_driver(peer, message),
                 }
             }
             if !moved {
@@ -310,10 +320,11 @@ impl Loop {
         }
     }
 
-    /// No worker that is idle now gets anything more to do. One that is busy ends when it has nothing left.
+    /// No worker that is idle now gets anything more to do. One that is busy ends when it has nothing left. One that has an
+    /// actor stays: an actor is what it was made from.
     fn renew(&mut self) {
-        let up = self.pool.workers.iter().filter(|(_, worker)| worker.is_up());
-        let ids: Vec<WorkerId> = up.map(|(id, _)| *id).collect();
+        let up = self.pool.workers.iter().filter(|(_, worker)| worker.is_up()).map(|(&id, _)| id);
+        let ids: Vec<WorkerId> = up.filter(|&id| !self.actors.has(id)).collect();
         for id in ids {
             let Some(worker) = self.pool.workers.get_mut(&id) else { continue };
             worker.stop();

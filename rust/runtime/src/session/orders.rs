@@ -49,7 +49,7 @@ impl Loop {
                 }
             }
             ToNode::Kill(id) => {
-                tracing::debug!(worker = id.0, "a worker is killed: its task was cancelled and does not end");
+                tracing::debug!(worker = id.0, "a worker is killed: what it runs shall end");
                 self.pool.kill(id, None);
             }
             ToNode::Sample(id) => {
@@ -57,6 +57,8 @@ impl Loop {
                 let sampled = worker.sample(id, now);
                 self.tell_head(now, sampled);
             }
+            ToNode::Interrupt { run, index } => self.pool.interrupt(run, index),
+            ToNode::CancelDeferred { worker, object } => self.request(worker, &ToWorker::Cancel(object)),
         }
     }
 
@@ -70,6 +72,7 @@ impl Loop {
 
     pub(super) fn forget(&mut self, graph: GraphId) {
         tracing::debug!(peer = graph.peer.0, graph = graph.seq, "a graph is over");
+        self.actors.forget(graph);
         let forgotten = self.programs.forget(graph);
         for id in forgotten.workers {
             if let Some(worker) = self.pool.workers.get_mut(&id) {
@@ -109,6 +112,7 @@ impl Loop {
         }
         let (seq, graph, tasks) = (run.id.seq, run.graph.seq, run.tasks.len());
         tracing::trace!(worker = id.0, run = seq, graph, tasks, inputs = inputs.len(), "a run is assigned");
+        self.actors.assigned(run.graph, id);
         worker.open(&run);
         worker.send(&ToWorker::Run(RunProgram { run, code, intros, inputs }));
     }
@@ -132,7 +136,8 @@ impl Loop {
         }
         let upto = run.tasks.len() as u32;
         let timings = Vec::new();
-        let report = Report { run: run.id, upto, ended: true, troubles: Vec::new(), published, timings };
+        let (troubles, contained) = (Vec::new(), Vec::new());
+        let report = Report { run: run.id, upto, ended: true, troubles, published, contained, timings };
         if self.node.check(&report).is_ok() {
             self.tell_head(now, FromNode::Report(report));
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use eagleray_core::message::{Death, End, Failure, FailureKind, Shortage};
+use eagleray_core::message::{ActorDeath, ActorEnd, Death, End, Failure, FailureKind, Shortage};
 
 use super::parts::{object_out, some_object};
 use super::{WireError, proto};
@@ -33,6 +33,30 @@ pub(super) fn death_in(death: Option<proto::Death>) -> Result<Death, WireError> 
     Ok(Death { end, pid, peak_bytes })
 }
 
+fn actor_death_out(death: &ActorDeath) -> proto::ActorDied {
+    use proto::actor_died;
+    let end = match &death.end {
+        ActorEnd::Init { error } => actor_died::End::Init(Bytes::copy_from_slice(error)),
+        ActorEnd::Died(death) => actor_died::End::Died(death_out(death)),
+        ActorEnd::Killed => actor_died::End::Killed(true),
+        ActorEnd::Released => actor_died::End::Released(true),
+        ActorEnd::NameTaken => actor_died::End::NameTaken(true),
+    };
+    proto::ActorDied { restarts: death.restarts, end: Some(end) }
+}
+
+fn actor_death_in(died: proto::ActorDied) -> Result<ActorDeath, WireError> {
+    use proto::actor_died;
+    let end = match died.end.ok_or(WireError::Missing("end of an actor"))? {
+        actor_died::End::Init(error) => ActorEnd::Init { error: Arc::from(&error[..]) },
+        actor_died::End::Died(death) => ActorEnd::Died(death_in(Some(death))?),
+        actor_died::End::Killed(_) => ActorEnd::Killed,
+        actor_died::End::Released(_) => ActorEnd::Released,
+        actor_died::End::NameTaken(_) => ActorEnd::NameTaken,
+    };
+    Ok(ActorDeath { end, restarts: died.restarts })
+}
+
 pub(super) fn failure_out(failure: &Failure) -> proto::Failure {
     use proto::failure::Kind;
     let kind = match &failure.kind {
@@ -52,6 +76,7 @@ pub(super) fn failure_out(failure: &Failure) -> proto::Failure {
             offered: shortage.offered,
             held: shortage.held,
         }),
+        FailureKind::ActorDied(death) => Kind::ActorDied(actor_death_out(death)),
     };
     proto::Failure { origin: Some(object_out(failure.origin)), kind: Some(kind) }
 }
@@ -72,6 +97,7 @@ pub(super) fn failure_in(failure: proto::Failure) -> Result<Failure, WireError> 
             offered: shortage.offered,
             held: shortage.held,
         })),
+        Kind::ActorDied(died) => FailureKind::ActorDied(Box::new(actor_death_in(died)?)),
     };
     Ok(Failure { origin, kind })
 }

@@ -4,13 +4,13 @@ use bytes::{Bytes, BytesMut};
 use eagleray_core::ids::{GraphId, WorkerId};
 use prost::Message;
 
-use super::graph::{submit_in, submit_out};
+use super::graph::{name_in, name_out, submit_in, submit_out};
 use super::parts::{
-    locations_in, locations_out, object_out, object_value_in, object_value_out, objects_in, objects_out, some_object,
-    value_in, value_out,
+    locations_in, locations_out, object_out, object_stored_in, object_stored_out, objects_in, objects_out, some_object,
+    stored_in, stored_out,
 };
 use super::proto::from_worker;
-use super::report::{report_in, report_out};
+use super::report::{completed_in, completed_out, report_in, report_out};
 use super::{FromWorker, Resolve, WireError, proto, put_frame};
 use crate::command::Command;
 use crate::program::Part;
@@ -25,8 +25,8 @@ pub(super) fn command_out(command: &Command) -> from_worker::Body {
             batches: part.batches.clone(),
             admit_upto: *admit_upto,
         }),
-        Command::Supply(object, value) => Body::Supply(object_value_out(*object, value)),
-        Command::Put(object, value) => Body::Put(object_value_out(*object, value)),
+        Command::Supply(object, value, contained) => Body::Supply(object_stored_out(*object, value, contained)),
+        Command::Put(object, value, contained) => Body::Put(object_stored_out(*object, value, contained)),
         Command::Hold(objects) => Body::Hold(proto::Objects { objects: objects_out(objects) }),
         Command::Release(objects) => Body::Release(proto::Objects { objects: objects_out(objects) }),
         Command::Await { token, objects, need, fail_fast } => Body::Await(proto::Await {
@@ -37,6 +37,17 @@ pub(super) fn command_out(command: &Command) -> from_worker::Body {
         }),
         Command::Forget(token) => Body::Forget(*token),
         Command::Cancel(graph) => Body::Cancel(graph.to_u64()),
+        Command::CancelTask { object, force, recursive } => Body::CancelTask(proto::CancelTask {
+            object: Some(object_out(*object)),
+            force: *force,
+            recursive: *recursive,
+        }),
+        Command::KillActor { actor, restart } => {
+            Body::KillActor(proto::KillActor { actor: Some(object_out(*actor)), restart: *restart })
+        }
+        Command::FindActor { token, name } => {
+            Body::FindActor(proto::FindActor { token: *token, name: Some(name_out(name)) })
+        }
     }
 }
 
@@ -48,8 +59,9 @@ pub(crate) fn put_from_worker(out: &mut BytesMut, message: &FromWorker) {
         FromWorker::Report { report, values, wakeups } => Body::Report(report_out(report, values, *wakeups)),
         FromWorker::Published(object, value) => Body::Published(proto::Published {
             object: Some(object_out(*object)),
-            value: value.as_ref().map(value_out),
+            stored: value.as_ref().map(|(value, contained)| stored_out(value, contained)),
         }),
+        FromWorker::Completed(object, outcome) => Body::Completed(completed_out(*object, outcome)),
         FromWorker::Segment { id, size } => Body::Segment(proto::Segment { id: *id, size: *size }),
         FromWorker::SegmentGone(id) => Body::SegmentGone(*id),
         FromWorker::Unpin(locations) => Body::Unpin(locations_out(locations)),
@@ -77,9 +89,10 @@ pub(crate) fn read_from_worker(
         }
         Body::Published(published) => {
             let object = some_object(published.object.as_ref())?;
-            let value = published.value.map(|value| value_in(Some(value), resolve)).transpose()?;
-            return Ok(FromWorker::Published(object, value));
+            let stored = published.stored.map(|stored| stored_in(Some(stored), resolve)).transpose()?;
+            return Ok(FromWorker::Published(object, stored));
         }
+        Body::Completed(completed) => return completed_in(completed, resolve),
         Body::Segment(segment) => return Ok(FromWorker::Segment { id: segment.id, size: segment.size }),
         Body::SegmentGone(id) => return Ok(FromWorker::SegmentGone(id)),
         Body::Unpin(locations) => return Ok(FromWorker::Unpin(locations_in(&locations))),
@@ -90,12 +103,12 @@ pub(crate) fn read_from_worker(
             admit_upto: extend.admit_upto,
         },
         Body::Supply(value) => {
-            let (object, value) = object_value_in(value, resolve)?;
-            Command::Supply(object, value)
+            let (object, value, contained) = object_stored_in(value, resolve)?;
+            Command::Supply(object, value, contained)
         }
         Body::Put(value) => {
-            let (object, value) = object_value_in(value, resolve)?;
-            Command::Put(object, value)
+            let (object, value, contained) = object_stored_in(value, resolve)?;
+            Command::Put(object, value, contained)
         }
         Body::Hold(objects) => Command::Hold(objects_in(&objects.objects)),
         Body::Release(objects) => Command::Release(objects_in(&objects.objects)),
@@ -104,6 +117,15 @@ pub(crate) fn read_from_worker(
         }
         Body::Forget(token) => Command::Forget(token),
         Body::Cancel(graph) => Command::Cancel(GraphId::from_u64(graph)),
+        Body::CancelTask(cancel) => Command::CancelTask {
+            object: some_object(cancel.object.as_ref())?,
+            force: cancel.force,
+            recursive: cancel.recursive,
+        },
+        Body::KillActor(kill) => Command::KillActor { actor: some_object(kill.actor.as_ref())?, restart: kill.restart },
+        Body::FindActor(find) => {
+            Command::FindActor { token: find.token, name: name_in(find.name.ok_or(WireError::Missing("name"))?) }
+        }
     };
     Ok(FromWorker::Driver(command))
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use eagleray_core::ids::GraphId;
-use eagleray_core::message::{ClassSpec, Demand, GraphSpec};
+use eagleray_core::message::{ActorName, ActorSpec, ClassSpec, Demand, GraphKind, GraphSpec};
 
 use super::parts::{objects_in, objects_out, rows_in, rows_out, template_in, template_out};
+use super::proto::submit;
 use super::run::{filter_in, filter_out};
 use super::{WireError, proto};
 use crate::command::Command;
@@ -19,6 +20,42 @@ pub(super) fn demand_out(demand: &Demand) -> proto::Demand {
 pub(super) fn demand_in(demand: proto::Demand) -> Demand {
     let others = demand.others.into_iter().map(|amount| (amount.resource.into(), amount.amount));
     Demand { cpu: demand.cpu, others: others.collect() }
+}
+
+pub(super) fn name_out(name: &ActorName) -> proto::ActorName {
+    proto::ActorName { namespace: name.namespace.to_string(), name: name.name.to_string() }
+}
+
+pub(super) fn name_in(name: proto::ActorName) -> ActorName {
+    ActorName { namespace: name.namespace.into(), name: name.name.into() }
+}
+
+fn kind_out(kind: &GraphKind) -> Option<submit::Kind> {
+    Some(match kind {
+        GraphKind::Computation => return None,
+        GraphKind::Independent => submit::Kind::Independent(true),
+        GraphKind::Calls => submit::Kind::Calls(true),
+        GraphKind::Actor(actor) => submit::Kind::Actor(proto::Actor {
+            name: actor.name.as_ref().map(name_out),
+            detached: actor.detached,
+            max_restarts: actor.max_restarts,
+            cpu: actor.cpu,
+        }),
+    })
+}
+
+fn kind_in(kind: Option<submit::Kind>) -> GraphKind {
+    match kind {
+        None => GraphKind::Computation,
+        Some(submit::Kind::Independent(_)) => GraphKind::Independent,
+        Some(submit::Kind::Calls(_)) => GraphKind::Calls,
+        Some(submit::Kind::Actor(actor)) => GraphKind::Actor(Box::new(ActorSpec {
+            name: actor.name.map(name_in),
+            detached: actor.detached,
+            max_restarts: actor.max_restarts,
+            cpu: actor.cpu,
+        })),
+    }
 }
 
 pub(super) fn submit_out(spec: &GraphSpec, program: &Program) -> proto::Submit {
@@ -46,6 +83,9 @@ pub(super) fn submit_out(spec: &GraphSpec, program: &Program) -> proto::Submit {
         code: Some(rows_out(&program.code)),
         hooks: program.hooks.clone(),
         surroundings: program.surroundings.clone(),
+        kind: kind_out(&spec.kind),
+        contained: objects_out(&spec.contained),
+        actor_meta: program.actor_meta.clone(),
     }
 }
 
@@ -69,6 +109,8 @@ pub(super) fn submit_in(submit: proto::Submit) -> Result<Command, WireError> {
         demands: submit.demands.into_iter().map(demand_in).collect(),
         priority: submit.priority,
         outputs: submit.outputs,
+        kind: kind_in(submit.kind),
+        contained: objects_in(&submit.contained),
     };
     let program = Program {
         templates: submit.templates.into_iter().map(template_in).collect(),
@@ -76,6 +118,7 @@ pub(super) fn submit_in(submit: proto::Submit) -> Result<Command, WireError> {
         hooks: submit.hooks,
         retry_filters: submit.retry_filters.into_iter().map(filter_in).collect(),
         surroundings: submit.surroundings,
+        actor_meta: submit.actor_meta,
     };
     Ok(Command::Submit(Box::new(spec), Box::new(program)))
 }

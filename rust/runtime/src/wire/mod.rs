@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use eagleray_core::ids::{GraphId, ObjectId};
-use eagleray_core::message::Report;
+use eagleray_core::message::{Report, Trouble};
 use eagleray_store::{Block, Location};
 use prost::Message;
 
@@ -69,6 +69,8 @@ pub enum ToWorker {
     },
     /// A segment that nothing refers to any more.
     SegmentGone(u64),
+    /// A task that it has deferred shall end.
+    Cancel(ObjectId),
 }
 
 /// From a worker to the node.
@@ -79,17 +81,21 @@ pub enum FromWorker {
         /// Its process.
         pid: u32,
     },
-    /// Progress of its runs. The places of the report's published results are those of `values`.
+    /// Progress of its runs. The places of the report's published results, and what these name, are those of `values`:
+    /// what the report itself says of them is not sent.
     Report {
         /// The report.
         report: Report,
-        /// The published results, by place.
-        values: Vec<(u32, Value)>,
+        /// The published results, by place, and the objects that they name.
+        values: Vec<(u32, Value, Vec<ObjectId>)>,
         /// How often it slept in `read` since the last report.
         wakeups: u32,
     },
-    /// A kept result, published; `None` if it is not there.
-    Published(ObjectId, Option<Value>),
+    /// A kept result, published, and the objects that it names; `None` if it is not there.
+    Published(ObjectId, Option<(Value, Vec<ObjectId>)>),
+    /// The end of a task that it has deferred: the result and the objects that it names, or what went wrong. Not before the
+    /// report that says that it is deferred.
+    Completed(ObjectId, Result<(Value, Vec<ObjectId>), Trouble>),
     /// A segment of its own; its descriptor comes with the frame.
     Segment {
         /// Its id.

@@ -65,6 +65,36 @@ pub(super) fn object_value_out(object: ObjectId, value: &Value) -> proto::Object
     proto::ObjectValue { object: Some(object_out(object)), value: Some(value_out(value)) }
 }
 
+pub(super) fn stored_out(value: &Value, contained: &[ObjectId]) -> proto::Stored {
+    proto::Stored { value: Some(value_out(value)), contained: objects_out(contained) }
+}
+
+/// What a process has stored. Nobody names more objects in a value than it has bytes.
+pub(super) fn stored_in(
+    stored: Option<proto::Stored>,
+    resolve: &mut Resolve<'_>,
+) -> Result<(Value, Vec<ObjectId>), WireError> {
+    let stored = stored.ok_or(WireError::Missing("value"))?;
+    let value = value_in(stored.value, resolve)?;
+    if stored.contained.len() as u64 > place_of(&value).len() {
+        return Err(WireError::Inconsistent("a value that names more objects than it has bytes"));
+    }
+    Ok((value, objects_in(&stored.contained)))
+}
+
+pub(super) fn object_stored_out(object: ObjectId, value: &Value, contained: &[ObjectId]) -> proto::ObjectStored {
+    proto::ObjectStored { object: Some(object_out(object)), stored: Some(stored_out(value, contained)) }
+}
+
+pub(super) fn object_stored_in(
+    stored: proto::ObjectStored,
+    resolve: &mut Resolve<'_>,
+) -> Result<(ObjectId, Value, Vec<ObjectId>), WireError> {
+    let object = some_object(stored.object.as_ref())?;
+    let (value, contained) = stored_in(stored.stored, resolve)?;
+    Ok((object, value, contained))
+}
+
 pub(super) fn rows_out(rows: &Csr) -> proto::Rows {
     proto::Rows { offsets: rows.offsets().to_vec(), items: rows.items().to_vec() }
 }

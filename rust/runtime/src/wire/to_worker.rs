@@ -6,7 +6,7 @@ use prost::Message;
 
 use super::failure::{failure_in, failure_out};
 use super::parts::{
-    locations_in, locations_out, object_out, objects_in, objects_out, some_object, value_in, value_out,
+    locations_in, locations_out, object_in, object_out, objects_in, objects_out, some_object, value_in, value_out,
 };
 use super::proto::to_worker;
 use super::run::{run_in, run_out};
@@ -42,6 +42,7 @@ pub(crate) fn put_to_worker(out: &mut BytesMut, message: &ToWorker) {
         ToWorker::Stop => to_worker::Body::Stop(true),
         ToWorker::Segment { id, size } => to_worker::Body::Segment(proto::Segment { id: *id, size: *size }),
         ToWorker::SegmentGone(id) => to_worker::Body::SegmentGone(*id),
+        ToWorker::Cancel(object) => to_worker::Body::Cancel(object_out(*object)),
     };
     put_frame(out, &proto::ToWorker { body: Some(body) });
 }
@@ -72,5 +73,6 @@ pub(crate) fn read_to_worker(worker: WorkerId, frame: Bytes, resolve: &mut Resol
         to_worker::Body::Stop(_) => ToWorker::Stop,
         to_worker::Body::Segment(segment) => ToWorker::Segment { id: segment.id, size: segment.size },
         to_worker::Body::SegmentGone(id) => ToWorker::SegmentGone(id),
+        to_worker::Body::Cancel(object) => ToWorker::Cancel(object_in(&object)),
     })
 }
