@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::Head;
+use super::{Head, Role};
 use super::graph::{Graph, Standing, TaskState};
 use super::report::Done;
 use crate::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
@@ -22,6 +22,12 @@ impl Head {
         if !graph.running() {
             return;
         }
+        let actor = graph.is_actor().then_some(ObjectId { graph: id, index: 0 });
+        if let Some(actor) = actor.filter(|actor| self.actors.get(actor).is_some_and(|record| record.alive)) {
+            self.on_kill_actor(actor, false);
+            return;
+        }
+        let graph = self.graphs.get_mut(&id).expect("looked up above");
         graph.standing = Standing::Ended(failure.clone());
         graph.spread_at = None;
         graph.publishing = 0;
@@ -43,7 +49,14 @@ impl Head {
             }
         }
         let rank = graph.rank;
+        let called = graph.is_calls().then(|| graph.externals[0].object);
         self.queue.remove(&rank);
+        if let Some(called) = called {
+            self.leave_lane(called, id);
+        }
+        if let Some(actor) = actor {
+            self.forget_actor(actor);
+        }
         let mut runs = Vec::new();
         for (&worker, state) in &self.workers {
             let of_graph = state.flights.iter().filter(|f| f.graph == id && f.limit > f.upto);
@@ -65,7 +78,8 @@ impl Head {
     pub(super) fn cancel_graph(&mut self, now: u64, id: GraphId) {
         let origin = ObjectId { graph: id, index: 0 };
         let kill_at = now + self.config.grace_ns;
-        for worker in self.workers.values_mut() {
+        // The task of a graph may be cancelled, but not an actor that works for others, too.
+        for worker in self.workers.values_mut().filter(|worker| worker.of_pool()) {
             if worker.flights.iter().any(|f| f.graph == id) && worker.kill_at.is_none() {
                 worker.kill_at = Some(kill_at);
             }
@@ -81,6 +95,7 @@ impl Head {
         let mut lost: Vec<ObjectId> = worker.kept.into_iter().collect();
         let mut failures = Vec::new();
         let mut ends: Vec<(GraphId, Done)> = Vec::new();
+        let (deferred, role) = (worker.deferred, worker.role);
         let mut blamed = running.is_some();
         for flight in worker.flights {
             let graph = self.graphs.get_mut(&flight.graph).expect("a graph with runs in flight exists");
@@ -118,6 +133,11 @@ impl Head {
             }
             ends.push((flight.graph, done));
         }
+        for &object in &deferred {
+            let failure = self.deferred_died(object, death);
+            ends.push((object.graph, Done { returned: Vec::from([object.index]), ..Done::default() }));
+            failures.extend(failure.map(|failure| (object.graph, failure)));
+        }
         for (&graph_id, graph) in &mut self.graphs {
             // What they read of it is published or lost: they belong elsewhere in either case.
             if let Some(set) = graph.ready_on.get(&id) {
@@ -134,11 +154,20 @@ impl Head {
         lost.dedup();
         lost.retain(|object| self.forget_copy(*object, id));
         self.on_gone(lost);
+        if let Role::Making(actor) | Role::Actor(actor) = role {
+            self.on_actor_down(actor, death);
+        }
+        // Of what stands alone, what has failed is not to be placed again.
+        let (alone, whole): (Vec<_>, Vec<_>) =
+            failures.into_iter().partition(|(id, _)| self.graphs.get(id).is_some_and(Graph::stands_alone));
+        for (graph, failure) in alone {
+            self.fail_tasks(graph, Vec::from([(failure.origin.index, failure)]));
+        }
         for (graph, done) in ends {
             self.settle(graph, done);
             self.remove_if_over(graph);
         }
-        for (graph, failure) in failures {
+        for (graph, failure) in whole {
             self.fail_graph(graph, &failure);
         }
         self.on_bye(now, PeerId::of_worker(id));
@@ -146,11 +175,11 @@ impl Head {
 
     /// Workers cannot be started. If there is none that could go on, nothing can.
     pub(super) fn on_cannot_start(&mut self, death: &Death) {
-        if self.workers.values().any(|worker| !worker.blocked() && !worker.stopping) {
+        if self.workers.values().any(|worker| worker.of_pool() && !worker.blocked() && !worker.stopping) {
             return;
         }
         // With the innermost graphs failed, tasks that block on them go on, and so can the rest.
-        let depth = if self.workers.is_empty() { 0 } else { self.deepest() };
+        let depth = if !self.workers.values().any(super::Worker::of_pool) { 0 } else { self.deepest() };
         let ids: Vec<GraphId> = self.queue.values().copied().filter(|id| self.graphs[id].depth >= depth).collect();
         for id in ids {
             let origin = ObjectId { graph: id, index: 0 };
@@ -170,7 +199,7 @@ impl Head {
             return;
         }
         let resident = record.resident.is_some();
-        self.to_node(ToNode::Free(Vec::from([object])));
+        self.free(Vec::from([object]), Vec::new());
         if !resident {
             self.on_gone(Vec::from([object]));
             return;
@@ -240,7 +269,7 @@ impl Head {
         if !graph.running() {
             return;
         }
-        let len = graph.len();
+        let (len, alone) = (graph.len(), graph.stands_alone());
         let mut done = Done::default();
         let mut open = Vec::from([object.index]);
         let mut sought = Vec::new();
@@ -249,7 +278,7 @@ impl Head {
             if graph.tasks[task as usize].state != TaskState::Done || graph.objects[task as usize].made() {
                 continue;
             }
-            if graph.tasks[task as usize].supplied {
+            if graph.tasks[task as usize].supplied || graph.is_calls() {
                 hopeless = Some(ObjectId { graph: id, index: task });
             }
             // The worker that made it may still have it, for tasks of the same run: that copy goes at the run's end.
@@ -281,11 +310,18 @@ impl Head {
             graph.tasks[task as usize].missing = missing;
             done.returned.push(task);
         }
-        let rank = graph.rank;
-        self.queue.insert(rank, id);
+        if !graph.is_calls() {
+            let rank = graph.rank;
+            self.queue.insert(rank, id);
+        }
         self.settle(id, done);
         if let Some(origin) = hopeless {
-            self.fail_graph(id, &Failure { origin, kind: FailureKind::Lost });
+            let failure = Failure { origin, kind: FailureKind::Lost };
+            if alone {
+                self.fail_tasks(id, Vec::from([(origin.index, failure)]));
+            } else {
+                self.fail_graph(id, &failure);
+            }
         }
         sought.sort_unstable();
         sought.dedup();
