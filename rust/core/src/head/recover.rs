@@ -3,10 +3,11 @@
 use alloc::vec::Vec;
 
 use super::{Head, Role};
+use super::actors::actor_died;
 use super::graph::{Graph, Standing, TaskState};
 use super::report::Done;
 use crate::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
-use crate::message::{Death, Failure, FailureKind, ToNode};
+use crate::message::{ActorEnd, Death, Failure, FailureKind, ToNode};
 
 /// So many deaths of workers that were about to run a task, with no task named, are put down to that task: something that
 /// comes with it ends them, and the next worker would die as well.
@@ -98,9 +99,10 @@ impl Head {
         let (deferred, role) = (worker.deferred, worker.role);
         let mut blamed = running.is_some();
         for flight in worker.flights {
+            let called = self.restarts_of_called(flight.graph);
             let graph = self.graphs.get_mut(&flight.graph).expect("a graph with runs in flight exists");
             graph.runs -= 1;
-            let live = graph.running();
+            let (live, makes) = (graph.running(), graph.is_actor());
             let mut done = Done::default();
             for (index, &task) in flight.tasks.iter().enumerate().take(flight.limit as usize) {
                 let index = index as u32;
@@ -121,12 +123,16 @@ impl Head {
                         failures.push((flight.graph, Failure { origin: object, kind }));
                     }
                 }
-                if live && running == Some((flight.seq, index)) {
+                // How often an actor is made again is its own affair.
+                if live && running == Some((flight.seq, index)) && !makes {
                     let retries = graph.classes[graph.class[task as usize] as usize].max_retries;
                     record.deaths = record.deaths.saturating_add(1);
                     if record.deaths > retries {
                         let attempts = u32::from(record.deaths);
-                        let kind = FailureKind::WorkerDied { death: death.clone(), attempts };
+                        let kind = match called {
+                            Some(restarts) => actor_died(ActorEnd::Died(death.clone()), restarts),
+                            None => FailureKind::WorkerDied { death: death.clone(), attempts },
+                        };
                         failures.push((flight.graph, Failure { origin: object, kind }));
                     }
                 }
@@ -160,8 +166,11 @@ impl Head {
         // Of what stands alone, what has failed is not to be placed again.
         let (alone, whole): (Vec<_>, Vec<_>) =
             failures.into_iter().partition(|(id, _)| self.graphs.get(id).is_some_and(Graph::stands_alone));
-        for (graph, failure) in alone {
-            self.fail_tasks(graph, Vec::from([(failure.origin.index, failure)]));
+        for (id, failure) in alone {
+            let task = failure.origin.index;
+            // That it was cancelled, or its actor killed, says more.
+            let doom = self.graphs.get(&id).and_then(|graph| graph.doom(id, task));
+            self.fail_tasks(id, Vec::from([(task, doom.unwrap_or(failure))]));
         }
         for (graph, done) in ends {
             self.settle(graph, done);

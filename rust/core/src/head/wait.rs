@@ -171,7 +171,7 @@ impl Head {
 
     /// What a graph reads from outside will never be there. If all that read it have run, the graph goes on without it
     /// and finds out only when one of them has to run again.
-    fn external_failed(&mut self, id: GraphId, k: u32, failure: &Failure) {
+    pub(super) fn external_failed(&mut self, id: GraphId, k: u32, failure: &Failure) {
         let Some(graph) = self.graphs.get_mut(&id) else { return };
         if graph.stands_alone() {
             self.fail_readers(id, k, failure);
