@@ -1,14 +1,9 @@
 //! What a user may see of a session.
 
-use std::sync::Arc;
-
 use tokio::sync::oneshot;
 
 use super::{Loop, Session};
 use crate::shared::{Input, SessionError, Snapshot};
-
-/// Names and amounts.
-type Amounts = Vec<(Arc<str>, u64)>;
 
 impl Session {
     /// How things stand: after all that was sent before, and what follows from it at once. Waits for the session's thread.
@@ -21,17 +16,12 @@ impl Session {
 }
 
 impl Loop {
-    /// What is offered and what of it is free.
-    fn resources(&self) -> (Amounts, Amounts) {
-        (Vec::new(), Vec::new())
-    }
-
     pub(super) fn answer_inspections(&mut self) {
         if self.inspections.is_empty() {
             return;
         }
-        let (offered, free) = self.resources();
-        let snapshot = Snapshot { offered, free, actors: self.actors.infos() };
+        let (offered, free) = self.head.resources();
+        let snapshot = Snapshot { offered, free, actors: self.head.actors().collect() };
         for asked in self.inspections.drain(..) {
             // Who does not wait any more needs no answer.
             let _ = asked.send(snapshot.clone());
