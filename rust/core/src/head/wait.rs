@@ -252,7 +252,8 @@ impl Head {
     /// What an actor waits for, a blocked task may wait for: it has workers apart from those of all tasks that are blocked.
     fn deepen_for_actors(&mut self) {
         let waits = |worker: WorkerId| self.workers.get(&worker).is_some_and(|worker| !worker.of_pool());
-        let of_actors = self.waits.iter().filter_map(|(&id, wait)| Some((id, wait.peer.worker().filter(|w| waits(*w))?)));
+        let of_actors =
+            self.waits.iter().filter_map(|(&id, wait)| Some((id, wait.peer.worker().filter(|w| waits(*w))?)));
         for (wait, worker) in of_actors.collect::<Vec<_>>() {
             self.deepen_awaited(wait, worker);
         }
@@ -298,7 +299,7 @@ impl Head {
 
     /// A graph that would need more workers than there may be fails instead of waiting for ever.
     pub(super) fn fail_if_too_deep(&mut self, id: GraphId) {
-        let depth = self.graphs[&id].depth;
+        let Some(depth) = self.graphs.get(&id).map(|graph| graph.depth) else { return };
         let most = (self.config.max_workers / self.config.slots.max(1)).max(1);
         if depth >= most {
             let origin = ObjectId { graph: id, index: 0 };
