@@ -5,6 +5,7 @@ use eagleray_core::ids::{ObjectId, PeerId};
 use eagleray_core::message::{Failure, FailureKind, FromDriver, Place, ToDriver, ToHead};
 
 use super::Loop;
+use super::inspect::Inspection;
 use crate::command::{Answer, Command, Ended};
 use crate::program::Value;
 use crate::shared::SessionError;
@@ -70,6 +71,10 @@ impl Loop {
                 ToHead::KillActor { actor, restart }
             }
             Command::FindActor { token, name } => ToHead::FindActor { token, name },
+            Command::Inspect(token) => {
+                self.inspections.push(Inspection::Peer(peer, token));
+                return;
+            }
         };
         self.head.handle(now, HeadEvent::Driver(FromDriver { peer, message }));
     }
@@ -103,7 +108,7 @@ impl Loop {
         }
     }
 
-    fn send_answer(&mut self, peer: PeerId, token: u64, ended: Ended) {
+    pub(super) fn send_answer(&mut self, peer: PeerId, token: u64, ended: Ended) {
         match peer.worker() {
             None => self.answers.push((token, ended)),
             Some(id) => {

@@ -127,7 +127,8 @@ impl Loop {
             | Command::Cancel(_)
             | Command::CancelTask { .. }
             | Command::KillActor { .. }
-            | Command::FindActor { .. } => true,
+            | Command::FindActor { .. }
+            | Command::Inspect(_) => true,
         };
         if fits { Ok(()) } else { Err("it speaks of a graph or an object that is not its own".into()) }
     }

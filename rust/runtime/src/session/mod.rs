@@ -30,15 +30,15 @@ use rustix::time::{
 };
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::sync::oneshot;
 
+use self::inspect::Inspection;
 use self::interrupts::Interrupt;
 use crate::command::Ended;
 use crate::objects::{DRIVER, Objects, Recycled};
 use crate::pool::Pool;
 use crate::program::Value;
 use crate::programs::Programs;
-use crate::shared::{Input, SessionError, Shared, Snapshot};
+use crate::shared::{Input, SessionError, Shared};
 use crate::socket::watch;
 use crate::wire::ToWorker;
 
@@ -185,8 +185,8 @@ struct Loop {
     recycled: Recycled,
     /// For the driver, at the end of the turn.
     answers: Vec<(u64, Ended)>,
-    /// Who wants to see how things stand then.
-    inspections: Vec<oneshot::Sender<Snapshot>>,
+    /// Who wants to see how things stand.
+    inspections: Vec<Inspection>,
     /// Tasks to interrupt.
     interrupts: Vec<Interrupt>,
     stopping: bool,
@@ -253,7 +253,7 @@ impl Loop {
                 // They are collected in each turn.
                 Input::Unpinned => {}
                 Input::Renew => self.renew(),
-                Input::Inspect(asked) => self.inspections.push(asked),
+                Input::Inspect(asked) => self.inspections.push(Inspection::Session(asked)),
                 Input::Stop => self.stopping = true,
             }
         }
@@ -281,6 +281,7 @@ impl Loop {
         self.interrupt(now);
         self.objects.collect_unpinned(&mut self.recycled);
         self.recycle();
+        self.answer_inspections();
         let frames = self.pool.flush();
         self.arm();
         self.publish_counters(frames);
@@ -288,7 +289,6 @@ impl Loop {
         for (token, ended) in self.answers.drain(..) {
             self.shared.answer(token, ended);
         }
-        self.answer_inspections();
     }
 
     fn tell_head(&mut self, now: u64, message: FromNode) {

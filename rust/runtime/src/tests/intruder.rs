@@ -95,6 +95,7 @@ pub(super) enum Message {
     CancelTask(ObjectId, bool, bool),
     KillActor(ObjectId, bool),
     FindActor(u64, &'static str),
+    Inspect(u64),
 }
 
 /// Something it does.
@@ -164,6 +165,7 @@ fn messages() -> impl Strategy<Value = Message> {
         1 => (any::<bool>(), 0..3u32).prop_map(|(own, seq)| Message::Cancel { own, seq }),
         1 => (objects(), any::<bool>(), any::<bool>())
             .prop_map(|(object, force, recursive)| Message::CancelTask(object, force, recursive)),
+        1 => (0..3u64).prop_map(Message::Inspect),
         1 => (objects(), any::<bool>()).prop_map(|(actor, restart)| Message::KillActor(actor, restart)),
         1 => (0..3u64, prop::sample::select(vec!["actor", "nobody"])).prop_map(|(token, name)| Message::FindActor(token, name)),
     ]
@@ -306,7 +308,7 @@ impl Intruder {
     /// Objects that a value names: some of others, and some that there never were.
     fn names(&self, number: u32) -> Vec<ObjectId> {
         let named = |own| ObjectId { graph: self.graph(own, number / 2), index: number };
-        if number % 2 == 0 { Vec::new() } else { vec![named(false), named(true), named(false)] }
+        if number.is_multiple_of(2) { Vec::new() } else { vec![named(false), named(true), named(false)] }
     }
 
     fn message(&mut self, message: &Message) -> FromWorker {
@@ -379,6 +381,7 @@ impl Intruder {
                 FromWorker::Driver(Command::CancelTask { object, force, recursive })
             }
             Message::KillActor(actor, restart) => FromWorker::Driver(Command::KillActor { actor, restart }),
+            Message::Inspect(token) => FromWorker::Driver(Command::Inspect(token)),
             Message::FindActor(token, who) => FromWorker::Driver(Command::FindActor { token, name: name(who) }),
         }
     }

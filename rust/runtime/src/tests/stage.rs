@@ -92,8 +92,9 @@ fn as_the_template() {
             if ready {
                 let (bytes, came) = packet(from);
                 if bytes == SPAWN {
-                    let child = std::process::Command::new("/bin/sleep").arg("100").spawn().unwrap();
+                    let mut child = std::process::Command::new("/bin/sleep").arg("100").spawn().unwrap();
                     pass(stage.as_fd(), &[SPAWN, &child.id().to_le_bytes()].concat(), &[]);
+                    std::thread::spawn(move || child.wait());
                     continue;
                 }
                 if bytes.is_empty() || bytes == b"Q" || !pass(to, &bytes, &came) {
