@@ -331,6 +331,26 @@ pub enum ToHead {
         /// Whom it looks for.
         name: ActorName,
     },
+    /// A task that runs in the peer has made the next part of what it makes bit by bit. It is held until the task's object is
+    /// let go.
+    Yield {
+        /// The task's object.
+        stream: ObjectId,
+        /// How many parts came before. One that is there already, from an earlier attempt, stays.
+        index: u32,
+        /// The part.
+        part: ObjectId,
+    },
+    /// Asks for a [`ToDriver::Found`] with a part of what a task makes bit by bit, once there is one, or with none, once the
+    /// task has ended without. The peer holds the part once more.
+    Next {
+        /// Names the question in the answer.
+        token: u64,
+        /// The task's object.
+        stream: ObjectId,
+        /// How many parts come before.
+        index: u32,
+    },
     /// The peer is gone: its graphs are cancelled, what it holds is released.
     Bye,
 }
@@ -345,12 +365,12 @@ pub enum ToDriver {
         /// Each object that is ready or failed, in the order of the question.
         ended: Vec<(ObjectId, Result<Place, Failure>)>,
     },
-    /// The answer to [`ToHead::FindActor`].
+    /// The answer to [`ToHead::FindActor`] and [`ToHead::Next`].
     Found {
         /// The question's token.
         token: u64,
-        /// The actor's object, which the peer holds once more, if there is such an actor.
-        actor: Option<ObjectId>,
+        /// The object, which the peer holds once more, if there is one.
+        object: Option<ObjectId>,
     },
     /// A message did not fit. The peer is closed.
     Refused(Refusal),

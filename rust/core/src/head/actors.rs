@@ -224,7 +224,7 @@ impl Head {
         if let Some(actor) = actor {
             self.hold(peer, actor)?;
         }
-        self.to_driver(peer, ToDriver::Found { token, actor });
+        self.to_driver(peer, ToDriver::Found { token, object: actor });
         Ok(())
     }
 

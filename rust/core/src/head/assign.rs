@@ -60,6 +60,7 @@ impl Head {
         }
         self.watch_busy_workers(now_ns);
         self.retire(now_ns);
+        self.drop_loose();
     }
 
     /// How many workers at `depth` are occupied, blocked ones included.

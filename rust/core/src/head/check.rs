@@ -41,6 +41,15 @@ impl Head {
         for object in self.contents.values().flatten().chain(contained).chain(&detached) {
             *holders.entry(*object).or_insert(0) += 1;
         }
+        for (stream, found) in &self.streams {
+            for part in &found.parts {
+                *holders.entry(*part).or_insert(0) += 1;
+            }
+            let graph = self.graphs.get(&stream.graph);
+            let held = graph.is_some_and(|g| g.objects.get(stream.index as usize).is_some_and(|o| o.holders > 0));
+            ensure!(held, "{stream:?} has parts, and nobody holds it");
+            ensure!(found.waiting.is_empty() || self.status(*stream).is_none(), "{stream:?} is over and waited for");
+        }
         ensure!(self.loose.is_empty(), "objects are not let go");
         for object in self.contents.keys() {
             let exists = self.puts.contains_key(object) || matches!(self.place_of(*object), Some(Some(_)));
@@ -56,7 +65,9 @@ impl Head {
             self.check_graph(id, graph, &holders)?;
         }
         for (&worker_id, worker) in &self.workers {
-            let waits = self.waits.values().filter(|w| w.peer.worker() == Some(worker_id)).count();
+            let nexts = self.streams.values().flat_map(|found| &found.waiting);
+            let nexts = nexts.filter(|(peer, ..)| peer.worker() == Some(worker_id)).count();
+            let waits = self.waits.values().filter(|w| w.peer.worker() == Some(worker_id)).count() + nexts;
             ensure!(worker.waits as usize == waits, "{worker_id:?} counts {} waits of {waits}", worker.waits);
             for flight in &worker.flights {
                 let graph = self.graphs.get(&flight.graph);

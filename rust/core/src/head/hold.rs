@@ -43,8 +43,11 @@ impl Head {
             }
             ToHead::Forget { token } => {
                 let wait = self.waits.iter().find(|(_, w)| w.peer == peer && w.token == token).map(|(&id, _)| id);
-                if let Some(wait) = wait {
-                    self.answer(wait);
+                match wait {
+                    Some(wait) => self.answer(wait),
+                    None => {
+                        self.forget_next(peer, token);
+                    }
                 }
                 Ok(())
             }
@@ -64,6 +67,11 @@ impl Head {
                 Ok(())
             }
             ToHead::FindActor { token, name } => self.on_find_actor(peer, token, &name),
+            ToHead::Yield { stream, index, part } => {
+                self.on_yield(stream, index, part);
+                Ok(())
+            }
+            ToHead::Next { token, stream, index } => self.on_next(peer, token, stream, index),
             ToHead::Bye => {
                 self.on_bye(now, peer);
                 Ok(())
@@ -289,16 +297,20 @@ impl Head {
             }
             let Some(graph) = self.graphs.get_mut(&id) else { continue };
             let mut done = Done::default();
+            let mut streams = Vec::new();
             for object in chunk {
                 let record = &mut graph.objects[object.index as usize];
                 record.holders -= 1;
                 if record.holders == 0 {
+                    streams.push(*object);
                     graph.held -= 1;
                     done.unneeded.push(object.index);
                     // Who still waits for it hears that it is gone.
                     done.published.push(*object);
                 }
             }
+            let streams = streams.into_iter().filter(|object| self.streams.contains_key(object)).collect::<Vec<_>>();
+            let Some(graph) = self.graphs.get_mut(&id) else { continue };
             let abandoned = graph.held == 0 && graph.unfinished > 0 && graph.running() && !graph.stands_alone();
             let actor = graph.is_actor();
             self.settle(id, done);
@@ -306,6 +318,9 @@ impl Head {
                 // Nobody can ever ask for anything of it.
                 let origin = chunk[0];
                 self.fail_graph(id, &Failure { origin, kind: FailureKind::Cancelled });
+            }
+            for stream in streams {
+                self.forget_stream(stream);
             }
             if actor {
                 self.end_if_released(chunk[0]);
@@ -321,6 +336,7 @@ impl Head {
         for id in waits {
             self.unwatch(id);
         }
+        self.forget_nexts_of(peer);
         if let Some(worker) = peer.worker().and_then(|worker| self.workers.get_mut(&worker)) {
             worker.waits = 0;
         }

@@ -8,7 +8,8 @@
 //! what workers did, `hold` knows who needs which object and `wait` who waits for it, `balance` moves work from busy
 //! workers to idle ones and serves tasks that block, `recover` handles failures. `special` are the tasks that demand more
 //! than a CPU, `resources` what they demand, and `stuck` those of them that will never get it. `independent` are tasks that
-//! stand for themselves, `actors` the objects that have a worker to themselves, and `calls` what is asked of them.
+//! stand for themselves, `actors` the objects that have a worker to themselves, `calls` what is asked of them,
+//! and `streams` what tasks make bit by bit.
 
 mod actors;
 mod assign;
@@ -24,6 +25,7 @@ mod recover;
 mod report;
 mod resources;
 mod special;
+mod streams;
 mod stuck;
 mod wait;
 
@@ -39,6 +41,7 @@ use self::actors::Actor;
 use self::estimate::Estimates;
 use self::graph::Graph;
 use self::resources::{Holding, Resources};
+use self::streams::Stream;
 use crate::ids::{GraphId, ObjectId, PeerId, WorkerId};
 use crate::message::{ActorName, FromDriver, FromNode, Place, Refusal, Run, ToDriver, ToNode, WHOLE};
 
@@ -297,6 +300,8 @@ pub struct Head {
     contents: FxMap<ObjectId, Vec<ObjectId>>,
     /// What values named that are gone.
     loose: Vec<ObjectId>,
+    /// By the object of the task that makes them.
+    streams: FxMap<ObjectId, Stream>,
     submitted: u64,
     wanted: u32,
     retire_at: Option<u64>,
@@ -325,6 +330,7 @@ impl Head {
             called: BTreeSet::new(),
             contents: FxMap::default(),
             loose: Vec::new(),
+            streams: FxMap::default(),
             submitted: 0,
             wanted,
             retire_at: None,
@@ -384,6 +390,7 @@ impl Head {
             && self.watchers.is_empty()
             && self.actors.is_empty()
             && self.contents.is_empty()
+            && self.streams.is_empty()
             && self.peers.values().all(|peer| peer.holds.is_empty())
             && self.workers.values().all(unused)
     }

@@ -72,6 +72,7 @@ impl Head {
         for object in watched {
             self.notify(object);
         }
+        self.end_streams_of(id);
         self.remove_if_over(id);
     }
 

@@ -95,6 +95,12 @@ impl Head {
 
     /// Whether one of the questions that a worker asks will be answered.
     fn worker_goes_on(&self, id: WorkerId, stuck: &Stuck) -> bool {
+        let next = |(stream, found): (&ObjectId, &super::streams::Stream)| {
+            !stuck.graphs.contains(&stream.graph) && found.waiting.iter().any(|(peer, ..)| peer.worker() == Some(id))
+        };
+        if self.streams.iter().any(next) {
+            return true;
+        }
         self.waits.values().filter(|wait| wait.peer.worker() == Some(id)).any(|wait| {
             let open = |o: &&ObjectId| self.status(**o).is_none() && !stuck.graphs.contains(&o.graph);
             wait.ended as usize + wait.objects.iter().filter(open).count() >= wait.need as usize

@@ -85,6 +85,9 @@ impl Head {
 
     /// An object was published or has failed: whoever watches it is told.
     pub(super) fn notify(&mut self, object: ObjectId) {
+        if self.streams.contains_key(&object) && self.status(object).is_some() {
+            self.end_stream(object);
+        }
         let Some(watchers) = self.watchers.remove(&object) else { return };
         let Some(status) = self.status(object) else {
             self.watchers.insert(object, watchers);
@@ -249,8 +252,15 @@ impl Head {
         }
     }
 
+    /// The same for a graph of which a task waits for something.
+    pub(super) fn deepen_for(&mut self, graph: GraphId, worker: WorkerId) {
+        if let Some((depth, waiter)) = self.parent(PeerId::of_worker(worker)) {
+            self.deepen(graph, depth, waiter);
+        }
+    }
+
     /// What an actor waits for, a blocked task may wait for: it has workers apart from those of all tasks that are blocked.
-    fn deepen_for_actors(&mut self) {
+    pub(super) fn deepen_for_actors(&mut self) {
         let waits = |worker: WorkerId| self.workers.get(&worker).is_some_and(|worker| !worker.of_pool());
         let of_actors =
             self.waits.iter().filter_map(|(&id, wait)| Some((id, wait.peer.worker().filter(|w| waits(*w))?)));

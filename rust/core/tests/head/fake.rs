@@ -68,7 +68,7 @@ impl Fake {
                 Effect::ToDriver { message: ToDriver::Awaited { token, ended }, .. } => {
                     assert!(self.answers.insert(token, ended).is_none(), "question {token} was answered twice");
                 }
-                Effect::ToDriver { message: ToDriver::Found { token, actor }, .. } => {
+                Effect::ToDriver { message: ToDriver::Found { token, object: actor }, .. } => {
                     assert!(self.found.insert(token, actor).is_none(), "question {token} was answered twice");
                 }
                 Effect::ToDriver { peer, message: ToDriver::Refused(refusal) } => self.refused.push((peer, refusal)),

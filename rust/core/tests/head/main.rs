@@ -11,4 +11,5 @@ mod lineage;
 mod nesting;
 mod priority;
 mod retries;
+mod streams;
 mod unsendable;

@@ -1,0 +1,127 @@
+//! What tasks make bit by bit: the parts, and who waits for the next.
+
+use alloc::vec::Vec;
+
+use super::Head;
+use crate::ids::{GraphId, ObjectId, PeerId};
+use crate::message::{Refusal, ToDriver};
+
+/// The parts of one task's result, each held by it.
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    pub(super) parts: Vec<ObjectId>,
+    /// Who waits for a part that is not there: peer, token, index.
+    pub(super) waiting: Vec<(PeerId, u64, u32)>,
+}
+
+impl Head {
+    /// A part was made.
+    pub(super) fn on_yield(&mut self, stream: ObjectId, index: u32, part: ObjectId) {
+        // Nobody can ask for it any more.
+        let graph = self.graphs.get(&stream.graph);
+        if !graph.is_some_and(|g| g.objects.get(stream.index as usize).is_some_and(|object| object.holders > 0)) {
+            return;
+        }
+        if self.streams.get(&stream).map_or(0, |found| found.parts.len()) != index as usize || !self.add_holder(part) {
+            return;
+        }
+        let found = self.streams.entry(stream).or_default();
+        found.parts.push(part);
+        let waiting = found.waiting.extract_if(.., |(_, _, wanted)| *wanted == index).collect::<Vec<_>>();
+        for (peer, token, _) in waiting {
+            self.unblock(peer);
+            self.found(peer, token, Some(part));
+        }
+    }
+
+    pub(super) fn on_next(&mut self, peer: PeerId, token: u64, stream: ObjectId, index: u32) -> Result<(), Refusal> {
+        let part = self.streams.get(&stream).and_then(|found| found.parts.get(index as usize)).copied();
+        if part.is_some() || self.status(stream).is_some() {
+            if let Some(part) = part {
+                self.hold(peer, part)?;
+            }
+            self.to_driver(peer, ToDriver::Found { token, object: part });
+            return Ok(());
+        }
+        self.streams.entry(stream).or_default().waiting.push((peer, token, index));
+        if let Some(id) = peer.worker() {
+            if let Some(worker) = self.workers.get_mut(&id) {
+                worker.waits += 1;
+            }
+            self.on_blocked(id);
+            self.deepen_for(stream.graph, id);
+            self.deepen_for_actors();
+        }
+        Ok(())
+    }
+
+    /// Nothing more comes.
+    pub(super) fn end_stream(&mut self, stream: ObjectId) {
+        let Some(found) = self.streams.get_mut(&stream) else { return };
+        for (peer, token, _) in core::mem::take(&mut found.waiting) {
+            self.unblock(peer);
+            self.found(peer, token, None);
+        }
+        self.forget_stream_if_empty(stream);
+    }
+
+    /// A graph has ended.
+    pub(super) fn end_streams_of(&mut self, id: GraphId) {
+        let mut streams: Vec<ObjectId> = self.streams.keys().filter(|stream| stream.graph == id).copied().collect();
+        streams.sort_unstable();
+        for stream in streams {
+            if self.status(stream).is_some() {
+                self.end_stream(stream);
+            }
+        }
+    }
+
+    /// A question about a part is withdrawn. True if there was one.
+    pub(super) fn forget_next(&mut self, peer: PeerId, token: u64) -> bool {
+        let asked = |found: &Stream| found.waiting.iter().any(|(who, what, _)| (*who, *what) == (peer, token));
+        let Some(stream) = self.streams.iter().find(|(_, found)| asked(found)).map(|(&stream, _)| stream) else {
+            return false;
+        };
+        let found = self.streams.get_mut(&stream).expect("found above");
+        found.waiting.retain(|(who, what, _)| (*who, *what) != (peer, token));
+        self.unblock(peer);
+        self.found(peer, token, None);
+        self.forget_stream_if_empty(stream);
+        true
+    }
+
+    /// A peer is gone, and asks no more.
+    pub(super) fn forget_nexts_of(&mut self, peer: PeerId) {
+        let streams: Vec<ObjectId> = self.streams.keys().copied().collect();
+        for stream in streams {
+            let found = self.streams.get_mut(&stream).expect("listed above");
+            found.waiting.retain(|(who, ..)| *who != peer);
+            self.forget_stream_if_empty(stream);
+        }
+    }
+
+    /// Nobody holds the object of a task any more: its parts are let go.
+    pub(super) fn forget_stream(&mut self, stream: ObjectId) {
+        self.end_stream(stream);
+        if let Some(found) = self.streams.remove(&stream) {
+            self.loose.extend(found.parts);
+        }
+    }
+
+    fn forget_stream_if_empty(&mut self, stream: ObjectId) {
+        if self.streams.get(&stream).is_some_and(|found| found.parts.is_empty() && found.waiting.is_empty()) {
+            self.streams.remove(&stream);
+        }
+    }
+
+    fn found(&mut self, peer: PeerId, token: u64, part: Option<ObjectId>) {
+        let held = part.filter(|part| self.hold(peer, *part).is_ok());
+        self.to_driver(peer, ToDriver::Found { token, object: held });
+    }
+
+    fn unblock(&mut self, peer: PeerId) {
+        if let Some(worker) = peer.worker().and_then(|worker| self.workers.get_mut(&worker)) {
+            worker.waits -= 1;
+        }
+    }
+}

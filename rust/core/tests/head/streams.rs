@@ -1,0 +1,107 @@
+//! What tasks make bit by bit.
+
+use eagleray_core::ids::{GraphId, ObjectId, PeerId};
+use eagleray_core::message::{GraphKind, GraphSpec, Place, ToHead, Trouble};
+
+use crate::fake::{Fake, USER, graph_id, object, wide};
+
+/// A task that runs and makes parts; its object, and the peer it is.
+fn begun(fake: &mut Fake) -> (ObjectId, PeerId) {
+    fake.run_graph(GraphSpec { kind: GraphKind::Independent, ..wide(graph_id(1), 1) });
+    (object(graph_id(1), 0), PeerId::of_worker(fake.only_run().id.worker))
+}
+
+fn makes(fake: &mut Fake, peer: PeerId, stream: ObjectId, index: u32) -> ObjectId {
+    let part = object(GraphId::puts(peer), index);
+    fake.driver(peer, ToHead::Put { object: part, place: Place::Inline { len: 8 }, contained: Vec::new() });
+    fake.driver(peer, ToHead::Yield { stream, index, part });
+    fake.driver(peer, ToHead::Release(vec![part]));
+    part
+}
+
+fn next(fake: &mut Fake, token: u64, stream: ObjectId, index: u32) {
+    fake.user(ToHead::Next { token, stream, index });
+}
+
+#[test]
+fn parts_are_had_before_the_task_has_ended() {
+    let mut fake = Fake::new(1);
+    let (stream, peer) = begun(&mut fake);
+    next(&mut fake, 1, stream, 0);
+    assert!(fake.found.is_empty());
+    let first = makes(&mut fake, peer, stream, 0);
+    assert_eq!(fake.found[&1], Some(first));
+    let second = makes(&mut fake, peer, stream, 1);
+    next(&mut fake, 2, stream, 1);
+    assert_eq!(fake.found[&2], Some(second));
+    next(&mut fake, 3, stream, 2);
+    let run = fake.only_run();
+    fake.finish(&run);
+    assert_eq!(fake.found[&3], None);
+    next(&mut fake, 4, stream, 2);
+    assert_eq!(fake.found[&4], None);
+    fake.user(ToHead::Release(vec![first, second, stream]));
+    assert_eq!((fake.freed(first), fake.freed(second)), (1, 1));
+    assert!(fake.head.is_idle());
+}
+
+#[test]
+fn parts_that_nobody_took_go_with_the_stream() {
+    let mut fake = Fake::new(1);
+    let (stream, peer) = begun(&mut fake);
+    let first = makes(&mut fake, peer, stream, 0);
+    fake.user(ToHead::Release(vec![stream]));
+    assert_eq!(fake.freed(first), 1);
+    let second = makes(&mut fake, peer, stream, 1);
+    assert_eq!(fake.freed(second), 1, "nobody can ask for it");
+    let run = fake.only_run();
+    fake.finish(&run);
+    assert!(fake.head.is_idle());
+}
+
+#[test]
+fn a_second_attempt_makes_no_part_twice() {
+    let mut fake = Fake::new(2);
+    let (stream, peer) = begun(&mut fake);
+    let first = makes(&mut fake, peer, stream, 0);
+    let run = fake.only_run();
+    fake.down(run.id.worker.0, Some((run.id.seq, 0)));
+    let again = PeerId::of_worker(fake.only_run().id.worker);
+    let twice = makes(&mut fake, again, stream, 0);
+    assert_eq!((fake.freed(first), fake.freed(twice)), (0, 1));
+    next(&mut fake, 1, stream, 0);
+    assert_eq!(fake.found[&1], Some(first));
+}
+
+#[test]
+fn a_failure_ends_the_stream_after_its_parts() {
+    let mut fake = Fake::new(1);
+    let (stream, peer) = begun(&mut fake);
+    let first = makes(&mut fake, peer, stream, 0);
+    next(&mut fake, 1, stream, 1);
+    let run = fake.only_run();
+    fake.finish_with(&run, 0, Trouble::Raised([1].as_slice().into()));
+    assert_eq!(fake.found[&1], None);
+    next(&mut fake, 2, stream, 0);
+    assert_eq!(fake.found[&2], Some(first));
+    fake.ask(3, &[stream]);
+    assert_eq!(fake.failure(3).origin, stream);
+}
+
+#[test]
+fn who_waits_for_a_part_gives_its_slot_back_and_may_give_up() {
+    let mut fake = Fake::new(1);
+    let (stream, _) = begun(&mut fake);
+    let other = PeerId::of_worker(eagleray_core::ids::WorkerId(7));
+    fake.up(7);
+    fake.driver(other, ToHead::Hold(vec![stream]));
+    fake.driver(other, ToHead::Next { token: 1, stream, index: 0 });
+    fake.driver(other, ToHead::Forget { token: 1 });
+    assert_eq!(fake.found[&1], None);
+    fake.driver(other, ToHead::Next { token: 2, stream, index: 0 });
+    fake.down(7, None);
+    let run = fake.only_run();
+    fake.finish(&run);
+    fake.user(ToHead::Release(vec![stream]));
+    assert!(fake.head.is_idle() && USER.worker().is_none());
+}
