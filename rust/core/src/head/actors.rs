@@ -187,14 +187,11 @@ impl Head {
 
     /// The task that makes an actor has failed, for this reason.
     pub(super) fn on_not_made(&mut self, actor: ObjectId, failure: &Failure) {
-        let end = match &failure.kind {
-            FailureKind::Raised { error, .. } => ActorEnd::Init { error: error.clone() },
-            _ => {
-                self.forget_actor(actor);
-                return;
-            }
-        };
-        self.end_actor(actor, end);
+        if let FailureKind::Raised { error, .. } = &failure.kind {
+            self.end_actor(actor, ActorEnd::Init { error: error.clone() });
+        } else {
+            self.forget_actor(actor);
+        }
     }
 
     /// The task that makes an actor has failed, and says why.
@@ -229,10 +226,14 @@ impl Head {
     }
 
     /// The worker of an actor has died. It is made again, if it may; else it has ended.
-    pub(super) fn on_actor_down(&mut self, actor: ObjectId, death: &Death) {
+    pub(super) fn on_actor_down(&mut self, actor: ObjectId, death: &Death, amid: bool) {
         let Some(record) = self.actors.get_mut(&actor) else { return };
         record.worker = None;
         let was_alive = core::mem::take(&mut record.alive);
+        if !was_alive && !amid {
+            // Its making had not begun.
+            return;
+        }
         if record.restarts >= record.spec.max_restarts && record.spec.max_restarts < u32::MAX {
             self.end_actor(actor, ActorEnd::Died(death.clone()));
             return;

@@ -52,7 +52,7 @@ impl Head {
         }
         ensure!(self.loose.is_empty(), "objects are not let go");
         for object in self.contents.keys() {
-            let exists = self.puts.contains_key(object) || matches!(self.place_of(*object), Some(Some(_)));
+            let exists = self.puts.contains_key(object) || self.is_published(*object);
             ensure!(exists, "{object:?} is gone and holds others");
         }
         self.check_actors()?;
@@ -147,11 +147,6 @@ impl Head {
         Ok(())
     }
 
-    fn place_of(&self, object: ObjectId) -> Option<Option<crate::message::Place>> {
-        let graph = self.graphs.get(&object.graph)?;
-        graph.objects.get(object.index as usize).map(|object| object.place)
-    }
-
     fn check_actors(&self) -> Result<(), Violation> {
         for (&actor, record) in &self.actors {
             let graph = self.graphs.get(&actor.graph);
@@ -175,7 +170,7 @@ impl Head {
                     );
                 }
             }
-            ensure!(self.called.contains(&actor) == !record.lanes.is_empty(), "{actor:?} is called by nobody, or not");
+            ensure!(self.called.contains(&actor) != record.lanes.is_empty(), "{actor:?} is called by nobody, or not");
         }
         for (&id, graph) in self.graphs.iter().filter(|(_, graph)| graph.is_calls() && graph.running()) {
             let open = |&&task: &&u32| {

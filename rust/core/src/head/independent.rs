@@ -242,15 +242,12 @@ impl Head {
         if contained.is_empty() {
             return;
         }
-        let exists = self.puts.contains_key(&object) || {
-            let graph = self.graphs.get(&object.graph);
-            graph.is_some_and(|graph| graph.objects.get(object.index as usize).is_some_and(|o| o.place.is_some()))
-        };
-        if !exists {
+        if !self.puts.contains_key(&object) && !self.is_published(object) {
             return;
         }
         let mut held = contained;
-        held.retain(|&inner| self.add_holder(inner));
+        // What names itself would never go.
+        held.retain(|&inner| inner != object && self.add_holder(inner));
         self.forget_contents(&[object]);
         if !held.is_empty() {
             self.contents.insert(object, held);

@@ -48,6 +48,9 @@ use crate::message::{ActorName, FromDriver, FromNode, Place, Refusal, Run, ToDri
 pub use self::actors::ActorInfo;
 pub use self::check::Violation;
 
+/// Amounts of resources by name, in units of 1 / [`WHOLE`].
+pub type Amounts = Vec<(Arc<str>, u64)>;
+
 type FxMap<K, V> = HashMap<K, V, FxBuildHasher>;
 
 /// How results are kept between runs. The forced modes exist for tests: all three give the same answers.
@@ -406,7 +409,7 @@ impl Head {
     }
 
     /// What the node offers, and what of it is free, by name, in units of 1 / [`WHOLE`].
-    pub fn resources(&self) -> (Vec<(Arc<str>, u64)>, Vec<(Arc<str>, u64)>) {
+    pub fn resources(&self) -> (Amounts, Amounts) {
         let cpu: Arc<str> = "CPU".into();
         let (mut offered, mut free) = self.resources.amounts();
         offered.push((cpu.clone(), u64::from(self.config.slots) * WHOLE));

@@ -162,7 +162,7 @@ impl Head {
         lost.retain(|object| self.forget_copy(*object, id));
         self.on_gone(lost);
         if let Role::Making(actor) | Role::Actor(actor) = role {
-            self.on_actor_down(actor, death);
+            self.on_actor_down(actor, death, running.is_some());
         }
         // Of what stands alone, what has failed is not to be placed again.
         let (alone, whole): (Vec<_>, Vec<_>) =

@@ -84,9 +84,12 @@ impl Head {
                         interrupts.push(ObjectId { graph: id, index: task });
                     }
                 }
-                Some(Trouble::Cancelled) => {
-                    failed.push((task, FailureKind::Cancelled));
+                // An interrupt that was meant for the task before it is nothing to this one.
+                Some(Trouble::Cancelled) if graph.stands_alone() && !graph.cancelled.contains_key(&task) => {
+                    graph.tasks[task as usize].state = TaskState::Waiting;
+                    done.returned.push(task);
                 }
+                Some(Trouble::Cancelled) => failed.push((task, FailureKind::Cancelled)),
                 None => {
                     self.counters.tasks += 1;
                     if graph.objects[task as usize].place.is_none() {

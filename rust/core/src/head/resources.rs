@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use super::Amounts;
 use crate::message::{Demand, GPU, Shortage, WHOLE};
 
 /// A demand, its resources by number.
@@ -151,8 +152,7 @@ impl Resources {
     }
 
     /// What is offered and what is free of each resource, by name.
-    #[allow(clippy::type_complexity, reason = "used once")]
-    pub(super) fn amounts(&self) -> (Vec<(Arc<str>, u64)>, Vec<(Arc<str>, u64)>) {
+    pub(super) fn amounts(&self) -> (Amounts, Amounts) {
         let of = |amount: fn(&Resource) -> u64| self.all.iter().map(|r| (r.name.clone(), amount(r))).collect();
         (of(|resource| resource.offered), of(|resource| resource.free))
     }

@@ -18,8 +18,8 @@ impl Head {
     /// A part was made.
     pub(super) fn on_yield(&mut self, stream: ObjectId, index: u32, part: ObjectId) {
         // Nobody can ask for it any more.
-        let graph = self.graphs.get(&stream.graph);
-        if !graph.is_some_and(|g| g.objects.get(stream.index as usize).is_some_and(|object| object.holders > 0)) {
+        let object = self.graphs.get(&stream.graph).and_then(|graph| graph.objects.get(stream.index as usize));
+        if object.is_none_or(|object| object.holders == 0) {
             return;
         }
         if self.streams.get(&stream).map_or(0, |found| found.parts.len()) != index as usize || !self.add_holder(part) {

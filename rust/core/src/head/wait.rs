@@ -33,6 +33,12 @@ impl Head {
         }
     }
 
+    /// Whether the bytes of a task's result are published.
+    pub(super) fn is_published(&self, object: ObjectId) -> bool {
+        let graph = self.graphs.get(&object.graph);
+        graph.and_then(|graph| graph.objects.get(object.index as usize)).is_some_and(|object| object.place.is_some())
+    }
+
     pub(super) fn on_await(&mut self, peer: PeerId, token: u64, objects: Vec<ObjectId>, need: u32, fail_fast: bool) {
         let id = self.next_wait;
         self.next_wait += 1;

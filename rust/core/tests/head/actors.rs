@@ -392,6 +392,17 @@ fn an_actor_that_crashes_while_it_is_made_uses_up_a_restart() {
 }
 
 #[test]
+fn a_worker_that_dies_before_it_makes_an_actor_is_no_restart() {
+    let mut fake = Fake::new(1);
+    fake.run_graph(actor_graph(1, spec()));
+    fake.up(1);
+    fake.down(0, None);
+    let run = making(&fake, 1);
+    fake.finish(&run);
+    assert_eq!(fake.head.actors().map(|info| (info.alive, info.restarts)).collect::<Vec<_>>(), [(true, 0)]);
+}
+
+#[test]
 fn graphs_of_actors_that_do_not_fit_are_refused() {
     let mut fake = Fake::new(1);
     let mut two = actor_graph(1, spec());

@@ -224,3 +224,24 @@ fn contents_of_a_result_that_nobody_reported_do_not_count() {
     fake.deliver(report);
     assert!(fake.sent.contains(&ToNode::Kill(WorkerId(0))), "it names a result that it does not publish");
 }
+
+#[test]
+fn a_value_that_names_itself_is_let_go() {
+    let mut fake = Fake::new(1);
+    let own = object(GraphId::puts(USER), 0);
+    put(&mut fake, 0, &[own]);
+    fake.user(ToHead::Release(vec![own]));
+    assert!(fake.head.is_idle());
+}
+
+#[test]
+fn an_interrupt_that_nobody_asked_for_is_no_failure() {
+    let mut fake = Fake::new(1);
+    let id = graph_id(1);
+    fake.run_graph(independent(wide(id, 1)));
+    let run = fake.only_run();
+    fake.finish_with(&run, 0, Trouble::Cancelled);
+    fake.run_all();
+    fake.ask(1, &[object(id, 0)]);
+    assert_eq!(fake.values(1), 1);
+}
