@@ -76,13 +76,19 @@ prop_compose! {
                 GraphKind::Actor(_) => {
                     rows = vec![vec![]];
                     demands.insert(0, Demand { cpu: WHOLE, others: Vec::new() });
-                    needs.iter_mut().for_each(|(_, demand)| *demand = (*demand).max(1));
+                    for (_, demand) in &mut needs {
+                        *demand = (*demand).max(1);
+                    }
                 }
                 GraphKind::Calls => {
                     externals.insert(0, ObjectId { graph: actor, index: 0 });
                     let n = rows.len() as u32;
-                    rows.iter_mut().for_each(|row| row.push(n));
-                    needs.iter_mut().for_each(|(_, demand)| *demand = 0);
+                    for row in &mut rows {
+                        row.push(n);
+                    }
+                    for (_, demand) in &mut needs {
+                        *demand = 0;
+                    }
                 }
                 GraphKind::Computation | GraphKind::Independent => {}
             }
