@@ -127,9 +127,7 @@ pub(crate) fn submit(
 pub(crate) fn put(value: &Bound<'_, PyAny>) -> PyResult<ObjectRef> {
     let role = Role::current()?;
     let encoded = value::encode(value.py(), value).map_err(|cause| failures::not_picklable_value(value, cause))?;
-    let stored = pickles::store_encoded(&role.client, &encoded).map_err(raise)?;
-    let object = role.client.put(stored).map_err(raise)?;
-    Ok(ObjectRef::counted(&role, object))
+    Ok(ObjectRef::counted(&role, pickles::put(&role, encoded)?))
 }
 
 /// The objects of refs, each once, and for each ref the place of its object.

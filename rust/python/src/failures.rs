@@ -74,7 +74,8 @@ impl Names<'_> {
     }
 
     /// The error for a function or an argument of the graph that cannot be pickled.
-    pub(crate) fn not_picklable(&self, py: Python<'_>, object: &Py<PyAny>, cause: PyErr) -> PyErr {
+    pub(crate) fn not_picklable(&self, object: &Bound<'_, PyAny>, cause: PyErr) -> PyErr {
+        let py = object.py();
         // Where pickling was interrupted, that goes on.
         if !cause.is_instance_of::<PyException>(py) {
             return cause;
