@@ -271,7 +271,7 @@ proptest! {
                 }
                 Move::Work { pick, percent, trouble } => asked.work(pick, percent, trouble),
                 Move::Publish { grant } => asked.publish.pop().map(|(worker, object)| {
-                    FromNode::Published { worker, object, place: grant.then_some(PLACE) }
+                    FromNode::Published { worker, object, place: grant.then_some(PLACE), contained: Vec::new() }
                 }),
                 Move::Recall => asked.recall.pop().map(|(run, limit)| FromNode::Recalled { run, limit }),
             };

@@ -87,6 +87,11 @@ impl Worker {
         first
     }
 
+    /// Whether it was asked to end.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
     /// Whether its process has said hello.
     pub(crate) fn is_up(&self) -> bool {
         self.info.up

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use eagleray_core::graph::Csr;
 use eagleray_core::head::HeadConfig;
 use eagleray_core::ids::{GraphId, ObjectId};
-use eagleray_core::message::{ClassSpec, Death, End, FailureKind, GraphSpec};
+use eagleray_core::message::{ClassSpec, Death, End, FailureKind, GraphKind, GraphSpec};
 use eagleray_runtime::SessionError;
 use eagleray_runtime::client::{Client, ClientError};
 use eagleray_runtime::command::Ended;
@@ -47,6 +47,8 @@ fn chain(id: GraphId, len: u32) -> (GraphSpec, Program) {
         outputs: vec![len - 1],
         demands: Vec::new(),
         priority: 0,
+        kind: GraphKind::Computation,
+        contained: Vec::new(),
     };
     let template = Template { code: Bytes::from_static(b""), functions: vec![0] };
     (spec, Program { templates: vec![template], code, ..Program::default() })
@@ -88,6 +90,7 @@ fn zero_workers_end_graphs_and_keep_nothing() {
     assert_eq!(session.counters().tasks, 10_000);
     session.stop();
     assert!(matches!(wait(&client, submit_id(&client)), Err(ClientError::Session(SessionError::Ended))));
+    assert_eq!(session.inspect(), Err(SessionError::Ended));
 }
 
 /// An object of a graph that was never submitted.
@@ -133,7 +136,7 @@ fn values_large_and_small_can_be_put_and_read() {
     let client = session.client();
     for len in [0, 10, 1 << 20, 8 << 20, 8 << 20, 8 << 20] {
         let value = client.store(len, &mut |target| target.fill(len as u8 ^ 7)).unwrap();
-        let object = client.put(value).unwrap();
+        let object = client.put(value, Vec::new()).unwrap();
         let ended = wait(&client, object).unwrap();
         let Ok(value) = &ended[0].1 else { panic!("a put object failed") };
         let bytes: &[u8] = match value {

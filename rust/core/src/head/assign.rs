@@ -13,10 +13,10 @@ use crate::message::{Run, ToNode, WHOLE, output};
 use crate::page;
 
 /// Runs in flight to one worker: one it executes, one that waits, so that it never waits for a wake-up.
-const MOST_FLIGHTS: usize = 3;
+pub(super) const MOST_FLIGHTS: usize = 3;
 
 /// Tasks of unknown duration in one run. Short at first: the first report says how long the next may be.
-const MOST_UNKNOWN: u32 = 32;
+pub(super) const MOST_UNKNOWN: u32 = 32;
 
 /// The shortest run that is worth a frame, in ns.
 const LEAST_RUN_NS: u64 = 300_000;
@@ -27,11 +27,11 @@ pub(super) const GUESS_NS: u64 = 20_000;
 /// The result bytes that a run of tasks which only produce may leave behind.
 const MOST_PRODUCED: u64 = 256 << 20;
 
-struct Cut {
-    tasks: Vec<u32>,
-    outputs: Vec<u8>,
-    inputs: Vec<ObjectId>,
-    unknown: bool,
+pub(super) struct Cut {
+    pub(super) tasks: Vec<u32>,
+    pub(super) outputs: Vec<u8>,
+    pub(super) inputs: Vec<ObjectId>,
+    pub(super) unknown: bool,
 }
 
 /// How much a run may be.
@@ -45,6 +45,7 @@ impl Head {
     /// Gives work to workers that have room for it. Called once after all queued events were handled.
     pub fn schedule(&mut self, now_ns: u64) {
         self.ask_for_workers();
+        self.assign_calls();
         loop {
             while self.queue.values().any(|id| self.graphs[id].has_ready()) {
                 // The worker with the least in flight first: an idle one before a second run for a busy one.
@@ -63,7 +64,7 @@ impl Head {
 
     /// How many workers at `depth` are occupied, blocked ones included.
     pub(super) fn occupied(&self, depth: u32) -> u32 {
-        self.workers.values().filter(|w| w.depth() == Some(depth)).count() as u32
+        self.workers.values().filter(|w| w.of_pool() && w.depth() == Some(depth)).count() as u32
     }
 
     /// Which worker should get a run of which graph and demand next, if any has room.
@@ -97,7 +98,7 @@ impl Head {
         let can_start = free_cpu >= WHOLE && self.occupied(graph.depth) < self.config.slots;
         let mut best: Option<((usize, u32), WorkerId)> = None;
         for (&worker_id, worker) in &self.workers {
-            if worker.blocked() || worker.stopping || worker.flights.len() >= MOST_FLIGHTS {
+            if worker.blocked() || worker.stopping || !worker.of_pool() || worker.flights.len() >= MOST_FLIGHTS {
                 continue;
             }
             if worker.busy() {
@@ -167,7 +168,7 @@ impl Head {
     }
 
     fn assign_run(&mut self, now: u64, worker_id: WorkerId, id: GraphId, demand: u32) -> bool {
-        let alive = self.workers.values().filter(|w| !w.stopping).count() as u64;
+        let alive = self.workers.values().filter(|w| !w.stopping && w.of_pool()).count() as u64;
         let (remaining, _) = self.remaining_ns(&self.graphs[&id]);
         let shares = if self.graphs[&id].spread { 2 * alive.min(u64::from(self.config.slots)).max(1) } else { 1 };
         let least = LEAST_RUN_NS.min(self.config.run_ns);
@@ -189,23 +190,34 @@ impl Head {
             return self.ask_to_publish(worker_id, id);
         }
         mark_outputs(graph, &mut cut, keep_only, seal, self.config.results);
-        graph.runs += 1;
         if graph.home.is_none() {
             graph.home = Some(worker_id);
             if !graph.spread {
                 graph.spread_at = Some(now + self.config.spread_ns);
             }
         }
-        let (stamp, depth) = (graph.cuts, graph.depth);
-        let worker = self.workers.get_mut(&worker_id).expect("the chosen worker exists");
-        if !worker.busy() {
-            worker.sample_every = self.config.spread_ns;
-        }
+        let makes = graph.is_actor();
         let mut gpus = Vec::new();
         if demand > 0 {
             let holding = self.resources.take(&graph.special[demand as usize - 1].need);
             gpus = holding.gpus();
-            worker.holding = Some(holding);
+            self.workers.get_mut(&worker_id).expect("the chosen worker exists").holding = Some(holding);
+        }
+        self.send_run(worker_id, id, demand, cut, gpus);
+        if makes {
+            self.on_making(id, worker_id);
+        }
+        true
+    }
+
+    /// Sends the run that was cut last of a graph.
+    pub(super) fn send_run(&mut self, worker_id: WorkerId, id: GraphId, demand: u32, cut: Cut, gpus: Vec<u32>) {
+        let graph = self.graphs.get_mut(&id).expect("the graph of a cut exists");
+        graph.runs += 1;
+        let (stamp, depth) = (graph.cuts, graph.depth);
+        let worker = self.workers.get_mut(&worker_id).expect("the chosen worker exists");
+        if !worker.busy() {
+            worker.sample_every = self.config.spread_ns;
         }
         let seq = worker.next_seq;
         worker.next_seq += 1;
@@ -233,7 +245,6 @@ impl Head {
             inputs: cut.inputs,
             gpus,
         });
-        true
     }
 
     /// Asks the workers that keep inputs of ready tasks to publish them for `idle`. True if something was asked.
@@ -441,7 +452,7 @@ fn readable(graph: &Graph, task: u32, stamp: u32, worker: WorkerId) -> bool {
 }
 
 /// Says of each result whether it stays, is published, or never leaves the run.
-fn mark_outputs(graph: &Graph, cut: &mut Cut, keep_only: bool, seal: bool, mode: ResultsMode) {
+pub(super) fn mark_outputs(graph: &Graph, cut: &mut Cut, keep_only: bool, seal: bool, mode: ResultsMode) {
     for &task in &cut.tasks {
         let outside = graph.dependents.row(task).iter().any(|&next| {
             let next = &graph.tasks[next as usize];

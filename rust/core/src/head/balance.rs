@@ -62,7 +62,7 @@ impl Head {
         for worker in workers.values_mut() {
             let left: u32 = worker.flights.iter().map(|f| f.limit - f.upto).sum();
             let spread = worker.flights.iter().any(|f| graphs[&f.graph].spread);
-            if !idles || worker.blocked() || left < 2 || !spread {
+            if !idles || worker.blocked() || !worker.of_pool() || left < 2 || !spread {
                 worker.sample_at = None;
             } else if worker.sample_at.is_none() {
                 worker.sample_at = Some(now + worker.sample_every);
@@ -77,7 +77,7 @@ impl Head {
             return;
         }
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        if worker.blocked() {
+        if worker.blocked() || !worker.of_pool() {
             return;
         }
         let running_ns = running_ns.unwrap_or(0);
@@ -148,7 +148,7 @@ impl Head {
             return;
         }
         let mut runs = Vec::new();
-        for (&worker, state) in &self.workers {
+        for (&worker, state) in self.workers.iter().filter(|(_, worker)| worker.of_pool()) {
             let waits = |f: &&super::Flight| f.limit > f.upto && self.graphs[&f.graph].rank.priority > priority;
             runs.extend(state.flights.iter().filter(waits).map(|f| RunId { worker, seq: f.seq }));
         }
@@ -164,7 +164,9 @@ impl Head {
         worker.sample_at = None;
         let runs: Vec<u32> = worker.flights.iter().filter(|f| f.limit > f.upto).map(|f| f.seq).collect();
         let kept: Vec<ObjectId> = worker.kept.iter().copied().collect();
-        for seq in runs {
+        // What an actor was given no other worker can run.
+        let of_pool = worker.of_pool();
+        for seq in runs.into_iter().filter(|_| of_pool) {
             self.to_node(ToNode::Recall { run: RunId { worker: id, seq }, from: 0 });
         }
         for object in kept {
@@ -174,12 +176,14 @@ impl Head {
 
     /// Blocked tasks keep their workers; the pool grows by as many, within slots × (nesting depth + 1).
     pub(super) fn ask_for_workers(&mut self) {
-        let blocked = self.workers.values().filter(|w| w.blocked()).count() as u32;
+        let pool = || self.workers.values().filter(|w| w.of_pool());
+        let blocked = pool().filter(|w| w.blocked()).count() as u32;
+        let actors = self.workers.values().filter(|w| !w.of_pool() && !w.stopping).count() as u32;
         let depth = self.deepest();
         // What a task left behind, a thread that waits, blocks a worker that has no run and belongs to no depth.
-        let beside = self.workers.values().filter(|w| w.blocked() && !w.busy()).count() as u32;
+        let beside = pool().filter(|w| w.blocked() && !w.busy()).count() as u32;
         let most = (self.config.slots.saturating_mul(depth + 1) + beside).min(self.config.max_workers);
-        let want = (self.config.slots + blocked).min(most).max(self.config.slots);
+        let want = (self.config.slots + blocked).min(most).max(self.config.slots) + actors;
         if want > self.wanted {
             self.wanted = want;
             self.to_node(ToNode::Want(want));
@@ -188,7 +192,8 @@ impl Head {
 
     /// Workers beyond the slots are stopped when they have idled for a while.
     pub(super) fn retire(&mut self, now: u64) {
-        let spare = self.workers.len() as u32 > self.config.slots && self.workers.values().all(|w| !w.blocked());
+        let pool = || self.workers.values().filter(|w| w.of_pool());
+        let spare = pool().count() as u32 > self.config.slots && pool().all(|w| !w.blocked());
         if !spare {
             self.retire_at = None;
         } else if self.retire_at.is_none() {
@@ -198,7 +203,8 @@ impl Head {
 
     fn stop_spare_workers(&mut self) {
         let up = self.workers.values().filter(|w| !w.stopping).count() as u32;
-        let spare = up.saturating_sub(self.config.slots) as usize;
+        let actors = self.workers.values().filter(|w| !w.stopping && !w.of_pool()).count() as u32;
+        let spare = up.saturating_sub(self.config.slots + actors) as usize;
         let idle: Vec<WorkerId> = self
             .workers
             .iter()

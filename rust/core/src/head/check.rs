@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec;
 
 use super::graph::{Graph, TaskState};
-use super::{FxMap, Head, Watcher};
+use super::{FxMap, Head, Role, Watcher};
 use crate::ids::{GraphId, ObjectId};
 
 /// An invariant that does not hold.
@@ -35,6 +35,18 @@ impl Head {
                 *holders.entry(external.object).or_insert(0) += 1;
             }
         }
+        let contained = self.graphs.values().flat_map(|graph| &graph.contained);
+        let detached = self.graphs.iter().filter(|(_, graph)| graph.detached);
+        let detached = detached.map(|(&graph, _)| ObjectId { graph, index: 0 }).collect::<alloc::vec::Vec<_>>();
+        for object in self.contents.values().flatten().chain(contained).chain(&detached) {
+            *holders.entry(*object).or_insert(0) += 1;
+        }
+        ensure!(self.loose.is_empty(), "objects are not let go");
+        for object in self.contents.keys() {
+            let exists = self.puts.contains_key(object) || matches!(self.place_of(*object), Some(Some(_)));
+            ensure!(exists, "{object:?} is gone and holds others");
+        }
+        self.check_actors()?;
         for (&object, put) in &self.puts {
             let found = holders.get(&object).copied().unwrap_or(0);
             ensure!(put.holders == found, "{object:?} counts {} holders of {found}", put.holders);
@@ -57,8 +69,9 @@ impl Head {
                 );
                 for &task in &flight.tasks[flight.upto as usize..flight.limit as usize] {
                     let record = &graph.tasks[task as usize];
+                    let killed = graph.stands_alone() && record.state == TaskState::Failed;
                     ensure!(
-                        record.state == TaskState::Assigned && record.cut == flight.cut,
+                        killed || (record.state == TaskState::Assigned && record.cut == flight.cut),
                         "task {task} of {:?} is in run {} of {worker_id:?} and {:?}",
                         flight.graph,
                         flight.seq,
@@ -67,8 +80,9 @@ impl Head {
                 }
             }
             let special = worker.flights.iter().find(|f| f.demand > 0);
+            let actor = worker.role != Role::Pool;
             ensure!(
-                worker.holding.is_some() == special.is_some() && (special.is_none() || worker.flights.len() == 1),
+                actor || worker.holding.is_some() == special.is_some() && (special.is_none() || worker.flights.len() == 1),
                 "{worker_id:?} holds {:?}",
                 worker.holding
             );
@@ -103,13 +117,13 @@ impl Head {
         for (rank, id) in &self.queue {
             let graph = self.graphs.get(id);
             ensure!(
-                graph.is_some_and(|g| g.rank == *rank && g.running() && g.unfinished > 0),
+                graph.is_some_and(|g| g.rank == *rank && g.running() && g.unfinished > 0 && !g.is_calls()),
                 "{id:?} is queued without need"
             );
         }
         let nested = self.deepest();
         ensure!(
-            self.wanted <= self.config.max_workers.max(self.config.slots),
+            self.wanted <= self.config.max_workers.max(self.config.slots) + self.workers.len() as u32,
             "{} workers are wanted, depth {nested}",
             self.wanted
         );
@@ -120,11 +134,57 @@ impl Head {
         Ok(())
     }
 
+    fn place_of(&self, object: ObjectId) -> Option<Option<crate::message::Place>> {
+        let graph = self.graphs.get(&object.graph)?;
+        graph.objects.get(object.index as usize).map(|object| object.place)
+    }
+
+    fn check_actors(&self) -> Result<(), Violation> {
+        for (&actor, record) in &self.actors {
+            let graph = self.graphs.get(&actor.graph);
+            let state = graph.map(|graph| graph.tasks[0].state);
+            ensure!(
+                state.is_some_and(|state| state != TaskState::Failed && (state == TaskState::Done) == record.alive),
+                "{actor:?} is alive: {}, and its task {state:?}",
+                record.alive
+            );
+            let role = record.worker.map(|id| self.workers.get(&id).map(|worker| worker.role));
+            let expected = if record.alive { Role::Actor(actor) } else { Role::Making(actor) };
+            ensure!(role.is_none_or(|role| role == Some(expected)), "{actor:?} is in a worker of {role:?}");
+            ensure!(record.worker.is_some() || !record.alive, "{actor:?} lives nowhere");
+            for (peer, lane) in &record.lanes {
+                for id in lane {
+                    let graph = self.graphs.get(id);
+                    ensure!(id.peer == *peer, "{id:?} is in the lane of {peer:?}");
+                    ensure!(
+                        graph.is_some_and(|g| g.running() && g.next_call() < g.len() && g.externals[0].object == actor),
+                        "{id:?} waits for {actor:?} without need"
+                    );
+                }
+            }
+            ensure!(self.called.contains(&actor) == !record.lanes.is_empty(), "{actor:?} is called by nobody, or not");
+        }
+        for (&id, graph) in self.graphs.iter().filter(|(_, graph)| graph.is_calls() && graph.running()) {
+            let open = |&&task: &&u32| {
+                matches!(graph.tasks[task as usize].state, TaskState::Waiting | TaskState::Ready | TaskState::Publishing)
+            };
+            let first = graph.at.iter().position(|task| open(&task)).map_or(graph.len(), |at| at as u32);
+            ensure!(first == graph.next_call(), "{id:?} has its next call at {first}, not {}", graph.next_call());
+            let record = self.actors.get(&graph.externals[0].object);
+            let lined_up = record.is_some_and(|r| r.lanes.get(&id.peer).is_some_and(|lane| lane.contains(&id)));
+            ensure!(lined_up == (first < graph.len()), "{id:?} is lined up: {lined_up}");
+        }
+        for name in self.names.values() {
+            ensure!(self.actors.contains_key(name), "{name:?} has a name and is no more");
+        }
+        Ok(())
+    }
+
     fn check_graph(&self, id: GraphId, graph: &Graph, holders: &FxMap<ObjectId, u32>) -> Result<(), Violation> {
         let len = graph.len();
         ensure!(!graph.over(), "{id:?} is over and still there");
         let queued = self.queue.get(&graph.rank) == Some(&id);
-        ensure!(queued == (graph.running() && graph.unfinished > 0), "{id:?} is queued: {queued}");
+        ensure!(queued == (graph.running() && graph.unfinished > 0 && !graph.is_calls()), "{id:?} is queued: {queued}");
         let runs = self.workers.values().flat_map(|w| &w.flights).filter(|f| f.graph == id).count();
         ensure!(graph.runs as usize == runs, "{id:?} counts {} runs of {runs}", graph.runs);
         let (mut unfinished, mut held, mut ready) = (0, 0, 0);
@@ -212,7 +272,7 @@ impl Head {
             for (k, external) in (0u32..).zip(&graph.externals) {
                 let object = external.object;
                 ensure!(
-                    external.held || !graph.has_unfinished_reader(k),
+                    external.held || external.failed.is_some() || !graph.has_unfinished_reader(k),
                     "{id:?} has yet to read {object:?} and does not hold it"
                 );
                 let watched = self.watchers.get(&object).is_some_and(|w| w.contains(&Watcher::Graph(id, k)));

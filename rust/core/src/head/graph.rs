@@ -12,7 +12,7 @@ use super::positions::Positions;
 use super::resources::Need;
 use crate::graph::Csr;
 use crate::ids::{GraphId, ObjectId, WorkerId};
-use crate::message::{ClassSpec, Failure, GraphSpec, Place, Refusal};
+use crate::message::{ClassSpec, Failure, GraphKind, GraphSpec, Place, Refusal};
 
 /// Where a task stands. `Waiting` and `Ready` differ by `missing` and by admission, nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +101,8 @@ pub(super) struct External {
     pub(super) available: bool,
     /// The graph is counted among the object's holders. A running graph is, while it has readers that are not done.
     pub(super) held: bool,
+    /// Why it will never be there.
+    pub(super) failed: Option<Failure>,
 }
 
 /// Tasks of one demand that any worker can run when there is enough for them.
@@ -157,6 +159,17 @@ pub(super) struct Graph {
     /// Scratch of a cut: how many inputs a task still misses if the cut's tasks were done.
     pub(super) scratch: Vec<(u32, u32)>,
     pub(super) standing: Standing,
+    pub(super) kind: GraphKind,
+    /// Of tasks that stand for themselves, those that have failed.
+    pub(super) failures: BTreeMap<u32, Failure>,
+    /// Tasks in runs that are not to be run, or no longer: by force, and with what they have submitted.
+    pub(super) cancelled: BTreeMap<u32, (bool, bool)>,
+    /// Objects that constants of it name, which it holds.
+    pub(super) contained: Vec<ObjectId>,
+    /// It is an actor's that lives though nobody holds it.
+    pub(super) detached: bool,
+    /// Of calls: the first position that no run has and that has not ended.
+    next_call: u32,
     /// Nesting: 0 for the user's program, one more for what is computed inside a task.
     pub(super) depth: u32,
     pub(super) rank: Rank,
@@ -194,7 +207,7 @@ impl Graph {
         let mut externals: Vec<External> = spec
             .externals
             .iter()
-            .map(|&object| External { object, readers: Vec::new(), available: false, held: false })
+            .map(|&object| External { object, readers: Vec::new(), available: false, held: false, failed: None })
             .collect();
         let mut tasks = Vec::with_capacity(n);
         let mut objects = vec![
@@ -262,6 +275,12 @@ impl Graph {
             cuts: 0,
             scratch: vec![(0, 0); n],
             standing: Standing::Running,
+            kind: spec.kind,
+            failures: BTreeMap::new(),
+            cancelled: BTreeMap::new(),
+            contained: Vec::new(),
+            detached: false,
+            next_call: 0,
             depth,
             rank,
             spread: false,
@@ -276,6 +295,32 @@ impl Graph {
 
     pub(super) fn running(&self) -> bool {
         matches!(self.standing, Standing::Running)
+    }
+
+    /// Whether a failure takes only those along that read it.
+    pub(super) fn stands_alone(&self) -> bool {
+        self.kind != GraphKind::Computation
+    }
+
+    pub(super) fn is_actor(&self) -> bool {
+        matches!(self.kind, GraphKind::Actor(_))
+    }
+
+    pub(super) fn is_calls(&self) -> bool {
+        self.kind == GraphKind::Calls
+    }
+
+    /// Of calls: the position of the next, or how many there are.
+    pub(super) fn next_call(&self) -> u32 {
+        self.next_call
+    }
+
+    /// Looks for the next call again.
+    pub(super) fn seek_call(&mut self) {
+        let waits = |&&task: &&u32| {
+            !matches!(self.tasks[task as usize].state, TaskState::Assigned | TaskState::Done | TaskState::Failed)
+        };
+        self.next_call = self.at.iter().position(|task| waits(&task)).map_or(self.len(), |at| at as u32);
     }
 
     pub(super) fn has_ready(&self) -> bool {

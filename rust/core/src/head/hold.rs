@@ -8,15 +8,19 @@ use super::graph::{Graph, TaskState};
 use super::report::{Done, complete};
 use super::{Head, PutObject, Rank, Watcher, unknown};
 use crate::ids::{GraphId, ObjectId, PeerId};
-use crate::message::{Failure, FailureKind, GraphSpec, Place, Refusal, ToHead, ToNode};
+use crate::message::{Failure, FailureKind, GraphKind, GraphSpec, Place, Refusal, ToHead, ToNode};
 
 impl Head {
     pub(super) fn on_driver(&mut self, now: u64, peer: PeerId, message: ToHead) -> Result<(), Refusal> {
         match message {
             ToHead::Submit(spec) => self.on_submit(peer, *spec),
             ToHead::Admit { graph, upto } => self.on_admit(peer, graph, upto),
-            ToHead::Supply { object, place, .. } => self.on_supply(peer, object, place),
-            ToHead::Put { object, place, .. } => {
+            ToHead::Supply { object, place, contained } => {
+                self.on_supply(peer, object, place)?;
+                self.hold_contents(object, contained);
+                Ok(())
+            }
+            ToHead::Put { object, place, contained } => {
                 if object.graph != GraphId::puts(peer) {
                     return Err(unknown("object: it was put by another peer"));
                 }
@@ -24,7 +28,9 @@ impl Head {
                     return Err(unknown("object: it was put already"));
                 }
                 self.puts.insert(object, PutObject { place, holders: 0 });
-                self.hold(peer, object)
+                self.hold(peer, object)?;
+                self.hold_contents(object, contained);
+                Ok(())
             }
             ToHead::Hold(objects) => objects.into_iter().try_for_each(|object| self.hold(peer, object)),
             ToHead::Release(objects) => {
@@ -49,7 +55,15 @@ impl Head {
                 self.cancel_graph(now, graph);
                 Ok(())
             }
-            ToHead::CancelTask { .. } | ToHead::KillActor { .. } | ToHead::FindActor { .. } => Ok(()),
+            ToHead::CancelTask { object, force, recursive } => {
+                self.cancel_task(now, object, force, recursive);
+                Ok(())
+            }
+            ToHead::KillActor { actor, restart } => {
+                self.on_kill_actor(actor, restart);
+                Ok(())
+            }
+            ToHead::FindActor { token, name } => self.on_find_actor(peer, token, &name),
             ToHead::Bye => {
                 self.on_bye(now, peer);
                 Ok(())
@@ -57,32 +71,39 @@ impl Head {
         }
     }
 
-    fn on_submit(&mut self, peer: PeerId, spec: GraphSpec) -> Result<(), Refusal> {
+    fn on_submit(&mut self, peer: PeerId, mut spec: GraphSpec) -> Result<(), Refusal> {
         let id = spec.id;
+        Self::check_kind(&spec)?;
         if id.peer != peer || id.seq == 0 || self.graphs.contains_key(&id) {
             return Err(Refusal::MalformedGraph("its id is not free"));
         }
         self.submitted += 1;
         // What a task submits is served before what else its ancestors have to start, the innermost first.
-        let parent = peer
-            .worker()
-            .and_then(|worker| self.workers.get(&worker))
-            .and_then(|worker| worker.flights.front())
-            .map(|flight| (flight.depth + 1, self.graphs[&flight.graph].rank));
+        let parent = self.parent(peer);
         let depth = parent.map_or(0, |(depth, _)| depth);
         let (priority, root) =
             parent.map_or((Reverse(spec.priority), self.submitted), |(_, rank)| (rank.priority, rank.root));
         let rank = Rank { priority, root, depth: Reverse(depth), submitted: self.submitted };
         let outputs = spec.outputs.clone();
+        let contained = core::mem::take(&mut spec.contained);
         let (needs, shortage) = self.needs(&spec)?;
         let graph = Graph::new(spec, needs, depth, rank)?;
         let externals: Vec<ObjectId> = graph.externals.iter().map(|e| e.object).collect();
         self.peers.entry(peer).or_default().graphs.insert(id);
+        let (kind, calls) = (graph.kind.clone(), graph.is_calls());
         self.graphs.insert(id, graph);
-        self.queue.insert(rank, id);
+        if !calls {
+            self.queue.insert(rank, id);
+        }
         for task in outputs {
             self.hold(peer, ObjectId { graph: id, index: task })?;
         }
+        let held: Vec<ObjectId> = contained.into_iter().filter(|&object| self.add_holder(object)).collect();
+        self.graphs.get_mut(&id).expect("inserted above").contained = held;
+        if let GraphKind::Actor(spec) = kind {
+            self.on_new_actor(id, *spec);
+        }
+        self.enter_lane(id);
         self.fail_if_too_deep(id);
         if let Some((task, shortage)) = shortage {
             let origin = ObjectId { graph: id, index: task };
@@ -112,11 +133,15 @@ impl Head {
     /// all the same, what it reads from outside is looked for again.
     pub(super) fn release_lineage(&mut self, id: GraphId) {
         let Some(graph) = self.graphs.get_mut(&id) else { return };
-        if graph.unfinished > 0 || !graph.running() {
+        // An actor may be made again as long as there is one.
+        let actor = graph.is_actor() && self.actors.contains_key(&ObjectId { graph: id, index: 0 });
+        if graph.unfinished > 0 || !graph.running() || actor {
             return;
         }
         let nothing = graph.supplied.is_empty() && !graph.externals.iter().any(|e| e.held);
-        if nothing || graph.objects.iter().any(|object| object.needed() && object.place.is_none()) {
+        let failed = |task: usize| graph.tasks[task].state == TaskState::Failed;
+        let lacks = |(task, o): (usize, &super::graph::Object)| o.needed() && o.place.is_none() && !failed(task);
+        if nothing || graph.objects.iter().enumerate().any(lacks) {
             return;
         }
         let done = Done { unneeded: core::mem::take(&mut graph.supplied), ..Done::default() };
@@ -206,7 +231,7 @@ impl Head {
     }
 
     /// One holder more. False if the object is unknown.
-    fn add_holder(&mut self, object: ObjectId) -> bool {
+    pub(super) fn add_holder(&mut self, object: ObjectId) -> bool {
         if let Some(put) = self.puts.get_mut(&object) {
             put.holders += 1;
             return true;
@@ -271,12 +296,16 @@ impl Head {
                     done.published.push(*object);
                 }
             }
-            let abandoned = graph.held == 0 && graph.unfinished > 0 && graph.running();
+            let abandoned = graph.held == 0 && graph.unfinished > 0 && graph.running() && !graph.stands_alone();
+            let actor = graph.is_actor();
             self.settle(id, done);
             if abandoned {
                 // Nobody can ever ask for anything of it.
                 let origin = chunk[0];
                 self.fail_graph(id, &Failure { origin, kind: FailureKind::Cancelled });
+            }
+            if actor {
+                self.end_if_released(chunk[0]);
             }
             self.remove_if_over(id);
         }
@@ -294,7 +323,10 @@ impl Head {
         }
         let Some(record) = self.peers.get(&peer) else { return };
         for graph in record.graphs.clone() {
-            self.cancel_graph(now, graph);
+            // What stands for itself may be held by others, or is to be done in any case.
+            if !self.graphs.get(&graph).is_some_and(Graph::stands_alone) {
+                self.cancel_graph(now, graph);
+            }
         }
         let Some(record) = self.peers.remove(&peer) else { return };
         let mut holds: Vec<ObjectId> = Vec::new();
@@ -335,7 +367,8 @@ impl Head {
         }
         self.free(frees, drops);
         self.to_node(ToNode::Forget(id));
-        let externals: Vec<ObjectId> = graph.externals.iter().filter(|e| e.held).map(|e| e.object).collect();
+        let mut externals: Vec<ObjectId> = graph.externals.iter().filter(|e| e.held).map(|e| e.object).collect();
+        externals.extend(graph.contained);
         for (k, external) in (0u32..).zip(&graph.externals).filter(|(_, external)| !external.available) {
             self.forget_watcher(external.object, Watcher::Graph(id, k));
         }

@@ -7,14 +7,18 @@
 //! What is where: `graph` has the tables of one graph, `assign` cuts runs from the ready frontier, `report` takes in
 //! what workers did, `hold` knows who needs which object and `wait` who waits for it, `balance` moves work from busy
 //! workers to idle ones and serves tasks that block, `recover` handles failures. `special` are the tasks that demand more
-//! than a CPU, `resources` what they demand, and `stuck` those of them that will never get it.
+//! than a CPU, `resources` what they demand, and `stuck` those of them that will never get it. `independent` are tasks that
+//! stand for themselves, `actors` the objects that have a worker to themselves, and `calls` what is asked of them.
 
+mod actors;
 mod assign;
 mod balance;
+mod calls;
 mod check;
 mod estimate;
 mod graph;
 mod hold;
+mod independent;
 mod positions;
 mod recover;
 mod report;
@@ -31,12 +35,14 @@ use core::cmp::Reverse;
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
+use self::actors::Actor;
 use self::estimate::Estimates;
 use self::graph::Graph;
 use self::resources::{Holding, Resources};
 use crate::ids::{GraphId, ObjectId, PeerId, WorkerId};
-use crate::message::{FromDriver, FromNode, Place, Refusal, Run, ToDriver, ToNode, WHOLE};
+use crate::message::{ActorName, FromDriver, FromNode, Place, Refusal, Run, ToDriver, ToNode, WHOLE};
 
+pub use self::actors::ActorInfo;
 pub use self::check::Violation;
 
 type FxMap<K, V> = HashMap<K, V, FxBuildHasher>;
@@ -178,15 +184,36 @@ struct Worker {
     sample_every: u64,
     /// A cancelled task has until then.
     kill_at: Option<u64>,
-    /// What its run has, if that demands more or less than a CPU: then it is its only run.
+    /// What its run has, if that demands more or less than a CPU: then it is its only run. An actor has it for life.
     holding: Option<Holding>,
     stopping: bool,
+    role: Role,
+    /// Tasks whose runs are over and that go on all the same.
+    deferred: BTreeSet<ObjectId>,
+}
+
+/// What a worker is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Role {
+    /// Any task.
+    #[default]
+    Pool,
+    /// It makes an actor.
+    Making(ObjectId),
+    /// It is an actor's, and runs its calls.
+    Actor(ObjectId),
 }
 
 impl Worker {
-    /// What it occupies of the slots while it runs.
+    /// What it occupies of the slots.
     fn cpu(&self) -> u64 {
-        self.holding.as_ref().map_or(WHOLE, |holding| holding.need.cpu)
+        let uses = !self.blocked() && (self.busy() || matches!(self.role, Role::Actor(_)));
+        if uses { self.holding.as_ref().map_or(WHOLE, |holding| holding.need.cpu) } else { 0 }
+    }
+
+    /// Whether any task may run there.
+    fn of_pool(&self) -> bool {
+        self.role == Role::Pool
     }
 
     fn busy(&self) -> bool {
@@ -203,7 +230,7 @@ impl Worker {
     }
 
     fn idle(&self) -> bool {
-        self.flights.is_empty() && self.waits == 0 && !self.stopping
+        self.flights.is_empty() && self.waits == 0 && !self.stopping && self.of_pool()
     }
 }
 
@@ -262,6 +289,14 @@ pub struct Head {
     watchers: FxMap<ObjectId, Vec<Watcher>>,
     estimates: Estimates,
     resources: Resources,
+    actors: BTreeMap<ObjectId, Actor>,
+    names: BTreeMap<ActorName, ObjectId>,
+    /// Actors with calls that no run has.
+    called: BTreeSet<ObjectId>,
+    /// What published values name, each held by its value.
+    contents: FxMap<ObjectId, Vec<ObjectId>>,
+    /// What values named that are gone.
+    loose: Vec<ObjectId>,
     submitted: u64,
     wanted: u32,
     retire_at: Option<u64>,
@@ -285,6 +320,11 @@ impl Head {
             next_wait: 0,
             watchers: FxMap::default(),
             estimates: Estimates::default(),
+            actors: BTreeMap::new(),
+            names: BTreeMap::new(),
+            called: BTreeSet::new(),
+            contents: FxMap::default(),
+            loose: Vec::new(),
             submitted: 0,
             wanted,
             retire_at: None,
@@ -308,6 +348,7 @@ impl Head {
             HeadEvent::Node(message) => self.on_node(now_ns, message),
             HeadEvent::Tick => self.on_tick(now_ns),
         }
+        self.drop_loose();
     }
 
     fn on_node(&mut self, now: u64, message: FromNode) {
@@ -317,9 +358,12 @@ impl Head {
             }
             FromNode::WorkerDown { worker, death, running } => self.on_worker_down(now, worker, &death, running),
             FromNode::Report(report) => self.on_report(report),
-            FromNode::Recalled { run, limit } => self.on_recalled(run, limit),
-            FromNode::Completed { .. } => {}
-            FromNode::Published { worker, object, place, .. } => self.on_published(worker, object, place),
+            FromNode::Recalled { run, limit } => self.on_recalled(now, run, limit),
+            FromNode::Published { worker, object, place, contained } => {
+                self.on_published(worker, object, place);
+                self.hold_contents(object, contained);
+            }
+            FromNode::Completed { worker, object, outcome } => self.on_completed(worker, object, outcome),
             FromNode::Sampled { worker, claimed, running_ns } => self.on_sampled(worker, &claimed, running_ns),
             FromNode::CannotStart(death) => self.on_cannot_start(&death),
         }
@@ -338,6 +382,8 @@ impl Head {
             && self.puts.is_empty()
             && self.waits.is_empty()
             && self.watchers.is_empty()
+            && self.actors.is_empty()
+            && self.contents.is_empty()
             && self.peers.values().all(|peer| peer.holds.is_empty())
             && self.workers.values().all(unused)
     }
@@ -348,8 +394,17 @@ impl Head {
     }
 
     /// Whether a worker has deferred a task, which it may complete.
-    pub fn is_deferred(&self, _worker: WorkerId, _object: ObjectId) -> bool {
-        false
+    pub fn is_deferred(&self, worker: WorkerId, object: ObjectId) -> bool {
+        self.workers.get(&worker).is_some_and(|worker| worker.deferred.contains(&object))
+    }
+
+    /// What the node offers, and what of it is free, by name, in units of 1 / [`WHOLE`].
+    pub fn resources(&self) -> (Vec<(Arc<str>, u64)>, Vec<(Arc<str>, u64)>) {
+        let cpu: Arc<str> = "CPU".into();
+        let (mut offered, mut free) = self.resources.amounts();
+        offered.push((cpu.clone(), u64::from(self.config.slots) * WHOLE));
+        free.push((cpu, self.free_cpu()));
+        (offered, free)
     }
 
     /// Whether a graph is known: submitted, accepted, and not over.
@@ -384,7 +439,7 @@ impl Head {
 
     /// What is left of the slots, in units of 1 / [`WHOLE`].
     fn free_cpu(&self) -> u64 {
-        let used: u64 = self.workers.values().filter(|w| w.busy() && !w.blocked()).map(Worker::cpu).sum();
+        let used: u64 = self.workers.values().map(Worker::cpu).sum();
         (u64::from(self.config.slots) * WHOLE).saturating_sub(used)
     }
 

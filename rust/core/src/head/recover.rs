@@ -2,11 +2,12 @@
 
 use alloc::vec::Vec;
 
-use super::Head;
+use super::{Head, Role};
+use super::actors::actor_died;
 use super::graph::{Graph, Standing, TaskState};
 use super::report::Done;
 use crate::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
-use crate::message::{Death, Failure, FailureKind, ToNode};
+use crate::message::{ActorEnd, Death, Failure, FailureKind, ToNode};
 
 /// So many deaths of workers that were about to run a task, with no task named, are put down to that task: something that
 /// comes with it ends them, and the next worker would die as well.
@@ -22,6 +23,12 @@ impl Head {
         if !graph.running() {
             return;
         }
+        let actor = graph.is_actor().then_some(ObjectId { graph: id, index: 0 });
+        if let Some(actor) = actor.filter(|actor| self.actors.get(actor).is_some_and(|record| record.alive)) {
+            self.on_kill_actor(actor, false);
+            return;
+        }
+        let graph = self.graphs.get_mut(&id).expect("looked up above");
         graph.standing = Standing::Ended(failure.clone());
         graph.spread_at = None;
         graph.publishing = 0;
@@ -43,7 +50,14 @@ impl Head {
             }
         }
         let rank = graph.rank;
+        let called = graph.is_calls().then(|| graph.externals[0].object);
         self.queue.remove(&rank);
+        if let Some(called) = called {
+            self.leave_lane(called, id);
+        }
+        if let Some(actor) = actor {
+            self.forget_actor(actor);
+        }
         let mut runs = Vec::new();
         for (&worker, state) in &self.workers {
             let of_graph = state.flights.iter().filter(|f| f.graph == id && f.limit > f.upto);
@@ -65,7 +79,8 @@ impl Head {
     pub(super) fn cancel_graph(&mut self, now: u64, id: GraphId) {
         let origin = ObjectId { graph: id, index: 0 };
         let kill_at = now + self.config.grace_ns;
-        for worker in self.workers.values_mut() {
+        // The task of a graph may be cancelled, but not an actor that works for others, too.
+        for worker in self.workers.values_mut().filter(|worker| worker.of_pool()) {
             if worker.flights.iter().any(|f| f.graph == id) && worker.kill_at.is_none() {
                 worker.kill_at = Some(kill_at);
             }
@@ -81,11 +96,13 @@ impl Head {
         let mut lost: Vec<ObjectId> = worker.kept.into_iter().collect();
         let mut failures = Vec::new();
         let mut ends: Vec<(GraphId, Done)> = Vec::new();
+        let (deferred, role) = (worker.deferred, worker.role);
         let mut blamed = running.is_some();
         for flight in worker.flights {
+            let called = self.restarts_of_called(flight.graph);
             let graph = self.graphs.get_mut(&flight.graph).expect("a graph with runs in flight exists");
             graph.runs -= 1;
-            let live = graph.running();
+            let (live, makes) = (graph.running(), graph.is_actor());
             let mut done = Done::default();
             for (index, &task) in flight.tasks.iter().enumerate().take(flight.limit as usize) {
                 let index = index as u32;
@@ -106,17 +123,26 @@ impl Head {
                         failures.push((flight.graph, Failure { origin: object, kind }));
                     }
                 }
-                if live && running == Some((flight.seq, index)) {
+                // How often an actor is made again is its own affair.
+                if live && running == Some((flight.seq, index)) && !makes {
                     let retries = graph.classes[graph.class[task as usize] as usize].max_retries;
                     record.deaths = record.deaths.saturating_add(1);
                     if record.deaths > retries {
                         let attempts = u32::from(record.deaths);
-                        let kind = FailureKind::WorkerDied { death: death.clone(), attempts };
+                        let kind = match called {
+                            Some(restarts) => actor_died(ActorEnd::Died(death.clone()), restarts),
+                            None => FailureKind::WorkerDied { death: death.clone(), attempts },
+                        };
                         failures.push((flight.graph, Failure { origin: object, kind }));
                     }
                 }
             }
             ends.push((flight.graph, done));
+        }
+        for &object in &deferred {
+            let failure = self.deferred_died(object, death);
+            ends.push((object.graph, Done { returned: Vec::from([object.index]), ..Done::default() }));
+            failures.extend(failure.map(|failure| (object.graph, failure)));
         }
         for (&graph_id, graph) in &mut self.graphs {
             // What they read of it is published or lost: they belong elsewhere in either case.
@@ -134,11 +160,23 @@ impl Head {
         lost.dedup();
         lost.retain(|object| self.forget_copy(*object, id));
         self.on_gone(lost);
+        if let Role::Making(actor) | Role::Actor(actor) = role {
+            self.on_actor_down(actor, death);
+        }
+        // Of what stands alone, what has failed is not to be placed again.
+        let (alone, whole): (Vec<_>, Vec<_>) =
+            failures.into_iter().partition(|(id, _)| self.graphs.get(id).is_some_and(Graph::stands_alone));
+        for (id, failure) in alone {
+            let task = failure.origin.index;
+            // That it was cancelled, or its actor killed, says more.
+            let doom = self.graphs.get(&id).and_then(|graph| graph.doom(id, task));
+            self.fail_tasks(id, Vec::from([(task, doom.unwrap_or(failure))]));
+        }
         for (graph, done) in ends {
             self.settle(graph, done);
             self.remove_if_over(graph);
         }
-        for (graph, failure) in failures {
+        for (graph, failure) in whole {
             self.fail_graph(graph, &failure);
         }
         self.on_bye(now, PeerId::of_worker(id));
@@ -146,11 +184,11 @@ impl Head {
 
     /// Workers cannot be started. If there is none that could go on, nothing can.
     pub(super) fn on_cannot_start(&mut self, death: &Death) {
-        if self.workers.values().any(|worker| !worker.blocked() && !worker.stopping) {
+        if self.workers.values().any(|worker| worker.of_pool() && !worker.blocked() && !worker.stopping) {
             return;
         }
         // With the innermost graphs failed, tasks that block on them go on, and so can the rest.
-        let depth = if self.workers.is_empty() { 0 } else { self.deepest() };
+        let depth = if !self.workers.values().any(super::Worker::of_pool) { 0 } else { self.deepest() };
         let ids: Vec<GraphId> = self.queue.values().copied().filter(|id| self.graphs[id].depth >= depth).collect();
         for id in ids {
             let origin = ObjectId { graph: id, index: 0 };
@@ -170,7 +208,7 @@ impl Head {
             return;
         }
         let resident = record.resident.is_some();
-        self.to_node(ToNode::Free(Vec::from([object])));
+        self.free(Vec::from([object]), Vec::new());
         if !resident {
             self.on_gone(Vec::from([object]));
             return;
@@ -240,7 +278,7 @@ impl Head {
         if !graph.running() {
             return;
         }
-        let len = graph.len();
+        let (len, alone) = (graph.len(), graph.stands_alone());
         let mut done = Done::default();
         let mut open = Vec::from([object.index]);
         let mut sought = Vec::new();
@@ -249,7 +287,7 @@ impl Head {
             if graph.tasks[task as usize].state != TaskState::Done || graph.objects[task as usize].made() {
                 continue;
             }
-            if graph.tasks[task as usize].supplied {
+            if graph.tasks[task as usize].supplied || graph.is_calls() {
                 hopeless = Some(ObjectId { graph: id, index: task });
             }
             // The worker that made it may still have it, for tasks of the same run: that copy goes at the run's end.
@@ -281,11 +319,18 @@ impl Head {
             graph.tasks[task as usize].missing = missing;
             done.returned.push(task);
         }
-        let rank = graph.rank;
-        self.queue.insert(rank, id);
+        if !graph.is_calls() {
+            let rank = graph.rank;
+            self.queue.insert(rank, id);
+        }
         self.settle(id, done);
         if let Some(origin) = hopeless {
-            self.fail_graph(id, &Failure { origin, kind: FailureKind::Lost });
+            let failure = Failure { origin, kind: FailureKind::Lost };
+            if alone {
+                self.fail_tasks(id, Vec::from([(origin.index, failure)]));
+            } else {
+                self.fail_graph(id, &failure);
+            }
         }
         sought.sort_unstable();
         sought.dedup();

@@ -4,16 +4,18 @@ use alloc::vec::Vec;
 
 use super::assign::place_ready;
 use super::graph::{Graph, TaskState};
-use super::{Flight, Head};
+use super::independent::may_defer;
+use super::{Flight, Head, Role};
 use crate::ids::{GraphId, ObjectId, RunId, WorkerId};
 use crate::message::{Failure, FailureKind, Place, Report, ToNode, Trouble, output};
 
 impl Head {
-    pub(super) fn on_report(&mut self, report: Report) {
+    pub(super) fn on_report(&mut self, mut report: Report) {
         let worker_id = report.run.worker;
         let Some(worker) = self.workers.get_mut(&worker_id) else { return };
         let Some(at) = worker.flights.iter().position(|f| f.seq == report.run.seq) else { return };
-        if !fits(&report, &worker.flights[at]) {
+        let deferred = |graph: GraphId| self.graphs.get(&graph).is_some_and(|graph| may_defer(&report, graph));
+        if !fits(&report, &worker.flights[at]) || !deferred(worker.flights[at].graph) {
             // Nothing it says can be believed; its death gives its tasks back.
             self.to_node(ToNode::Kill(worker_id));
             return;
@@ -34,14 +36,19 @@ impl Head {
         let mut frees = Vec::new();
         for &(index, place) in &report.published {
             let task = flight.tasks[index as usize];
-            if graph.running() {
+            if graph.running() && graph.tasks[task as usize].state != TaskState::Failed {
                 graph.objects[task as usize].place = Some(place);
             } else {
                 frees.push(ObjectId { graph: id, index: task });
             }
         }
         let mut failure = None;
+        let mut failed = Vec::new();
         let mut lost = Vec::new();
+        let mut interrupts = Vec::new();
+        let contained = core::mem::take(&mut report.contained);
+        let named: Vec<ObjectId> =
+            contained.iter().map(|(place, _)| ObjectId { graph: id, index: flight.tasks[*place as usize] }).collect();
         let mut troubles = report.troubles.into_iter().peekable();
         for index in flight.upto..report.upto {
             let task = flight.tasks[index as usize];
@@ -67,8 +74,19 @@ impl Head {
                 keep_inputs(graph, flight, task);
             }
             match trouble {
+                // An actor was killed under it, say.
+                _ if graph.tasks[task as usize].state == TaskState::Failed => {}
                 // What a graph still makes after its end is dropped.
                 _ if !graph.running() => graph.finish(task, TaskState::Failed),
+                Some(Trouble::Deferred) => {
+                    worker.deferred.insert(ObjectId { graph: id, index: task });
+                    if graph.cancelled.contains_key(&task) {
+                        interrupts.push(ObjectId { graph: id, index: task });
+                    }
+                }
+                Some(Trouble::Cancelled) => {
+                    failed.push((task, FailureKind::Cancelled));
+                }
                 None => {
                     self.counters.tasks += 1;
                     if graph.objects[task as usize].place.is_none() {
@@ -92,12 +110,10 @@ impl Head {
                 }
                 Some(Trouble::Raised(error) | Trouble::Retry(error)) => {
                     let attempts = u32::from(graph.tasks[task as usize].raised) + 1;
-                    graph.finish(task, TaskState::Failed);
-                    let origin = ObjectId { graph: id, index: task };
-                    failure.get_or_insert(Failure { origin, kind: FailureKind::Raised { error, attempts } });
+                    failed.push((task, FailureKind::Raised { error, attempts }));
                 }
                 // Of a graph that is over, which the first arm has seen to.
-                Some(Trouble::Unsendable(_) | Trouble::Deferred | Trouble::Cancelled) => {}
+                Some(Trouble::Unsendable(_)) => {}
                 // The graph ends with this report, or the input is made again, or it is told again which is missing.
                 Some(Trouble::Skipped) => {
                     graph.tasks[task as usize].state = TaskState::Waiting;
@@ -111,17 +127,49 @@ impl Head {
                 }
             }
         }
+        if !graph.stands_alone() {
+            for (task, kind) in failed.drain(..) {
+                graph.finish(task, TaskState::Failed);
+                let origin = ObjectId { graph: id, index: task };
+                failure.get_or_insert(Failure { origin, kind });
+            }
+        }
+        let makes = graph.is_actor();
         flight.upto = report.upto;
         if report.ended {
             let flight = worker.flights.remove(at).expect("found above");
             self.end_flight(worker_id, flight, &mut done);
         }
         self.free(frees, Vec::new());
+        // Before anything is let go: what a result names may have no other holder any more.
+        for (object, (_, objects)) in named.into_iter().zip(contained) {
+            self.hold_contents(object, objects);
+        }
+        let failed = failed.into_iter().map(|(task, kind)| {
+            let origin = ObjectId { graph: id, index: task };
+            (task, Failure { origin, kind })
+        });
+        let failed: Vec<(u32, Failure)> = failed.collect();
+        if let Some((_, failure)) = failed.first().filter(|_| makes) {
+            self.on_not_made(ObjectId { graph: id, index: 0 }, failure);
+        }
+        self.fail_tasks(id, failed);
         self.settle(id, done);
+        for object in interrupts {
+            self.to_node(ToNode::CancelDeferred { worker: worker_id, object });
+        }
+        if report.ended && makes {
+            self.on_made(worker_id, ObjectId { graph: id, index: 0 });
+        }
         for (task, object) in lost {
             self.on_lost(object, worker_id);
             if object.graph != id && self.too_many_misses(id, task) {
-                failure.get_or_insert(Failure { origin: object, kind: FailureKind::Lost });
+                let lost = Failure { origin: object, kind: FailureKind::Lost };
+                if self.graphs.get(&id).is_some_and(Graph::stands_alone) {
+                    self.fail_tasks(id, Vec::from([(task, lost)]));
+                } else {
+                    failure.get_or_insert(lost);
+                }
             }
         }
         if let Some(failure) = failure {
@@ -138,7 +186,8 @@ impl Head {
         if worker.flights.is_empty() {
             worker.sample_at = None;
             worker.kill_at = None;
-            if let Some(holding) = worker.holding.take() {
+            // An actor keeps what it was made with.
+            if let Some(holding) = worker.holding.take_if(|_| worker.role == Role::Pool) {
                 self.resources.give_back(&holding);
             }
         }
@@ -188,8 +237,13 @@ impl Head {
     pub(super) fn settle(&mut self, id: GraphId, done: Done) {
         let Some(graph) = self.graphs.get_mut(&id) else { return };
         let mut asks = Vec::new();
+        let mut doomed = Vec::new();
         if graph.running() {
             for task in done.ready.into_iter().chain(done.returned) {
+                if let Some(failure) = graph.doom(id, task) {
+                    doomed.push((task, failure));
+                    continue;
+                }
                 let record = &graph.tasks[task as usize];
                 if record.state == TaskState::Waiting
                     && record.missing == 0
@@ -234,10 +288,13 @@ impl Head {
         for object in done.published {
             self.notify(object);
         }
+        self.fail_tasks(id, doomed);
+        self.line_up(id);
     }
 
     pub(super) fn free(&mut self, frees: Vec<ObjectId>, mut drops: Vec<(WorkerId, ObjectId)>) {
         if !frees.is_empty() {
+            self.forget_contents(&frees);
             self.to_node(ToNode::Free(frees));
         }
         drops.sort_unstable();
@@ -247,7 +304,8 @@ impl Head {
         }
     }
 
-    pub(super) fn on_recalled(&mut self, run: RunId, limit: u32) {
+    pub(super) fn on_recalled(&mut self, now: u64, run: RunId, limit: u32) {
+        self.interrupt_cancelled(now, run, limit);
         let Some(worker) = self.workers.get_mut(&run.worker) else { return };
         let Some(flight) = worker.flights.iter_mut().find(|f| f.seq == run.seq) else { return };
         let moving = core::mem::take(&mut flight.moving);
@@ -320,6 +378,7 @@ fn fits(report: &Report, flight: &Flight) -> bool {
         && report.troubles.is_sorted_by(|a, b| a.0 < b.0)
         && report.troubles.iter().all(|(place, _)| ended.contains(place))
         && report.published.iter().all(|(place, _)| ended.contains(place))
+        && report.contained.iter().all(|(place, _)| report.published.iter().any(|(published, _)| published == place))
         && report.published.iter().all(|(place, _)| report.troubles.iter().all(|(trouble, _)| trouble != place))
 }
 

@@ -150,6 +150,13 @@ impl Resources {
         self.all[resource].name.clone()
     }
 
+    /// What is offered and what is free of each resource, by name.
+    #[allow(clippy::type_complexity, reason = "used once")]
+    pub(super) fn amounts(&self) -> (Vec<(Arc<str>, u64)>, Vec<(Arc<str>, u64)>) {
+        let of = |amount: fn(&Resource) -> u64| self.all.iter().map(|r| (r.name.clone(), amount(r))).collect();
+        (of(|resource| resource.offered), of(|resource| resource.free))
+    }
+
     /// What is free of each resource, and of each GPU. For [`super::Head::check`].
     pub(super) fn free(&self) -> (Vec<u64>, &[u64]) {
         (self.all.iter().map(|resource| resource.free).collect(), &self.gpus)

@@ -23,6 +23,9 @@ impl Head {
         if record.holders == 0 {
             return Some(Err(lost()));
         }
+        if let Some(failure) = graph.failures.get(&object.index) {
+            return Some(Err(failure.clone()));
+        }
         match (record.place, &graph.standing) {
             (Some(place), _) => Some(Ok(place)),
             (None, Standing::Ended(failure)) => Some(Err(failure.clone())),
@@ -64,6 +67,7 @@ impl Head {
         if let Some(worker) = peer.worker() {
             self.on_blocked(worker);
             self.deepen_awaited(id, worker);
+            self.deepen_for_actors();
         }
     }
 
@@ -167,8 +171,12 @@ impl Head {
 
     /// What a graph reads from outside will never be there. If all that read it have run, the graph goes on without it
     /// and finds out only when one of them has to run again.
-    fn external_failed(&mut self, id: GraphId, k: u32, failure: &Failure) {
+    pub(super) fn external_failed(&mut self, id: GraphId, k: u32, failure: &Failure) {
         let Some(graph) = self.graphs.get_mut(&id) else { return };
+        if graph.stands_alone() {
+            self.fail_readers(id, k, failure);
+            return;
+        }
         if graph.has_unfinished_reader(k) {
             self.fail_graph(id, failure);
             return;
@@ -231,8 +239,7 @@ impl Head {
 
     /// What a task waits for has workers apart from those at the task's own depth, for it occupies one of them.
     fn deepen_awaited(&mut self, wait: u64, worker: WorkerId) {
-        let Some(flight) = self.workers.get(&worker).and_then(|worker| worker.flights.front()) else { return };
-        let (depth, waiter) = (flight.depth + 1, self.graphs[&flight.graph].rank);
+        let Some((depth, waiter)) = self.parent(PeerId::of_worker(worker)) else { return };
         let Some(wait) = self.waits.get(&wait) else { return };
         let mut graphs: Vec<GraphId> =
             wait.objects.iter().filter(|&&object| self.status(object).is_none()).map(|o| o.graph).collect();
@@ -240,6 +247,31 @@ impl Head {
         for graph in graphs {
             self.deepen(graph, depth, waiter);
         }
+    }
+
+    /// What an actor waits for, a blocked task may wait for: it has workers apart from those of all tasks that are blocked.
+    fn deepen_for_actors(&mut self) {
+        let waits = |worker: WorkerId| self.workers.get(&worker).is_some_and(|worker| !worker.of_pool());
+        let of_actors = self.waits.iter().filter_map(|(&id, wait)| Some((id, wait.peer.worker().filter(|w| waits(*w))?)));
+        for (wait, worker) in of_actors.collect::<Vec<_>>() {
+            self.deepen_awaited(wait, worker);
+        }
+    }
+
+    /// How deep what a peer submits or waits for is nested, and for whom it is done.
+    ///
+    /// A worker's own task occupies one of the workers of its depth. An actor occupies none, but who waits for it does.
+    pub(super) fn parent(&self, peer: PeerId) -> Option<(u32, Rank)> {
+        let worker = self.workers.get(&peer.worker()?)?;
+        let flight = worker.flights.front();
+        let rank = flight.map(|flight| self.graphs[&flight.graph].rank);
+        if worker.of_pool() {
+            return Some((flight?.depth + 1, rank?));
+        }
+        let blocked = self.workers.values().filter(|worker| worker.of_pool() && worker.blocked());
+        let deepest = blocked.filter_map(|worker| Some((worker.depth()?, worker.flights.front()?.graph))).max();
+        let (depth, graph) = deepest?;
+        Some((depth + 1, rank.unwrap_or(self.graphs[&graph].rank)))
     }
 
     /// Something waits for a graph that needs workers at `depth` to go on, and was itself not submitted that deep: the

@@ -23,6 +23,7 @@ pub(crate) struct Fake {
     /// Runs that were assigned and have not been reported as ended.
     pub(crate) runs: BTreeMap<RunId, Run>,
     pub(crate) answers: BTreeMap<u64, Ended>,
+    pub(crate) found: BTreeMap<u64, Option<ObjectId>>,
     pub(crate) refused: Vec<(PeerId, Refusal)>,
     /// What [`Fake::finish`] says that each task took.
     pub(crate) task_ns: u64,
@@ -46,6 +47,7 @@ impl Fake {
             sent: Vec::new(),
             runs: BTreeMap::new(),
             answers: BTreeMap::new(),
+            found: BTreeMap::new(),
             refused: Vec::new(),
             task_ns: 1_000_000,
         };
@@ -65,6 +67,9 @@ impl Fake {
                 Effect::ToNode(message) => self.sent.push(message),
                 Effect::ToDriver { message: ToDriver::Awaited { token, ended }, .. } => {
                     assert!(self.answers.insert(token, ended).is_none(), "question {token} was answered twice");
+                }
+                Effect::ToDriver { message: ToDriver::Found { token, actor }, .. } => {
+                    assert!(self.found.insert(token, actor).is_none(), "question {token} was answered twice");
                 }
                 Effect::ToDriver { peer, message: ToDriver::Refused(refusal) } => self.refused.push((peer, refusal)),
             }

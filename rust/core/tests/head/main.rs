@@ -1,10 +1,12 @@
 //! Transitions of the head, one subject a module: the test plays the drivers, the node and its workers.
 
+mod actors;
 mod basics;
 mod demands;
 mod failures;
 mod fake;
 mod holding;
+mod independent;
 mod lineage;
 mod nesting;
 mod priority;

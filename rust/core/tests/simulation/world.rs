@@ -377,6 +377,7 @@ impl World {
         match (peer.worker(), message) {
             (_, ToDriver::Refused(refusal)) => panic!("{peer:?} was refused: {refusal}"),
             (None, ToDriver::Awaited { token, ended }) => self.user_answer(token, &ended),
+            (_, ToDriver::Found { .. }) => panic!("nobody looks for an actor"),
             (Some(worker), ToDriver::Awaited { token, ended }) => self.worker_answer(worker, token, &ended),
         }
     }
@@ -424,6 +425,7 @@ impl World {
                 assert!(!graph.forgotten, "a graph is forgotten twice");
                 graph.forgotten = true;
             }
+            ToNode::Interrupt { .. } | ToNode::CancelDeferred { .. } => panic!("no single task is cancelled"),
             ToNode::Want(wanted) => {
                 self.wanted = wanted;
                 let depth = self.deepest + self.deepened;

@@ -2,7 +2,7 @@
 
 use eagleray_core::head::HeadEvent;
 use eagleray_core::ids::{GraphId, ObjectId, WorkerId};
-use eagleray_core::message::{FromDriver, FromNode, Report, Run, ToHead, ToNode, output};
+use eagleray_core::message::{End, FromDriver, FromNode, Report, Run, ToHead, ToNode, output};
 
 use super::Loop;
 use crate::program::RunProgram;
@@ -88,6 +88,11 @@ impl Loop {
 
     pub(super) fn assign(&mut self, now: u64, run: Run) {
         let id = run.id.worker;
+        if self.pool.workers.get(&id).is_some_and(|worker| worker.is_stopped() && worker.is_idle()) {
+            // It may end before it reads this, or after: an actor that it makes would end with it.
+            self.node.exited(id, End::Exited(0).into(), None);
+            return;
+        }
         if !self.node.assigned(&run) {
             return;
         }

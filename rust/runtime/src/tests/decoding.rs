@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use eagleray_core::graph::Csr;
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
-use eagleray_core::message::{Death, End, Failure, FailureKind, Run, Shortage};
+use eagleray_core::message::{ActorDeath, ActorEnd, Death, End, Failure, FailureKind, Run, Shortage};
 use eagleray_store::{Location, Words};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -46,6 +46,7 @@ fn messages() -> Vec<ToWorker> {
     ];
     let inputs = vec![(object(1), Value::Inline("value".into()))];
     let failure = |kind| (object(2), Err(Failure { origin: object(1), kind }));
+    let actor = |end| failure(FailureKind::ActorDied(Box::new(ActorDeath { end, restarts: 3 })));
     let ended = vec![
         (object(0), Ok(Value::Inline("x".into()))),
         failure(FailureKind::Raised { error: (*b"error").into(), attempts: 2 }),
@@ -56,6 +57,11 @@ fn messages() -> Vec<ToWorker> {
         }),
         failure(FailureKind::NoWorkers(End::NeverStarted("why".into()).into())),
         failure(FailureKind::TooDeep { depth: 4, most: 3 }),
+        actor(ActorEnd::Init { error: (*b"error").into() }),
+        actor(ActorEnd::Died(Death { end: End::Exited(1), pid: 78, peak_bytes: 0 })),
+        actor(ActorEnd::Killed),
+        actor(ActorEnd::Released),
+        actor(ActorEnd::NameTaken),
     ];
     let location = Location { segment: 4 << 32, offset: 64, len: 10, generation: 1 };
     vec![
@@ -70,6 +76,7 @@ fn messages() -> Vec<ToWorker> {
         ToWorker::Stop,
         ToWorker::Segment { id: 5 << 32, size: 4096 },
         ToWorker::SegmentGone(5 << 32),
+        ToWorker::Cancel(object(5)),
     ]
 }
 

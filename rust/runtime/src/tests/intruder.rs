@@ -3,10 +3,11 @@
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
-use eagleray_core::message::{Report, Timing, Trouble};
+use eagleray_core::message::{ActorName, ActorSpec, GraphKind, Report, Timing, Trouble};
 use eagleray_store::{Arena, ArenaConfig, NewSegment};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -16,7 +17,8 @@ use super::stage::{Recruit, chain};
 use crate::command::Command;
 use crate::objects::{DRIVER, holder_of};
 use crate::program::{Part, Value};
-use crate::wire::{FromWorker, put_from_worker};
+use crate::socket::Reader;
+use crate::wire::{FromWorker, ToWorker, WireError, put_from_worker, read_to_worker};
 
 /// A value to publish.
 #[derive(Clone, Debug)]
@@ -45,6 +47,7 @@ pub(super) enum Message {
         class: u32,
     },
     Published(ObjectId, Option<Said>),
+    Completed(ObjectId, Result<Said, u8>),
     Segment {
         own: bool,
         id: u32,
@@ -61,6 +64,7 @@ pub(super) enum Message {
         own: bool,
         seq: u32,
         sound: bool,
+        kind: u8,
     },
     Extend {
         own: bool,
@@ -86,6 +90,9 @@ pub(super) enum Message {
         own: bool,
         seq: u32,
     },
+    CancelTask(ObjectId, bool, bool),
+    KillActor(ObjectId, bool),
+    FindActor(u64, u8),
 }
 
 /// Something it does.
@@ -129,18 +136,21 @@ fn values() -> impl Strategy<Value = Said> {
 
 fn messages() -> impl Strategy<Value = Message> {
     let report =
-        (0..3u32, 0..8u32, any::<bool>(), vec((0..8u32, values()), 0..3), vec((0..8u32, 0..3u8), 0..2), 0..3u32);
+        (0..3u32, 0..8u32, any::<bool>(), vec((0..8u32, values()), 0..3), vec((0..8u32, 0..5u8), 0..2), 0..3u32);
     prop_oneof![
         1 => Just(Message::Hello),
         6 => report.prop_map(|(seq, upto, ended, published, troubles, class)| {
             Message::Report { seq, upto, ended, published, troubles, class }
         }),
         3 => (objects(), proptest::option::of(values())).prop_map(|(object, value)| Message::Published(object, value)),
+        2 => (objects(), prop_oneof![values().prop_map(Ok), (0..5u8).prop_map(Err)])
+            .prop_map(|(object, outcome)| Message::Completed(object, outcome)),
         1 => (any::<bool>(), 0..3u32, any::<u64>(), any::<bool>())
             .prop_map(|(own, id, size, fd)| Message::Segment { own, id, size, fd }),
         1 => (any::<bool>(), 0..3u32).prop_map(|(own, id)| Message::SegmentGone { own, id }),
         1 => Just(Message::Unpin),
-        2 => (any::<bool>(), 0..3u32, any::<bool>()).prop_map(|(own, seq, sound)| Message::Submit { own, seq, sound }),
+        3 => (any::<bool>(), 0..3u32, any::<bool>(), 0..4u8)
+            .prop_map(|(own, seq, sound, kind)| Message::Submit { own, seq, sound, kind }),
         2 => (any::<bool>(), 0..3u32, 0..9u32).prop_map(|(own, seq, upto)| Message::Extend { own, seq, upto }),
         2 => (objects(), values()).prop_map(|(object, value)| Message::Supply(object, value)),
         2 => (any::<bool>(), 0..3u32, values()).prop_map(|(own, index, value)| Message::Put { own, index, value }),
@@ -150,6 +160,10 @@ fn messages() -> impl Strategy<Value = Message> {
             .prop_map(|(token, objects, need, fail_fast)| Message::Await { token, objects, need, fail_fast }),
         1 => (0..3u64).prop_map(Message::Forget),
         1 => (any::<bool>(), 0..3u32).prop_map(|(own, seq)| Message::Cancel { own, seq }),
+        1 => (objects(), any::<bool>(), any::<bool>())
+            .prop_map(|(object, force, recursive)| Message::CancelTask(object, force, recursive)),
+        1 => (objects(), any::<bool>()).prop_map(|(actor, restart)| Message::KillActor(actor, restart)),
+        1 => (0..3u64, 0..2u8).prop_map(|(token, name)| Message::FindActor(token, name)),
     ]
 }
 
@@ -167,10 +181,14 @@ pub(super) fn acts() -> impl Strategy<Value = Act> {
     ]
 }
 
+fn name(number: u8) -> ActorName {
+    ActorName { namespace: "space".into(), name: number.to_string().into() }
+}
+
 /// See the module.
 pub(super) struct Intruder {
     pub(super) id: WorkerId,
-    socket: OwnedFd,
+    socket: Arc<OwnedFd>,
     page: eagleray_store::Words,
     own: Arena,
     hidden: Arena,
@@ -189,7 +207,21 @@ impl Intruder {
         let owner = holder_of(id);
         let page = eagleray_store::Words::open(page).unwrap();
         // Of two arenas of one owner the segments have the same ids: the node will look for blocks of one in the other.
+        let socket = Arc::new(socket);
         Self { id, socket, page, own: arena(owner), hidden: arena(owner), of_driver: arena(DRIVER), last: None }
+    }
+
+    /// Whether the session has asked it to end. Takes in what it has been told.
+    pub(super) fn was_told_to_stop(&self) -> bool {
+        let mut reader = Reader::new(Arc::clone(&self.socket));
+        while matches!(reader.fill(false), Ok(true)) {}
+        let mut unknown = |_| Err(WireError::Inconsistent("no blocks here"));
+        while let Ok(Some(frame)) = reader.frame() {
+            if matches!(read_to_worker(self.id, frame, &mut unknown), Ok(ToWorker::Stop)) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Writes all, if the session still reads.
@@ -247,33 +279,69 @@ impl Intruder {
         GraphId { peer: if own { PeerId::of_worker(self.id) } else { PeerId::USER }, seq }
     }
 
+    fn trouble(&self, kind: u8, index: u32) -> Trouble {
+        match kind {
+            0 => Trouble::Raised((*b"raised").into()),
+            1 => Trouble::Skipped,
+            2 => Trouble::Deferred,
+            3 => Trouble::Cancelled,
+            _ => Trouble::InputNotHere(vec![ObjectId { graph: self.graph(false, 1), index }]),
+        }
+    }
+
+    /// Objects that a value names: some of others, and some that there never were.
+    fn names(&self, number: u32) -> Vec<ObjectId> {
+        let named = |own| ObjectId { graph: self.graph(own, number / 2), index: number };
+        if number % 2 == 0 { Vec::new() } else { vec![named(false), named(true), named(false)] }
+    }
+
     fn message(&mut self, message: &Message) -> FromWorker {
         let peer = PeerId::of_worker(self.id);
         let segment = |own: bool, id: u32| u64::from(if own { peer.0 } else { 0 }) << 32 | u64::from(id);
         match message.clone() {
             Message::Hello => FromWorker::Hello { pid: 1 },
             Message::Report { seq, upto, ended, published, troubles, class } => {
-                let trouble = |(index, kind): (u32, u8)| match kind {
-                    0 => (index, Trouble::Raised((*b"raised").into())),
-                    1 => (index, Trouble::Skipped),
-                    _ => (index, Trouble::InputNotHere(vec![ObjectId { graph: self.graph(false, 1), index }])),
-                };
+                let trouble = |(index, kind)| (index, self.trouble(kind, index));
                 let troubles = troubles.into_iter().map(trouble).collect();
                 let timing = Timing { class, count: 0, total_ns: u64::MAX, max_ns: u64::MAX, total_bytes: u64::MAX };
                 let run = RunId { worker: self.id, seq };
-                let report = Report { run, upto, ended, troubles, published: Vec::new(), timings: vec![timing; 2] };
-                let values = published.iter().map(|(index, said)| (*index, self.value(said))).collect();
+                let timings = vec![timing; 2];
+                let (places, contained) = (Vec::new(), Vec::new());
+                let report = Report { run, upto, ended, troubles, published: places, contained, timings };
+                let value = |(index, said): &(u32, Said)| (*index, self.value(said), self.names(*index));
+                let values = published.iter().map(value).collect();
                 FromWorker::Report { report, values, wakeups: u32::MAX }
             }
-            Message::Published(object, value) => FromWorker::Published(object, value.map(|said| self.value(&said))),
+            Message::Published(object, value) => {
+                FromWorker::Published(object, value.map(|said| (self.value(&said), self.names(object.index))))
+            }
+            Message::Completed(object, Ok(said)) => {
+                FromWorker::Completed(object, Ok((self.value(&said), self.names(object.index))))
+            }
+            Message::Completed(object, Err(kind)) => {
+                FromWorker::Completed(object, Err(self.trouble(kind, object.index)))
+            }
             Message::Segment { own, id, size, .. } => FromWorker::Segment { id: segment(own, id), size },
             Message::SegmentGone { own, id } => FromWorker::SegmentGone(segment(own, id)),
             Message::Unpin => {
                 let Value::Sealed(block) = self.value(&Said::Own) else { unreachable!("a block") };
                 FromWorker::Unpin(vec![block.location()])
             }
-            Message::Submit { own, seq, sound } => {
-                let (mut spec, program) = chain(self.graph(own, seq), 3);
+            Message::Submit { own, seq, sound, kind } => {
+                let (mut spec, program) = chain(self.graph(own, seq), if kind == 2 { 1 } else { 3 });
+                spec.contained = self.names(seq);
+                spec.kind = match kind {
+                    0 => GraphKind::Computation,
+                    1 => GraphKind::Independent,
+                    2 => GraphKind::Actor(Box::new(ActorSpec {
+                        name: Some(name(0)),
+                        // One that outlives the intruder would want a worker that the stage has not.
+                        detached: false,
+                        max_restarts: seq,
+                        cpu: 0,
+                    })),
+                    _ => GraphKind::Calls,
+                };
                 if !sound {
                     spec.position.reverse();
                 }
@@ -283,10 +351,12 @@ impl Intruder {
                 let part = Part { functions: vec!["g".into()], batches: vec!["b".into()] };
                 FromWorker::Driver(Command::Extend { graph: self.graph(own, seq), part, admit_upto: upto })
             }
-            Message::Supply(object, said) => FromWorker::Driver(Command::Supply(object, self.value(&said))),
+            Message::Supply(object, said) => {
+                FromWorker::Driver(Command::Supply(object, self.value(&said), self.names(object.index)))
+            }
             Message::Put { own, index, value } => {
                 let object = ObjectId { graph: self.graph(own, 0), index };
-                FromWorker::Driver(Command::Put(object, self.value(&value)))
+                FromWorker::Driver(Command::Put(object, self.value(&value), self.names(index)))
             }
             Message::Hold(objects) => FromWorker::Driver(Command::Hold(objects)),
             Message::Release(objects) => FromWorker::Driver(Command::Release(objects)),
@@ -295,6 +365,11 @@ impl Intruder {
             }
             Message::Forget(token) => FromWorker::Driver(Command::Forget(token)),
             Message::Cancel { own, seq } => FromWorker::Driver(Command::Cancel(self.graph(own, seq))),
+            Message::CancelTask(object, force, recursive) => {
+                FromWorker::Driver(Command::CancelTask { object, force, recursive })
+            }
+            Message::KillActor(actor, restart) => FromWorker::Driver(Command::KillActor { actor, restart }),
+            Message::FindActor(token, number) => FromWorker::Driver(Command::FindActor { token, name: name(number) }),
         }
     }
 

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use eagleray_core::graph::Csr;
 use eagleray_core::head::HeadConfig;
-use eagleray_core::ids::{GraphId, ObjectId, WorkerId};
-use eagleray_core::message::{ClassSpec, GraphSpec, Report, output};
+use eagleray_core::ids::{GraphId, ObjectId, RunId, WorkerId};
+use eagleray_core::message::{ClassSpec, GraphKind, GraphSpec, Report, output};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -207,10 +207,16 @@ impl Stage {
     pub(super) fn submit(&self, len: u32) -> ObjectId {
         let id = self.client.next_graph();
         let (spec, program) = chain(id, len);
+        self.submit_this(spec, program);
+        ObjectId { graph: id, index: len - 1 }
+    }
+
+    /// Submits a graph that [`chain`] has made.
+    pub(super) fn submit_this(&self, spec: GraphSpec, program: Program) {
+        let (id, len) = (spec.id, spec.inputs.len() as u32);
         self.client.submit(spec, program).unwrap();
         let part = Part { functions: vec!["f".into()], batches: Vec::new() };
         self.client.extend(id, part, len).unwrap();
-        ObjectId { graph: id, index: len - 1 }
     }
 
     pub(super) fn wait(&self, object: ObjectId) -> Ended {
@@ -253,9 +259,24 @@ pub(super) fn chain(id: GraphId, len: u32) -> (GraphSpec, Program) {
         outputs: vec![len - 1],
         demands: Vec::new(),
         priority: 0,
+        kind: GraphKind::Computation,
+        contained: Vec::new(),
     };
     let template = Template { code: Bytes::new(), functions: vec![0] };
     (spec, Program { templates: vec![template], code, ..Program::default() })
+}
+
+/// The end of a run of which `upto` tasks were claimed.
+fn done(run: RunId, upto: u32) -> Report {
+    Report {
+        run,
+        upto,
+        ended: true,
+        troubles: Vec::new(),
+        published: Vec::new(),
+        contained: Vec::new(),
+        timings: Vec::new(),
+    }
 }
 
 fn work(link: &Link) {
@@ -272,19 +293,17 @@ fn work(link: &Link) {
                     link.page().start(run.id.seq, index, crate::session::now_ns());
                     let flags = run.outputs[index as usize];
                     if flags & output::PUBLISH != 0 {
-                        values.push((index, publish(flags & output::SEAL != 0)));
+                        values.push((index, publish(flags & output::SEAL != 0), Vec::new()));
                     }
                     upto = index + 1;
                 }
                 link.page().rest();
-                let published = Vec::new();
-                let report =
-                    Report { run: run.id, upto, ended: true, troubles: Vec::new(), published, timings: Vec::new() };
+                let report = done(run.id, upto);
                 link.send(&FromWorker::Report { report, values, wakeups: 0 });
             }
             ToWorker::Publish { objects, seal } => {
                 for object in objects {
-                    link.send(&FromWorker::Published(object, Some(publish(seal))));
+                    link.send(&FromWorker::Published(object, Some((publish(seal), Vec::new()))));
                 }
             }
             ToWorker::Stop => return,
