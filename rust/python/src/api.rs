@@ -18,7 +18,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::graph::{self, Graph};
 use crate::pickles;
 use crate::refs::ObjectRef;
-use crate::role::{Kind, Role, raise};
+use crate::role::{Kind, Role};
 use crate::{annotations, failures, value, waiting};
 
 /// What workers forked later should have imported, if the driver has.

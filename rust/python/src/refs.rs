@@ -41,7 +41,7 @@ impl ObjectRef {
 
     /// A reference, counted already, to the result of a task of a graph with these keys.
     pub(crate) fn made(role: &Arc<Role>, object: ObjectId, keys: &Arc<Keys>) -> Self {
-        Self { _keys: Some(Arc::clone(keys)), ..Self::counted(role, object) }
+        Self { role: Arc::clone(role), object, _keys: Some(Arc::clone(keys)), named: None }
     }
 
     /// A reference to the result of a task of a graph with these keys, that is one use more. It keeps what is `named` by
@@ -119,8 +119,7 @@ impl ObjectRef {
 
     /// Waits for the value in an asyncio loop.
     fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let waiting = slf.py().import("eagleray._futures")?.getattr("wait_async")?.call1((slf,))?;
-        waiting.call_method0("__await__")
+        slf.py().import("eagleray._futures")?.getattr("awaited")?.call1((slf,))
     }
 
     /// A copy of a ref is the ref: it never changes.

@@ -4,7 +4,6 @@ use std::hash::Hasher;
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use eagleray_core::graph::Csr;
 use eagleray_core::ids::ObjectId;
 use eagleray_core::message::{ClassSpec, Demand, GraphKind, GraphSpec, WHOLE};
@@ -18,10 +17,9 @@ use super::draft::Draft;
 use super::options::RemoteOptions;
 use crate::keys::Keys;
 use crate::pickles::dump_constants;
-use crate::puts::Puts;
 use crate::refs::ObjectRef;
 use crate::role::{Role, raise};
-use crate::template::{self, CALL, CONST, FUNC, INPUT, NO_BATCH, NO_KEY};
+use crate::template::{self, CALL, CONST, FUNC, INPUT, MAKES_ACTOR, NO_BATCH, NO_KEY};
 
 /// What taking a part of a result is measured as.
 const PARTS: u64 = 0x7061_7274;
@@ -82,8 +80,9 @@ impl<'a> Submission<'a> {
         let batch = if draft.batch.is_some() { 0 } else { NO_BATCH };
         submission.part.batches.extend(draft.batch.take());
         let (template, class) = submission.shape(&draft.words, 0..submission.part.functions.len() as u32, class);
+        let key = if matches!(submission.spec.kind, GraphKind::Actor(_)) { MAKES_ACTOR } else { NO_KEY };
         let reads = draft.tasks..draft.tasks + submission.spec.externals.len() as u32;
-        submission.task([class, batch, template, NO_KEY], reads, &draft.parameters);
+        submission.task([class, batch, template, key], reads, &draft.parameters);
         submission
     }
 
@@ -139,9 +138,12 @@ impl<'a> Submission<'a> {
         spec.outputs = wanted.clone().collect();
         role.client.submit(spec, program).map_err(raise)?;
         // From here on the results are held: the refs let go of them, whatever happens next.
-        let keys = (!wanted.is_empty()).then(|| Keys::register(id, vec![options.key(py); tasks]));
-        let made = |index| ObjectRef::made(role, ObjectId { graph: id, index }, keys.as_ref());
-        let refs = wanted.map(made).collect();
+        let refs = if wanted.is_empty() {
+            Vec::new()
+        } else {
+            let keys = Keys::register(id, (0..tasks).map(|_| options.key(py)).collect());
+            wanted.map(|index| ObjectRef::made(role, ObjectId { graph: id, index }, &keys)).collect()
+        };
         role.client.extend(id, part, tasks as u32).map_err(raise)?;
         Ok(refs)
     }

@@ -114,9 +114,6 @@ impl Worker {
                         note.surroundings = Some(Bytes::copy_from_slice(&bytes));
                     }
                 }
-                Intro::Actor => {
-                    let _ = self.actor.set(ObjectId { graph, index: 0 });
-                }
                 Intro::Hooks(bytes) => self.executor.set_hooks(graph, Arc::new(bytes)),
                 Intro::RetryFilter(RetryFilter { classes, exceptions }) => {
                     let exceptions = exceptions.map(|exceptions| -> Payload { Arc::new(exceptions) });

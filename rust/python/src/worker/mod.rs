@@ -39,6 +39,7 @@ use crate::devices::Visible;
 use crate::executor::Executor;
 use crate::raw;
 use crate::role::{Kind, Role};
+use crate::template::{KEY, MAKES_ACTOR};
 use deferred::Deferrals;
 use interrupt::Interrupts;
 use io::WorkerIo;
@@ -119,6 +120,9 @@ impl Worker {
             None => return Err(PyRuntimeError::new_err("a run of a graph that was not introduced")),
         };
         *lock(&self.unreported) = Some((run.id, Unreported::default()));
+        if program.code.row(0)[KEY] == MAKES_ACTOR {
+            let _ = self.actor.set(ObjectId { graph: run.graph, index: run.tasks[0] });
+        }
         // What surrounded the making of an actor surrounds its calls.
         let is_call = self.actor.get().is_some_and(|actor| actor.graph != run.graph);
         let io = WorkerIo {
