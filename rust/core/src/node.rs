@@ -200,7 +200,15 @@ mod tests {
     }
 
     fn report(worker: WorkerId, seq: u32, upto: u32, ended: bool) -> Report {
-        Report { run: RunId { worker, seq }, upto, ended, troubles: vec![], published: vec![], contained: vec![], timings: vec![] }
+        Report {
+            run: RunId { worker, seq },
+            upto,
+            ended,
+            troubles: vec![],
+            published: vec![],
+            contained: vec![],
+            timings: vec![],
+        }
     }
 
     #[test]

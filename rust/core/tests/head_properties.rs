@@ -4,8 +4,8 @@ use eagleray_core::graph::Csr;
 use eagleray_core::head::{Effect, Head, HeadConfig, HeadEvent, ResultsMode};
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
 use eagleray_core::message::{
-    ClassSpec, Demand, End, FromDriver, FromNode, GPU, GraphKind, GraphSpec, Place, Report, Run, Timing, ToHead, ToNode, Trouble,
-    WHOLE, output,
+    ClassSpec, Demand, End, FromDriver, FromNode, GPU, GraphKind, GraphSpec, Place, Report, Run, Timing, ToHead,
+    ToNode, Trouble, WHOLE, output,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -225,7 +225,8 @@ impl Asked {
             .map(|i| (i, PLACE))
             .collect();
         *reported = upto;
-        let report = Report { run: run.id, upto, ended, troubles, published, contained: Vec::new(), timings: Vec::new() };
+        let report =
+            Report { run: run.id, upto, ended, troubles, published, contained: Vec::new(), timings: Vec::new() };
         if ended {
             self.runs.swap_remove(at);
         }

@@ -18,7 +18,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::graph::{self, Graph};
 use crate::pickles;
 use crate::refs::ObjectRef;
-use crate::role::{Kind, Role};
+use crate::role::{Kind, Role, raise};
 use crate::{annotations, failures, value, waiting};
 
 /// What workers forked later should have imported, if the driver has.
@@ -217,6 +217,20 @@ pub(crate) fn counters(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         dict.set_item(name, value)?;
     }
     Ok(dict)
+}
+
+#[pyfunction]
+pub(crate) fn resources(py: Python<'_>) -> PyResult<(Bound<'_, PyDict>, Bound<'_, PyDict>)> {
+    let session = session()?;
+    let snapshot = py.detach(|| session.inspect()).map_err(|error| raise(error.into()))?;
+    let by_name = |amounts: &[(Arc<str>, u64)]| -> PyResult<Bound<'_, PyDict>> {
+        let dict = PyDict::new(py);
+        for (name, units) in amounts {
+            dict.set_item(&**name, annotations::amount(*units))?;
+        }
+        Ok(dict)
+    };
+    Ok((by_name(&snapshot.offered)?, by_name(&snapshot.free)?))
 }
 
 fn state(info: &WorkerInfo) -> &'static str {

@@ -42,13 +42,11 @@ use pyo3::prelude::*;
 mod _native {
     #[pymodule_export]
     use super::api::{
-        counters, get, in_worker, name_by_value, put, py_order, renew_workers, start, started, stop, submit, wait,
-        workers,
+        counters, get, in_worker, name_by_value, put, py_order, renew_workers, resources, start, started, stop, submit,
+        wait, workers,
     };
     #[pymodule_export]
-    use super::calls::{
-        RemoteCode, RemoteOptions, call, call_actor, cancel, create_actor, find_actor, kill_actor,
-    };
+    use super::calls::{RemoteCode, RemoteOptions, call, call_actor, cancel, create_actor, find_actor, kill_actor};
     #[pymodule_export]
     use super::gc::{GcGuard, gc_after_fork};
     #[pymodule_export]
@@ -60,9 +58,7 @@ mod _native {
     #[pymodule_export]
     use super::refs::{_rebuild_ref, ObjectRef};
     #[pymodule_export]
-    use super::worker::{
-        Deferred, after_run, current_task, defer, set_cancel_deferred, task_context, worker_main,
-    };
+    use super::worker::{Deferred, after_run, current_task, defer, set_cancel_deferred, worker_main};
     use super::{Bound, PyModule, PyResult, logging};
 
     #[pymodule_init]

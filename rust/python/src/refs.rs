@@ -108,8 +108,8 @@ impl ObjectRef {
     }
 
     /// The id of the task that makes the object.
-    fn task_id<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        slf.py().import("eagleray._futures")?.getattr("task_id")?.call1((slf,))
+    fn task_id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        py.import("eagleray._runtime_context")?.getattr("Id")?.call1((self.hex(),))
     }
 
     /// A `concurrent.futures.Future` that has the value or the error when it is there.

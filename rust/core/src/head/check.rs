@@ -82,7 +82,9 @@ impl Head {
             let special = worker.flights.iter().find(|f| f.demand > 0);
             let actor = worker.role != Role::Pool;
             ensure!(
-                actor || worker.holding.is_some() == special.is_some() && (special.is_none() || worker.flights.len() == 1),
+                actor
+                    || worker.holding.is_some() == special.is_some()
+                        && (special.is_none() || worker.flights.len() == 1),
                 "{worker_id:?} holds {:?}",
                 worker.holding
             );
@@ -166,7 +168,10 @@ impl Head {
         }
         for (&id, graph) in self.graphs.iter().filter(|(_, graph)| graph.is_calls() && graph.running()) {
             let open = |&&task: &&u32| {
-                matches!(graph.tasks[task as usize].state, TaskState::Waiting | TaskState::Ready | TaskState::Publishing)
+                matches!(
+                    graph.tasks[task as usize].state,
+                    TaskState::Waiting | TaskState::Ready | TaskState::Publishing
+                )
             };
             let first = graph.at.iter().position(|task| open(&task)).map_or(graph.len(), |at| at as u32);
             ensure!(first == graph.next_call(), "{id:?} has its next call at {first}, not {}", graph.next_call());

@@ -2,10 +2,10 @@
 
 use alloc::vec::Vec;
 
-use super::{Head, Role};
 use super::actors::actor_died;
 use super::graph::{Graph, Standing, TaskState};
 use super::report::Done;
+use super::{Head, Role};
 use crate::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
 use crate::message::{ActorEnd, Death, Failure, FailureKind, ToNode};
 

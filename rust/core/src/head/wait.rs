@@ -252,7 +252,8 @@ impl Head {
     /// What an actor waits for, a blocked task may wait for: it has workers apart from those of all tasks that are blocked.
     fn deepen_for_actors(&mut self) {
         let waits = |worker: WorkerId| self.workers.get(&worker).is_some_and(|worker| !worker.of_pool());
-        let of_actors = self.waits.iter().filter_map(|(&id, wait)| Some((id, wait.peer.worker().filter(|w| waits(*w))?)));
+        let of_actors =
+            self.waits.iter().filter_map(|(&id, wait)| Some((id, wait.peer.worker().filter(|w| waits(*w))?)));
         for (wait, worker) in of_actors.collect::<Vec<_>>() {
             self.deepen_awaited(wait, worker);
         }

@@ -129,8 +129,7 @@ fn calls_of_a_peer_keep_their_order_though_inputs_come_late() {
     assert_eq!(call.graph, other);
     fake.finish(&call);
     fake.finish(&slow);
-    let order: Vec<(GraphId, Vec<u32>)> =
-        fake.runs_of(worker).into_iter().map(|run| (run.graph, run.tasks)).collect();
+    let order: Vec<(GraphId, Vec<u32>)> = fake.runs_of(worker).into_iter().map(|run| (run.graph, run.tasks)).collect();
     assert_eq!(order, [(graph_id(3), vec![0, 1]), (graph_id(4), vec![0])]);
     assert_eq!(fake.runs_of(worker)[0].inputs, [object(graph_id(2), 0)], "the actor is not sent to itself");
 }

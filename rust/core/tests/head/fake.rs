@@ -6,8 +6,8 @@ use eagleray_core::graph::Csr;
 use eagleray_core::head::{Effect, Head, HeadConfig, HeadEvent};
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
 use eagleray_core::message::{
-    ClassSpec, End, Failure, FromDriver, FromNode, GraphKind, GraphSpec, Place, Refusal, Report, Run, Timing, ToDriver, ToHead,
-    ToNode, Trouble, output,
+    ClassSpec, End, Failure, FromDriver, FromNode, GraphKind, GraphSpec, Place, Refusal, Report, Run, Timing, ToDriver,
+    ToHead, ToNode, Trouble, output,
 };
 
 pub(crate) const USER: PeerId = PeerId::USER;
@@ -206,7 +206,12 @@ impl Fake {
             for message in asked {
                 let ToNode::Publish { worker, objects, .. } = message else { continue };
                 for object in objects {
-                    self.node(FromNode::Published { worker, object, place: Some(Place::Inline { len: 8 }), contained: Vec::new() });
+                    self.node(FromNode::Published {
+                        worker,
+                        object,
+                        place: Some(Place::Inline { len: 8 }),
+                        contained: Vec::new(),
+                    });
                 }
             }
             match self.runs.values().next().cloned() {

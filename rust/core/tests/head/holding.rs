@@ -310,7 +310,11 @@ fn a_peer_that_leaves_lets_go_of_everything() {
     let mut fake = Fake::new(1);
     let id = graph_id(1);
     fake.run_graph(wide(id, 2));
-    fake.user(ToHead::Put { object: object(GraphId::puts(USER), 0), place: Place::Inline { len: 1 }, contained: Vec::new() });
+    fake.user(ToHead::Put {
+        object: object(GraphId::puts(USER), 0),
+        place: Place::Inline { len: 1 },
+        contained: Vec::new(),
+    });
     fake.user(ToHead::Await { token: 1, objects: vec![object(id, 0)], need: 1, fail_fast: false });
     fake.user(ToHead::Bye);
     let run = fake.only_run();

@@ -182,5 +182,13 @@ impl Executing {
 }
 
 fn empty_report(run: RunId) -> Report {
-    Report { run, upto: 0, ended: false, troubles: Vec::new(), published: Vec::new(), contained: Vec::new(), timings: Vec::new() }
+    Report {
+        run,
+        upto: 0,
+        ended: false,
+        troubles: Vec::new(),
+        published: Vec::new(),
+        contained: Vec::new(),
+        timings: Vec::new(),
+    }
 }

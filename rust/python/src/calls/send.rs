@@ -93,8 +93,7 @@ impl<'a> Submission<'a> {
 
     /// Adds the tasks that take the parts of what has this input number.
     pub(super) fn take_parts(&mut self, py: Python<'_>, number: u32, parts: u32) -> PyResult<()> {
-        let class =
-            ClassSpec { fingerprint: PARTS, max_retries: self.options.spec.max_retries, retries: 0, demand: 0 };
+        let class = ClassSpec { fingerprint: PARTS, max_retries: self.options.spec.max_retries, retries: 0, demand: 0 };
         let words = [1, CALL, 3, 0, FUNC, 0, INPUT, 0, CONST, 1, CONST, 2];
         let function = self.part.functions.len() as u32;
         self.part.functions.push(part_function(py)?.clone());

@@ -121,7 +121,8 @@ impl Worker {
 
     fn complete(&self, deferred: &Deferred, outcome: Outcome) -> PyResult<()> {
         let mut stages = lock(&self.deferred.stages);
-        let Some((_, stage)) = stages.get_mut(&deferred.task).filter(|(attempt, _)| *attempt == deferred.attempt) else {
+        let Some((_, stage)) = stages.get_mut(&deferred.task).filter(|(attempt, _)| *attempt == deferred.attempt)
+        else {
             drop(stages);
             return Err(PyRuntimeError::new_err(
                 "The task has ended without its Deferred: its function must return that object itself.",
@@ -201,11 +202,16 @@ impl Deferred {
         let py = error.py();
         let error = PyErr::from_value(error.clone());
         self.end(|worker| {
-            // What ends a coroutine or a thread that was cancelled is no exception of the user's.
-            let stopped = !error.is_instance_of::<PyException>(py) && worker.deferred.is_cancelled(self.task);
+            let stopped = worker.deferred.is_cancelled(self.task) && is_end_of_cancelled(py, &error)?;
             Ok(Err(if stopped { Trouble::Cancelled } else { self.raised(worker, py, error)? }))
         })
     }
+}
+
+/// Whether an exception is one with which a coroutine or a thread ends that was cancelled, and not of the user's.
+fn is_end_of_cancelled(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
+    let cancelled = py.import("eagleray.exceptions")?.getattr("TaskCancelledError")?;
+    Ok(!error.is_instance_of::<PyException>(py) || error.value(py).is_instance(&cancelled)?)
 }
 
 /// Whether a result is the [`Deferred`] of its task.

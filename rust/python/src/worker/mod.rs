@@ -32,7 +32,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-pub(crate) use context::{after_run, current_task, task_context};
+pub(crate) use context::{after_run, current_task};
 pub(crate) use deferred::{Deferred, defer, set_cancel_deferred};
 
 use crate::devices::Visible;
@@ -88,10 +88,8 @@ pub(crate) struct Worker {
     after_run: Mutex<Vec<Py<PyAny>>>,
     /// The driver role that its tasks have.
     role: OnceLock<Arc<Role>>,
-    /// The actor whose worker this is.
-    actor: OnceLock<ObjectId>,
-    /// The GPUs that tasks have to themselves, by number: those of the present run, or of the actor.
-    gpus: Mutex<Vec<u32>>,
+    /// An actor is made here, or was.
+    is_actor: AtomicBool,
     interrupts: Interrupts,
     deferred: Deferrals,
 }
@@ -121,10 +119,8 @@ impl Worker {
         };
         *lock(&self.unreported) = Some((run.id, Unreported::default()));
         if program.code.row(0)[KEY] == MAKES_ACTOR {
-            let _ = self.actor.set(ObjectId { graph: run.graph, index: run.tasks[0] });
+            self.is_actor.store(true, Ordering::Relaxed);
         }
-        // What surrounded the making of an actor surrounds its calls.
-        let is_call = self.actor.get().is_some_and(|actor| actor.graph != run.graph);
         let io = WorkerIo {
             worker: self,
             seq: run.id.seq,
@@ -132,12 +128,14 @@ impl Worker {
             now: Cell::new(0),
             quick: RefCell::new(quick),
             failed: Cell::new(None),
-            obstacle: Cell::new(if is_call { None } else { self.surround(py, surroundings).err() }),
+            obstacle: Cell::new(self.surround(py, surroundings).err()),
         };
         let externals = |k: u32| externals.get(k as usize).copied();
-        let visible = self.show(py, &run.gpus)?;
+        let visible = Visible::only(py, &run.gpus)?;
         self.executor.execute(py, &run, &program.code, len, &externals, &io)?;
-        visible.map_or(Ok(()), |visible| self.hide(visible))?;
+        // An actor keeps its GPUs.
+        let visible = visible.filter(|_| !self.is_actor.load(Ordering::Relaxed));
+        visible.map_or(Ok(()), Visible::restore)?;
         self.call_after_run(py);
         if let Some(note) = lock(&self.graphs).get_mut(&run.graph) {
             note.quick = io.quick.into_inner();
@@ -146,24 +144,6 @@ impl Worker {
         // Not before: a task that has closed this process's descriptors, say, is known by the death that follows.
         self.link.page().rest();
         Ok(())
-    }
-
-    /// Shows a run its GPUs.
-    fn show<'py>(&self, py: Python<'py>, gpus: &[u32]) -> PyResult<Option<Visible<'py>>> {
-        let visible = Visible::only(py, gpus)?;
-        if visible.is_some() {
-            *lock(&self.gpus) = gpus.to_vec();
-        }
-        Ok(visible)
-    }
-
-    /// Hides them again, but for an actor, which keeps them.
-    fn hide(&self, visible: Visible<'_>) -> PyResult<()> {
-        if self.actor.get().is_some() {
-            return Ok(());
-        }
-        lock(&self.gpus).clear();
-        visible.restore()
     }
 
     /// Sets what surrounds the tasks of a graph, unless it was set for the graph before.
@@ -239,8 +219,7 @@ pub(crate) fn worker_main(py: Python<'_>, socket: RawFd, page: RawFd, worker: u3
         surroundings: Mutex::default(),
         after_run: Mutex::default(),
         role: OnceLock::new(),
-        actor: OnceLock::new(),
-        gpus: Mutex::default(),
+        is_actor: AtomicBool::new(false),
         interrupts: Interrupts::new(),
         deferred: Deferrals::default(),
     });
