@@ -4,8 +4,8 @@ use eagleray_core::graph::Csr;
 use eagleray_core::head::{Effect, Head, HeadConfig, HeadEvent, ResultsMode};
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
 use eagleray_core::message::{
-    ClassSpec, Demand, End, FromDriver, FromNode, GPU, GraphKind, GraphSpec, Place, Report, Run, Timing, ToHead,
-    ToNode, Trouble, WHOLE, output,
+    ActorName, ActorSpec, ClassSpec, Demand, End, FromDriver, FromNode, GPU, GraphKind, GraphSpec, Place, Report, Run,
+    Timing, ToHead, ToNode, Trouble, WHOLE, output,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -42,19 +42,51 @@ fn demands() -> impl Strategy<Value = Demand> {
     (0..3u64, others).prop_map(|(cpu, others)| Demand { cpu: cpu * WHOLE, others })
 }
 
+fn names() -> impl Strategy<Value = ActorName> {
+    prop_oneof![Just("a"), Just("b")].prop_map(|name| ActorName { namespace: "n".into(), name: name.into() })
+}
+
+fn kinds() -> impl Strategy<Value = GraphKind> {
+    let actors = (proptest::option::of(names()), any::<bool>(), 0..3u32, 0..2u64).prop_map(
+        |(name, detached, max_restarts, cpu)| {
+            GraphKind::Actor(Box::new(ActorSpec { name, detached, max_restarts, cpu: cpu * WHOLE }))
+        },
+    );
+    prop_oneof![4 => Just(GraphKind::Computation), 3 => Just(GraphKind::Independent), 3 => actors, 3 => Just(GraphKind::Calls)]
+}
+
 prop_compose! {
     fn specs()(
+        kind in kinds(),
+        contained in vec(objects(), 0..3),
+        actor in graph_ids(),
         id in graph_ids(),
-        rows in vec(vec(0..8u32, 0..3), 0..6),
-        externals in vec(objects(), 0..3),
+        mut rows in vec(vec(0..8u32, 0..3), 0..6),
+        mut externals in vec(objects(), 0..3),
         swap in proptest::option::weighted(0.1, 0..6usize),
         outputs in vec(0..6u32, 0..4),
         max_retries in 0..3u8,
         sound in proptest::bool::weighted(0.9),
-        demands in vec(demands(), 0..3),
-        needs in vec((0..3u16, 0..4u32), 1..4),
+        mut demands in vec(demands(), 0..3),
+        mut needs in vec((0..3u16, 0..4u32), 1..4),
         priority in -1..2i32,
     ) -> GraphSpec {
+        if sound {
+            match kind {
+                GraphKind::Actor(_) => {
+                    rows = vec![vec![]];
+                    demands.insert(0, Demand { cpu: WHOLE, others: Vec::new() });
+                    needs.iter_mut().for_each(|(_, demand)| *demand = (*demand).max(1));
+                }
+                GraphKind::Calls => {
+                    externals.insert(0, ObjectId { graph: actor, index: 0 });
+                    let n = rows.len() as u32;
+                    rows.iter_mut().for_each(|row| row.push(n));
+                    needs.iter_mut().for_each(|(_, demand)| *demand = 0);
+                }
+                GraphKind::Computation | GraphKind::Independent => {}
+            }
+        }
         let n = rows.len() as u32;
         let mut inputs = Csr::new();
         for (task, row) in (0u32..).zip(rows) {
@@ -89,8 +121,8 @@ prop_compose! {
             outputs,
             demands,
             priority,
-            kind: GraphKind::Computation,
-            contained: Vec::new(),
+            kind,
+            contained,
         }
     }
 }
@@ -99,8 +131,15 @@ fn driver_messages() -> impl Strategy<Value = ToHead> {
     prop_oneof![
         4 => specs().prop_map(|spec| ToHead::Submit(Box::new(spec))),
         4 => (graph_ids(), 0..7u32).prop_map(|(graph, upto)| ToHead::Admit { graph, upto }),
-        1 => objects().prop_map(|object| ToHead::Supply { object, place: PLACE, contained: Vec::new() }),
-        1 => objects().prop_map(|object| ToHead::Put { object, place: PLACE, contained: Vec::new() }),
+        1 => (objects(), vec(objects(), 0..3))
+            .prop_map(|(object, contained)| ToHead::Supply { object, place: PLACE, contained }),
+        1 => (objects(), vec(objects(), 0..3))
+            .prop_map(|(object, contained)| ToHead::Put { object, place: PLACE, contained }),
+        2 => (objects(), any::<bool>(), any::<bool>())
+            .prop_map(|(object, force, recursive)| ToHead::CancelTask { object, force, recursive }),
+        1 => (graph_ids(), any::<bool>())
+            .prop_map(|(graph, restart)| ToHead::KillActor { actor: ObjectId { graph, index: 0 }, restart }),
+        1 => (0..4u64, names()).prop_map(|(token, name)| ToHead::FindActor { token, name }),
         2 => vec(objects(), 0..3).prop_map(ToHead::Hold),
         2 => vec(objects(), 0..3).prop_map(ToHead::Release),
         3 => (0..4u64, vec(objects(), 0..4), 0..5u32, any::<bool>())
@@ -117,6 +156,9 @@ fn troubles() -> impl Strategy<Value = Trouble> {
         Just(Trouble::Retry(b"x".as_slice().into())),
         Just(Trouble::Skipped),
         vec(objects(), 0..3).prop_map(Trouble::InputNotHere),
+        Just(Trouble::Deferred),
+        Just(Trouble::Cancelled),
+        Just(Trouble::Unsendable(b"x".as_slice().into())),
     ]
 }
 
@@ -127,12 +169,17 @@ prop_compose! {
         ended in any::<bool>(),
         troubles in vec((0..6u32, troubles()), 0..2),
         published in vec((0..6u32, Just(PLACE)), 0..3),
+        contained in vec((0..6u32, vec(objects(), 0..3)), 0..2),
         class in 0..2u32,
         count in 0..3u32,
     ) -> Report {
         let timing = Timing { class, count, total_ns: u64::from(count) * 100_000, max_ns: 100_000, total_bytes: 8 };
-        Report { run, upto, ended, troubles, published, contained: Vec::new(), timings: vec![timing] }
+        Report { run, upto, ended, troubles, published, contained, timings: vec![timing] }
     }
+}
+
+fn outcomes() -> impl Strategy<Value = Result<(Place, Vec<ObjectId>), Trouble>> {
+    prop_oneof![vec(objects(), 0..3).prop_map(|contained| Ok((PLACE, contained))), troubles().prop_map(Err)]
 }
 
 fn node_messages() -> impl Strategy<Value = FromNode> {
@@ -143,8 +190,10 @@ fn node_messages() -> impl Strategy<Value = FromNode> {
             .prop_map(|(worker, running)| FromNode::WorkerDown { worker, death: End::Exited(1).into(), running }),
         3 => reports().prop_map(FromNode::Report),
         2 => (runs(), 0..6u32).prop_map(|(run, limit)| FromNode::Recalled { run, limit }),
-        2 => (workers(), objects(), places)
-            .prop_map(|(worker, object, place)| FromNode::Published { worker, object, place, contained: Vec::new() }),
+        2 => (workers(), objects(), places, vec(objects(), 0..3))
+            .prop_map(|(worker, object, place, contained)| FromNode::Published { worker, object, place, contained }),
+        2 => (workers(), objects(), outcomes())
+            .prop_map(|(worker, object, outcome)| FromNode::Completed { worker, object, outcome }),
         1 => (workers(), vec((0..6u32, 0..6u32), 0..3), proptest::option::of(any::<u64>()))
             .prop_map(|(worker, claimed, running_ns)| FromNode::Sampled { worker, claimed, running_ns }),
         1 => Just(FromNode::CannotStart(End::Exited(3).into())),
@@ -170,6 +219,16 @@ enum Move {
     },
     /// A recall is answered.
     Recall,
+    /// A worker dies amid the task with this number of its first run.
+    Die {
+        pick: usize,
+        index: u32,
+    },
+    /// A deferred task ends.
+    Complete {
+        pick: usize,
+        outcome: Result<(Place, Vec<ObjectId>), Trouble>,
+    },
 }
 
 fn moves() -> impl Strategy<Value = Move> {
@@ -182,6 +241,8 @@ fn moves() -> impl Strategy<Value = Move> {
             .prop_map(|(pick, percent, trouble)| Move::Work { pick, percent, trouble }),
         2 => proptest::bool::weighted(0.8).prop_map(|grant| Move::Publish { grant }),
         2 => Just(Move::Recall),
+        1 => (any::<usize>(), 0..4u32).prop_map(|(pick, index)| Move::Die { pick, index }),
+        2 => (any::<usize>(), outcomes()).prop_map(|(pick, outcome)| Move::Complete { pick, outcome }),
     ]
 }
 
@@ -191,6 +252,7 @@ struct Asked {
     runs: Vec<(Run, u32)>,
     publish: Vec<(WorkerId, ObjectId)>,
     recall: Vec<(RunId, u32)>,
+    deferred: Vec<(WorkerId, ObjectId)>,
 }
 
 impl Asked {
@@ -224,6 +286,10 @@ impl Asked {
             })
             .map(|i| (i, PLACE))
             .collect();
+        for (place, _) in troubles.iter().filter(|(_, trouble)| matches!(trouble, Trouble::Deferred)) {
+            let object = ObjectId { graph: run.graph, index: run.tasks[*place as usize] };
+            self.deferred.push((run.id.worker, object));
+        }
         *reported = upto;
         let report =
             Report { run: run.id, upto, ended, troubles, published, contained: Vec::new(), timings: Vec::new() };
@@ -274,6 +340,18 @@ proptest! {
                 Move::Publish { grant } => asked.publish.pop().map(|(worker, object)| {
                     FromNode::Published { worker, object, place: grant.then_some(PLACE), contained: Vec::new() }
                 }),
+                Move::Die { pick, index } if !asked.runs.is_empty() => {
+                    let run = asked.runs[pick % asked.runs.len()].0.id;
+                    asked.runs.retain(|(other, _)| other.id.worker != run.worker);
+                    let running = Some((run.seq, index));
+                    Some(FromNode::WorkerDown { worker: run.worker, death: End::Exited(1).into(), running })
+                }
+                Move::Complete { pick, outcome } if !asked.deferred.is_empty() => {
+                    let at = pick % asked.deferred.len();
+                    let (worker, object) = asked.deferred.swap_remove(at);
+                    Some(FromNode::Completed { worker, object, outcome })
+                }
+                Move::Die { .. } | Move::Complete { .. } => None,
                 Move::Recall => asked.recall.pop().map(|(run, limit)| FromNode::Recalled { run, limit }),
             };
             if let Some(message) = message {

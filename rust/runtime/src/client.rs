@@ -16,8 +16,8 @@ use crate::command::{Command, Ended};
 use crate::link::{LinkError, MOST_INLINE};
 use crate::program::{Part, Program, Value};
 use crate::session::Session;
-use crate::shared::{Counters, Input, SessionError, WorkerInfo};
-use crate::wire::WireError;
+use crate::shared::{Counters, Input, SessionError, Snapshot, WorkerInfo};
+use crate::wire::{self, WireError};
 
 /// Why something of the driver role failed.
 #[derive(Debug, thiserror::Error)]
@@ -168,6 +168,20 @@ impl Client {
         match value {
             Ok(Value::Inline(meta)) => Ok(Some((actor, meta))),
             _ => Err(LinkError::from(WireError::Inconsistent("an actor without what is said of it")).into()),
+        }
+    }
+
+    /// How things stand: after all that was sent before, and what follows from it at once. [`ClientError::NoAnswer`] after
+    /// `limit`, as in [`Client::find_actor`].
+    pub fn inspect(&self, limit: Duration) -> Result<Snapshot, ClientError> {
+        let token = self.command(|driver| {
+            let token = driver.next_token();
+            (Some(Command::Inspect(token)), token)
+        })?;
+        let answer = self.port.wait(token, limit)?.ok_or(ClientError::NoAnswer(limit))?;
+        match answer.into_iter().next() {
+            Some((_, Ok(Value::Inline(bytes)))) => Ok(wire::read_snapshot(bytes).map_err(LinkError::from)?),
+            _ => Err(LinkError::from(WireError::Missing("snapshot")).into()),
         }
     }
 

@@ -66,6 +66,10 @@ pub enum Command {
         /// Whom it looks for.
         name: ActorName,
     },
+    /// Asks how things stand, with this token. Answered by an [`Answer`] with one value, for [`Client::inspect`] to read.
+    ///
+    /// [`Client::inspect`]: crate::client::Client::inspect
+    Inspect(u64),
 }
 
 /// The answer to [`Command::Await`]: each object that is there or has failed, in the order of the question.

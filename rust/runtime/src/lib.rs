@@ -27,6 +27,6 @@ mod template;
 mod tests;
 mod wire;
 
-pub use self::shared::{ActorInfo, Counters, SessionError, Snapshot, WorkerInfo};
+pub use self::shared::{Counters, SessionError, Snapshot, WorkerInfo};
 pub use self::socket::SocketError;
 pub use self::wire::{FromWorker, ToWorker, WireError};

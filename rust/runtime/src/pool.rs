@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use eagleray_core::ids::{GraphId, ObjectId, RunId, WorkerId};
+use eagleray_core::ids::{GraphId, ObjectId, WorkerId};
 use eagleray_core::message::{Death, End, FromNode, Run};
 use eagleray_core::page::Page;
 use eagleray_store::Words;
@@ -150,6 +150,18 @@ impl Worker {
         let claimed = claimed.collect();
         let running_ns = page.running().map(|running| now_ns.saturating_sub(running.started_ns));
         FromNode::Sampled { worker: id, claimed, running_ns }
+    }
+
+    /// Whether its page says that it runs this task.
+    pub(crate) fn runs(&self, seq: u32, index: u32) -> bool {
+        self.running() == Some((seq, index))
+    }
+
+    /// Whether its page says that this is the last task it has claimed: it runs, or will in a moment.
+    pub(crate) fn will_run(&self, seq: u32, index: u32) -> bool {
+        let claimed = self.page().progress(seq).is_some_and(|(next, _)| next == index + 1);
+        let before = self.running().is_none_or(|(run, at)| run != seq || at <= index);
+        claimed && before && self.flights.iter().any(|flight| flight.seq == seq)
     }
 
     /// The task its page names: run and place.
@@ -334,17 +346,15 @@ impl Pool {
         }
     }
 
-    /// Interrupts a task, if its worker's page says that it runs.
-    pub(crate) fn interrupt(&self, run: RunId, index: u32) {
-        let Some(worker) = self.workers.get(&run.worker).filter(|w| w.running() == Some((run.seq, index))) else {
-            return;
-        };
+    /// Interrupts what a worker does.
+    pub(crate) fn interrupt(&self, id: WorkerId) {
+        let Some(worker) = self.workers.get(&id) else { return };
         let Some(slot) = self.templates.iter().find(|slot| slot.id == worker.template) else { return };
-        let (worker, pid) = (run.worker.0, worker.info.pid);
+        let pid = worker.info.pid;
         match signal::interrupt(slot.template.pid(), pid) {
-            Ok(()) => tracing::debug!(worker, pid, run = run.seq, index, "a task is interrupted"),
+            Ok(()) => tracing::debug!(worker = id.0, pid, "a task is interrupted"),
             // It has ended, as its template will say.
-            Err(errno) => tracing::debug!(worker, pid, %errno, "a worker cannot be interrupted"),
+            Err(errno) => tracing::debug!(worker = id.0, pid, %errno, "a worker cannot be interrupted"),
         }
     }
 

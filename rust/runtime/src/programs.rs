@@ -47,6 +47,7 @@ struct GraphProgram {
     /// Each function's blob.
     functions: Vec<u32>,
     batches: Vec<Bytes>,
+    actor_meta: Bytes,
     sent: FxHashMap<WorkerId, Sent>,
 }
 
@@ -109,7 +110,7 @@ impl Programs {
         externals: Vec<ObjectId>,
         program: Program,
     ) -> Result<(), BadProgram> {
-        let Program { templates, code, hooks, surroundings, retry_filters, actor_meta: _ } = program;
+        let Program { templates, code, hooks, surroundings, retry_filters, actor_meta } = program;
         if self.graphs.contains_key(&id) {
             return Err(BadProgram("its number is taken"));
         }
@@ -129,6 +130,8 @@ impl Programs {
             surroundings,
             functions: Vec::new(),
             batches: Vec::new(),
+            // What was read from a frame must not keep the whole frame alive.
+            actor_meta: actor_meta.as_deref().map(Bytes::copy_from_slice).unwrap_or_default(),
             sent: FxHashMap::default(),
         };
         self.graphs.insert(id, graph);
@@ -138,6 +141,11 @@ impl Programs {
     /// Whether an object is the result of a task of a graph that is known.
     pub(crate) fn has_task(&self, object: ObjectId) -> bool {
         self.graphs.get(&object.graph).is_some_and(|graph| object.index < graph.len)
+    }
+
+    /// What those are told who look for the actor that a graph makes.
+    pub(crate) fn actor_meta(&self, id: GraphId) -> Option<Bytes> {
+        self.graphs.get(&id).map(|graph| graph.actor_meta.clone())
     }
 
     /// More functions and batches of a graph.

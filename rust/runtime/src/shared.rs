@@ -4,8 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eagleray_core::ids::ObjectId;
-use eagleray_core::message::ActorName;
+use eagleray_core::head::ActorInfo;
 use eagleray_store::Arena;
 use parking_lot::{Condvar, Mutex};
 use rustc_hash::FxHashMap;
@@ -62,19 +61,6 @@ pub struct WorkerInfo {
     pub alive: bool,
 }
 
-/// What a user may see of an actor whose graph is not over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ActorInfo {
-    /// Its object.
-    pub actor: ObjectId,
-    /// How others find it.
-    pub name: Option<ActorName>,
-    /// It lives though nobody holds it.
-    pub detached: bool,
-    /// The number of the worker where it is or is being made; of none while it waits, or is dead.
-    pub worker: Option<u32>,
-}
-
 /// How things stand at one moment. Amounts are in units of 1 / [`WHOLE`](eagleray_core::message::WHOLE).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -82,7 +68,7 @@ pub struct Snapshot {
     pub offered: Vec<(Arc<str>, u64)>,
     /// What of that nothing occupies.
     pub free: Vec<(Arc<str>, u64)>,
-    /// The actors.
+    /// The actors that can still do something.
     pub actors: Vec<ActorInfo>,
 }
 

@@ -64,7 +64,7 @@ impl Head {
     }
 
     /// Whether a graph of actors or calls fits together.
-    pub(super) fn check_kind(spec: &GraphSpec) -> Result<(), Refusal> {
+    pub(super) fn check_kind(&self, spec: &GraphSpec) -> Result<(), Refusal> {
         let len = spec.inputs.len() as u32;
         let demand = |&class: &u32| spec.classes.get(class as usize).map_or(0, |class| class.demand);
         match &spec.kind {
@@ -75,6 +75,13 @@ impl Head {
                 let reads = (0..len).all(|task| spec.inputs.row(task).contains(&len));
                 if spec.externals.is_empty() || !reads || spec.class.iter().any(|class| demand(class) > 0) {
                     return Err(Refusal::MalformedGraph("calls read their actor and demand nothing"));
+                }
+                let actor = spec.externals[0];
+                if actor.index > 0
+                    || actor.graph.seq == 0
+                    || self.graphs.get(&actor.graph).is_some_and(|graph| !graph.is_actor())
+                {
+                    return Err(Refusal::MalformedGraph("what is called is no actor"));
                 }
                 Ok(())
             }

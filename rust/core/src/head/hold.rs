@@ -73,7 +73,7 @@ impl Head {
 
     fn on_submit(&mut self, peer: PeerId, mut spec: GraphSpec) -> Result<(), Refusal> {
         let id = spec.id;
-        Self::check_kind(&spec)?;
+        self.check_kind(&spec)?;
         if id.peer != peer || id.seq == 0 || self.graphs.contains_key(&id) {
             return Err(Refusal::MalformedGraph("its id is not free"));
         }
@@ -199,6 +199,9 @@ impl Head {
             return Ok(());
         };
         let Some(task) = graph.tasks.get(object.index as usize) else { return Err(unknown("task")) };
+        if graph.is_actor() || graph.is_calls() {
+            return Err(Refusal::MalformedGraph("actors and calls are not supplied"));
+        }
         if graph.position[object.index as usize] < graph.admitted || task.state == TaskState::Done {
             return Err(Refusal::MalformedGraph("a supplied task was admitted already"));
         }

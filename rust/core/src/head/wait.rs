@@ -299,7 +299,7 @@ impl Head {
 
     /// A graph that would need more workers than there may be fails instead of waiting for ever.
     pub(super) fn fail_if_too_deep(&mut self, id: GraphId) {
-        let depth = self.graphs[&id].depth;
+        let Some(depth) = self.graphs.get(&id).map(|graph| graph.depth) else { return };
         let most = (self.config.max_workers / self.config.slots.max(1)).max(1);
         if depth >= most {
             let origin = ObjectId { graph: id, index: 0 };

@@ -5,7 +5,7 @@ use eagleray_core::ids::{ObjectId, PeerId};
 use eagleray_core::message::{Failure, FailureKind, FromDriver, Place, ToDriver, ToHead};
 
 use super::Loop;
-use super::actors::Actor;
+use super::inspect::Inspection;
 use crate::command::{Answer, Command, Ended};
 use crate::program::Value;
 use crate::shared::SessionError;
@@ -18,7 +18,6 @@ impl Loop {
                 let (graph, tasks) = (spec.id.seq, spec.inputs.len());
                 tracing::debug!(peer = peer.0, graph, tasks, "a graph is submitted");
                 self.node.nudge();
-                let actor = Actor::of(&spec, &program);
                 let submitted =
                     self.programs.submit(spec.id, spec.inputs.len() as u32, spec.externals.clone(), *program);
                 if let Err(error) = submitted {
@@ -29,8 +28,6 @@ impl Loop {
                 self.head.handle(now, HeadEvent::Driver(FromDriver { peer, message: ToHead::Submit(spec) }));
                 if !self.head.has_graph(graph) {
                     self.programs.forget(graph);
-                } else if let Some(actor) = actor {
-                    self.actors.add(graph, actor);
                 }
                 return;
             }
@@ -74,6 +71,10 @@ impl Loop {
                 ToHead::KillActor { actor, restart }
             }
             Command::FindActor { token, name } => ToHead::FindActor { token, name },
+            Command::Inspect(token) => {
+                self.inspections.push(Inspection::Peer(peer, token));
+                return;
+            }
         };
         self.head.handle(now, HeadEvent::Driver(FromDriver { peer, message }));
     }
@@ -99,7 +100,7 @@ impl Loop {
             ToDriver::Awaited { token, ended } => self.answer(peer, token, ended),
             ToDriver::Found { token, actor } => {
                 // It is known as long as the actor is: the head has not said forget.
-                let meta = |actor: ObjectId| self.actors.meta(actor).unwrap_or_default();
+                let meta = |actor: ObjectId| self.programs.actor_meta(actor.graph).unwrap_or_default();
                 let ended = actor.map(|actor| (actor, Ok(Value::Inline(meta(actor))))).into_iter().collect();
                 self.send_answer(peer, token, ended);
             }
@@ -107,7 +108,7 @@ impl Loop {
         }
     }
 
-    fn send_answer(&mut self, peer: PeerId, token: u64, ended: Ended) {
+    pub(super) fn send_answer(&mut self, peer: PeerId, token: u64, ended: Ended) {
         match peer.worker() {
             None => self.answers.push((token, ended)),
             Some(id) => {

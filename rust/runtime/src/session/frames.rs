@@ -10,6 +10,7 @@ use eagleray_store::Location;
 use super::Loop;
 use crate::command::Command;
 use crate::objects::holder_of;
+use crate::pool::Worker;
 use crate::program::Value;
 use crate::wire::{self, FromWorker, WireError};
 
@@ -94,6 +95,10 @@ impl Loop {
             FromWorker::Unpin(locations) => self.objects.unpin(id, &locations, &mut self.recycled),
             FromWorker::Driver(command) => {
                 if !self.head.has_worker(id) {
+                    if self.pool.workers.get(&id).is_some_and(Worker::is_stopped) {
+                        // What it held was released when it was let go.
+                        return Ok(());
+                    }
                     return Err("it submits or asks before it is up".into());
                 }
                 let peer = PeerId::of_worker(id);
@@ -122,7 +127,8 @@ impl Loop {
             | Command::Cancel(_)
             | Command::CancelTask { .. }
             | Command::KillActor { .. }
-            | Command::FindActor { .. } => true,
+            | Command::FindActor { .. }
+            | Command::Inspect(_) => true,
         };
         if fits { Ok(()) } else { Err("it speaks of a graph or an object that is not its own".into()) }
     }
@@ -153,10 +159,15 @@ impl Loop {
         tracing::trace!(worker = id.0, run = report.run.seq, upto, ended = report.ended, troubles, "report");
         self.shared.counters.lock().wakeups += u64::from(wakeups);
         let tasks: u64 = report.timings.iter().map(|t| u64::from(t.count)).sum();
-        if let Some(worker) = self.pool.workers.get_mut(&id) {
+        let worker = self.pool.workers.get_mut(&id);
+        let over = worker.is_some_and(|worker| {
             worker.progressed(tasks, report.ended);
-        }
+            worker.is_stopped() && worker.is_idle()
+        });
         self.tell_head(now, FromNode::Report(report));
+        if over {
+            self.let_go(id);
+        }
         Ok(())
     }
 

@@ -1,14 +1,21 @@
 //! What a user may see of a session.
 
-use std::sync::Arc;
-
+use eagleray_core::ids::{GraphId, ObjectId, PeerId};
 use tokio::sync::oneshot;
 
 use super::{Loop, Session};
+use crate::program::Value;
 use crate::shared::{Input, SessionError, Snapshot};
+use crate::wire;
 
-/// Names and amounts.
-type Amounts = Vec<(Arc<str>, u64)>;
+/// Who wants to see how things stand.
+#[derive(Debug)]
+pub(super) enum Inspection {
+    /// Who has the session.
+    Session(oneshot::Sender<Snapshot>),
+    /// A driver role, with a question of this token.
+    Peer(PeerId, u64),
+}
 
 impl Session {
     /// How things stand: after all that was sent before, and what follows from it at once. Waits for the session's thread.
@@ -21,20 +28,24 @@ impl Session {
 }
 
 impl Loop {
-    /// What is offered and what of it is free.
-    fn resources(&self) -> (Amounts, Amounts) {
-        (Vec::new(), Vec::new())
-    }
-
     pub(super) fn answer_inspections(&mut self) {
         if self.inspections.is_empty() {
             return;
         }
-        let (offered, free) = self.resources();
-        let snapshot = Snapshot { offered, free, actors: self.actors.infos() };
-        for asked in self.inspections.drain(..) {
-            // Who does not wait any more needs no answer.
-            let _ = asked.send(snapshot.clone());
+        let (offered, free) = self.head.resources();
+        let snapshot = Snapshot { offered, free, actors: self.head.actors().collect() };
+        for asked in std::mem::take(&mut self.inspections) {
+            match asked {
+                Inspection::Session(asked) => {
+                    // Who does not wait any more needs no answer.
+                    let _ = asked.send(snapshot.clone());
+                }
+                Inspection::Peer(peer, token) => {
+                    let nothing = ObjectId { graph: GraphId::puts(peer), index: u32::MAX };
+                    let value = Value::Inline(wire::snapshot(&snapshot));
+                    self.send_answer(peer, token, vec![(nothing, Ok(value))]);
+                }
+            }
         }
     }
 }

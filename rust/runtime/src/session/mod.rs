@@ -4,10 +4,10 @@
 //! `frames` is what workers say, `drivers` what driver roles ask for, `orders` what the head has the node do, `inspect` what
 //! a user may see.
 
-mod actors;
 mod drivers;
 mod frames;
 mod inspect;
+mod interrupts;
 mod orders;
 
 use std::ffi::OsString;
@@ -30,15 +30,15 @@ use rustix::time::{
 };
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::sync::oneshot;
 
-use self::actors::Actors;
+use self::inspect::Inspection;
+use self::interrupts::Interrupt;
 use crate::command::Ended;
 use crate::objects::{DRIVER, Objects, Recycled};
 use crate::pool::Pool;
 use crate::program::Value;
 use crate::programs::Programs;
-use crate::shared::{Input, SessionError, Shared, Snapshot};
+use crate::shared::{Input, SessionError, Shared};
 use crate::socket::watch;
 use crate::wire::ToWorker;
 
@@ -110,7 +110,6 @@ impl Session {
             pool: Pool::new(config.template, environment, config.preload),
             objects: Objects::new(shared.input.clone()),
             programs: Programs::default(),
-            actors: Actors::default(),
             shared: Arc::clone(&shared),
             inputs,
             timer,
@@ -119,6 +118,7 @@ impl Session {
             recycled: Recycled::default(),
             answers: Vec::new(),
             inspections: Vec::new(),
+            interrupts: Vec::new(),
             stopping: false,
             warned: false,
         };
@@ -176,7 +176,6 @@ struct Loop {
     pool: Pool,
     objects: Objects,
     programs: Programs,
-    actors: Actors,
     shared: Arc<Shared>,
     inputs: UnboundedReceiver<Input>,
     timer: AsyncFd<OwnedFd>,
@@ -186,8 +185,10 @@ struct Loop {
     recycled: Recycled,
     /// For the driver, at the end of the turn.
     answers: Vec<(u64, Ended)>,
-    /// Who wants to see how things stand then.
-    inspections: Vec<oneshot::Sender<Snapshot>>,
+    /// Who wants to see how things stand.
+    inspections: Vec<Inspection>,
+    /// Tasks to interrupt.
+    interrupts: Vec<Interrupt>,
     stopping: bool,
     /// That the object store is full was said.
     warned: bool,
@@ -252,7 +253,7 @@ impl Loop {
                 // They are collected in each turn.
                 Input::Unpinned => {}
                 Input::Renew => self.renew(),
-                Input::Inspect(asked) => self.inspections.push(asked),
+                Input::Inspect(asked) => self.inspections.push(Inspection::Session(asked)),
                 Input::Stop => self.stopping = true,
             }
         }
@@ -268,7 +269,6 @@ impl Loop {
             tracing::debug!(worker = worker.0, pid = death.pid, how = ?death.end, amid = ?running, "a worker has ended");
             self.node.exited(worker, death, running);
             self.programs.worker_gone(worker);
-            self.actors.worker_gone(worker);
             self.objects.worker_gone(worker, &mut self.recycled);
         }
         if self.head.next_deadline().is_some_and(|at| at <= now) {
@@ -278,8 +278,10 @@ impl Loop {
         if self.head.is_idle() {
             self.rest(now);
         }
+        self.interrupt(now);
         self.objects.collect_unpinned(&mut self.recycled);
         self.recycle();
+        self.answer_inspections();
         let frames = self.pool.flush();
         self.arm();
         self.publish_counters(frames);
@@ -287,7 +289,6 @@ impl Loop {
         for (token, ended) in self.answers.drain(..) {
             self.shared.answer(token, ended);
         }
-        self.answer_inspections();
     }
 
     fn tell_head(&mut self, now: u64, message: FromNode) {
@@ -324,17 +325,22 @@ impl Loop {
     /// actor stays: an actor is what it was made from.
     fn renew(&mut self) {
         let up = self.pool.workers.iter().filter(|(_, worker)| worker.is_up()).map(|(&id, _)| id);
-        let ids: Vec<WorkerId> = up.filter(|&id| !self.actors.has(id)).collect();
+        let ids: Vec<WorkerId> = up.filter(|&id| !self.head.is_actors(id)).collect();
         for id in ids {
             let Some(worker) = self.pool.workers.get_mut(&id) else { continue };
             worker.stop();
             if worker.is_idle() {
-                // As good as gone: what follows must not go to it, and it runs nothing that could be lost.
-                self.node.exited(id, End::Exited(0).into(), None);
+                self.let_go(id);
             } else {
                 self.node.replace(id);
             }
         }
+    }
+
+    /// A worker that was asked to end has nothing to do. It is as good as gone, and runs nothing that could be lost: what
+    /// follows must not go to it. It might read that before it ends, make an actor, and take it along.
+    fn let_go(&mut self, id: WorkerId) {
+        self.node.exited(id, End::Exited(0).into(), None);
     }
 
     /// Nothing is to be done: workers without the driver's modules make room for workers that have them.
@@ -346,7 +352,7 @@ impl Loop {
         for id in old {
             if let Some(worker) = self.pool.workers.get_mut(&id) {
                 if worker.stop() {
-                    self.node.replace(id);
+                    self.let_go(id);
                 }
             }
         }
@@ -386,9 +392,9 @@ impl Loop {
         }
     }
 
-    /// Sets the timer to the head's next deadline.
+    /// Sets the timer to the next deadline.
     fn arm(&mut self) {
-        let at = self.head.next_deadline();
+        let at = self.head.next_deadline().into_iter().chain(self.next_interrupt()).min();
         if at == self.armed {
             return;
         }

@@ -2,9 +2,10 @@
 
 use eagleray_core::head::HeadEvent;
 use eagleray_core::ids::{GraphId, ObjectId, WorkerId};
-use eagleray_core::message::{End, FromDriver, FromNode, Report, Run, ToHead, ToNode, output};
+use eagleray_core::message::{FromDriver, FromNode, Report, Run, ToHead, ToNode, output};
 
 use super::Loop;
+use super::interrupts::Interrupt;
 use crate::program::RunProgram;
 use crate::wire::{self, ToWorker};
 
@@ -57,7 +58,7 @@ impl Loop {
                 let sampled = worker.sample(id, now);
                 self.tell_head(now, sampled);
             }
-            ToNode::Interrupt { run, index } => self.pool.interrupt(run, index),
+            ToNode::Interrupt { run, index } => self.interrupts.push(Interrupt::new(run, index)),
             ToNode::CancelDeferred { worker, object } => self.request(worker, &ToWorker::Cancel(object)),
         }
     }
@@ -72,7 +73,6 @@ impl Loop {
 
     pub(super) fn forget(&mut self, graph: GraphId) {
         tracing::debug!(peer = graph.peer.0, graph = graph.seq, "a graph is over");
-        self.actors.forget(graph);
         let forgotten = self.programs.forget(graph);
         for id in forgotten.workers {
             if let Some(worker) = self.pool.workers.get_mut(&id) {
@@ -88,11 +88,6 @@ impl Loop {
 
     pub(super) fn assign(&mut self, now: u64, run: Run) {
         let id = run.id.worker;
-        if self.pool.workers.get(&id).is_some_and(|worker| worker.is_stopped() && worker.is_idle()) {
-            // It may end before it reads this, or after: an actor that it makes would end with it.
-            self.node.exited(id, End::Exited(0).into(), None);
-            return;
-        }
         if !self.node.assigned(&run) {
             return;
         }
@@ -117,7 +112,6 @@ impl Loop {
         }
         let (seq, graph, tasks) = (run.id.seq, run.graph.seq, run.tasks.len());
         tracing::trace!(worker = id.0, run = seq, graph, tasks, inputs = inputs.len(), "a run is assigned");
-        self.actors.assigned(run.graph, id);
         worker.open(&run);
         worker.send(&ToWorker::Run(RunProgram { run, code, intros, inputs }));
     }

@@ -1,28 +1,40 @@
-//! What the session itself does for actors, whatever the head decides.
+//! Actors, deferred and cancelled tasks, as far as the session itself has to do with them.
 
-use eagleray_core::ids::{GraphId, ObjectId};
-use eagleray_core::message::{ActorName, ActorSpec, GraphKind};
+use eagleray_core::head::ActorInfo;
+use eagleray_core::ids::ObjectId;
+use eagleray_core::message::{ActorEnd, FailureKind, GraphKind, WHOLE};
 
 use super::intruder::{Act, Intruder, Message, Said};
-use super::stage::{Stage, chain};
-use crate::shared::ActorInfo;
-
-fn name() -> ActorName {
-    ActorName { namespace: "space".into(), name: "name".into() }
-}
+use super::stage::{GOOD, META, Stage, actor, calls, chain, name};
+use crate::command::Ended;
+use crate::program::Value;
+use crate::wire::ToWorker;
 
 /// Has an actor made.
-fn create(stage: &Stage) -> GraphId {
-    let id = stage.client.next_graph();
-    let (mut spec, mut program) = chain(id, 1);
-    spec.kind = GraphKind::Actor(Box::new(ActorSpec { name: Some(name()), detached: false, max_restarts: 0, cpu: 0 }));
-    program.actor_meta = Some("methods".into());
+fn create(stage: &Stage) -> ObjectId {
+    let graph = stage.client.next_graph();
+    let (spec, program) = actor(graph);
     stage.submit_this(spec, program);
-    id
+    ObjectId { graph, index: 0 }
 }
 
-fn info(graph: GraphId, worker: Option<u32>) -> ActorInfo {
-    ActorInfo { actor: ObjectId { graph, index: 0 }, name: Some(name()), detached: false, worker }
+fn call(stage: &Stage, actor: ObjectId) -> ObjectId {
+    let graph = stage.client.next_graph();
+    let (spec, program) = calls(graph, actor);
+    stage.submit_this(spec, program);
+    ObjectId { graph, index: 0 }
+}
+
+fn until_alive(stage: &Stage) -> ActorInfo {
+    stage.until(|session| session.inspect().unwrap().actors.iter().any(|actor| actor.alive));
+    stage.session.inspect().unwrap().actors[0].clone()
+}
+
+fn value(ended: &Ended) -> &[u8] {
+    match &ended[..] {
+        [(_, Ok(Value::Inline(bytes)))] => bytes,
+        other => panic!("no value: {other:?}"),
+    }
 }
 
 /// A worker that is up, and does nothing by itself.
@@ -33,47 +45,137 @@ fn idler(stage: &mut Stage) -> Intruder {
     idler
 }
 
-fn busy(stage: &Stage, worker: &Intruder) {
-    stage.until(|session| session.workers().iter().any(|info| info.id == worker.id.0 && info.busy));
+fn until_runs(stage: &Stage, runs: u64) {
+    stage.until(|session| session.counters().runs == runs);
 }
 
-/// The end of its first run.
-fn ends_its_run(worker: &mut Intruder, tasks: u32) {
-    let published = vec![(tasks - 1, Said::Inline(4))];
-    worker.act(&Act::Say(Message::Report { seq: 0, upto: tasks, ended: true, published, troubles: vec![], class: 0 }));
+/// It says that a run of one task has ended.
+fn ends(worker: &mut Intruder, seq: u32, published: Option<Said>, trouble: Option<u8>) {
+    let published = published.map(|said| (0, said)).into_iter().collect();
+    let troubles = trouble.map(|trouble| (0, trouble)).into_iter().collect();
+    worker.act(&Act::Say(Message::Report { seq, upto: 1, ended: true, published, troubles, class: 0 }));
+}
+
+#[test]
+fn an_actor_is_seen_found_called_and_let_go() {
+    let mut stage = Stage::new(1);
+    let recruit = stage.recruit();
+    let worker = stage.hire(recruit);
+    let before = stage.session.inspect().unwrap();
+    assert_eq!((&before.offered, before.actors.len()), (&before.free, 0));
+    assert_eq!(before.offered, [("CPU".into(), WHOLE)]);
+    let object = create(&stage);
+    let info = ActorInfo {
+        actor: object,
+        name: Some(name("actor")),
+        worker: Some(worker),
+        alive: true,
+        restarts: 0,
+        detached: false,
+    };
+    assert_eq!(until_alive(&stage), info);
+    assert_eq!(stage.session.inspect().unwrap().free, [("CPU".into(), WHOLE / 4 * 3)]);
+    let limit = super::stage::WATCHDOG;
+    assert_eq!(stage.client.inspect(limit).unwrap(), stage.session.inspect().unwrap());
+    assert_eq!(stage.client.find_actor(name("nobody"), limit).unwrap(), None);
+    assert_eq!(stage.client.find_actor(name("actor"), limit).unwrap(), Some((object, META.into())));
+    let called = call(&stage, object);
+    assert_eq!(value(&stage.wait(called)), GOOD);
+    stage.client.release(&[called, object]).unwrap();
+    // It was found once, and that counts.
+    assert_eq!(until_alive(&stage), info);
+    stage.client.release(&[object]).unwrap();
+    stage.until(|session| session.inspect().unwrap().actors.is_empty());
+    assert_eq!(stage.client.find_actor(name("actor"), limit).unwrap(), None);
+    stage.ended(worker);
 }
 
 #[test]
 fn a_worker_that_has_an_actor_stays_when_workers_are_renewed() {
     let mut stage = Stage::new(1);
-    let mut worker = idler(&mut stage);
-    assert_eq!(stage.session.inspect().unwrap().actors, []);
-    let graph = create(&stage);
-    busy(&stage, &worker);
-    assert_eq!(stage.session.inspect().unwrap().actors, [info(graph, Some(worker.id.0))]);
-    ends_its_run(&mut worker, 1);
-    stage.until(|session| session.workers().iter().all(|worker| !worker.busy));
+    let recruit = stage.recruit();
+    let worker = stage.hire(recruit);
+    let object = create(&stage);
+    until_alive(&stage);
     stage.session.renew_workers().unwrap();
-    // One that is renewed is as good as gone at once.
-    assert_eq!(stage.session.inspect().unwrap().actors, [info(graph, Some(worker.id.0))]);
-    assert!(!worker.was_told_to_stop());
-    stage.ended(worker.id);
-    stage.until(|session| session.inspect().unwrap().actors.iter().all(|actor| actor.worker.is_none()));
+    let called = call(&stage, object);
+    assert_eq!(value(&stage.wait(called)), GOOD);
+    stage.client.kill_actor(object, false).unwrap();
+    stage.until_killed(worker);
+    let called = call(&stage, object);
+    let ended = stage.wait(called);
+    let Err(failure) = &ended[0].1 else { panic!("an answer of a dead actor") };
+    assert!(matches!(&failure.kind, FailureKind::ActorDied(death) if death.end == ActorEnd::Killed), "{failure:?}");
+    stage.ended(worker);
 }
 
 #[test]
-fn a_worker_that_is_to_end_is_given_nothing_once_it_is_idle() {
+fn no_actor_is_made_in_a_worker_that_is_to_end() {
     let mut stage = Stage::new(1);
     let mut worker = idler(&mut stage);
-    let first = stage.submit(1);
-    busy(&stage, &worker);
+    let task = stage.submit(1);
+    until_runs(&stage, 1);
     stage.session.renew_workers().unwrap();
-    ends_its_run(&mut worker, 1);
-    stage.wait(first);
-    // Its place is taken by this one, though the head knows of no other worker yet.
-    let second = stage.submit(6);
+    worker.until_told(|message| matches!(message, ToWorker::Stop));
+    ends(&mut worker, 0, Some(Said::Inline(4)), None);
+    stage.wait(task);
+    // The head knew of no other worker.
+    create(&stage);
+    // What it holds was released when it was let go, and need not be released once more.
+    worker.act(&Act::Say(Message::Release(vec![task])));
     let recruit = stage.recruit();
-    stage.hire(recruit);
-    stage.wait(second);
-    stage.client.release(&[first, second]).unwrap();
+    let other = stage.hire(recruit);
+    assert_eq!(until_alive(&stage).worker, Some(other));
+    stage.ended(worker.id);
+    stage.ended(other);
+}
+
+#[test]
+fn a_deferred_call_is_cancelled_and_completed_once() {
+    let mut stage = Stage::new(1);
+    let mut worker = idler(&mut stage);
+    let object = create(&stage);
+    until_runs(&stage, 1);
+    ends(&mut worker, 0, Some(Said::Inline(1)), None);
+    until_alive(&stage);
+    let called = call(&stage, object);
+    until_runs(&stage, 2);
+    ends(&mut worker, 1, None, Some(2));
+    stage.client.cancel_task(called, false, false).unwrap();
+    worker.until_told(|message| matches!(message, ToWorker::Cancel(told) if *told == called));
+    worker.act(&Act::Say(Message::Inspect(3)));
+    worker.until_told(|message| matches!(message, ToWorker::Awaited(answer) if answer.token == 3));
+    // It need not heed that.
+    let completed = Act::Say(Message::Completed(called, Ok(Said::Inline(4))));
+    worker.act(&completed);
+    assert_eq!(value(&stage.wait(called)), [7; 4]);
+    worker.act(&completed);
+    stage.until_killed(worker.id);
+    stage.ended(worker.id);
+}
+
+#[test]
+fn what_is_claimed_is_interrupted_when_it_has_begun() {
+    let mut stage = Stage::new(1);
+    let pid = stage.spawn_of_template();
+    let mut worker = Intruder::new(stage.recruit());
+    worker.say_hello_as(pid);
+    let graph = stage.client.next_graph();
+    let (mut spec, program) = chain(graph, 1);
+    spec.kind = GraphKind::Independent;
+    stage.submit_this(spec, program);
+    until_runs(&stage, 1);
+    assert_eq!(worker.page().claim(0), Some(0));
+    let task = ObjectId { graph, index: 0 };
+    stage.client.cancel_task(task, false, false).unwrap();
+    // The session has looked at the page, and has seen that it does not run.
+    stage.session.inspect().unwrap();
+    let goes_on = || std::fs::exists(format!("/proc/{pid}")).unwrap();
+    assert!(goes_on(), "something else would have been interrupted");
+    worker.page().start(0, 0, crate::session::now_ns());
+    stage.until(|_| !goes_on());
+    ends(&mut worker, 0, None, Some(3));
+    let ended = stage.wait(task);
+    assert!(matches!(&ended[0].1, Err(failure) if failure.kind == FailureKind::Cancelled), "{ended:?}");
+    stage.ended(worker.id);
 }

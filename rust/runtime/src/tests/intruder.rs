@@ -4,16 +4,18 @@ use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
-use eagleray_core::message::{ActorName, ActorSpec, GraphKind, Report, Timing, Trouble};
+use eagleray_core::message::{GraphKind, Report, Timing, Trouble};
+use eagleray_core::page::Page;
 use eagleray_store::{Arena, ArenaConfig, NewSegment};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
-use super::stage::{Recruit, chain};
+use super::stage::{Recruit, WATCHDOG, actor, calls, chain, name};
 use crate::command::Command;
 use crate::objects::{DRIVER, holder_of};
 use crate::program::{Part, Value};
@@ -92,7 +94,8 @@ pub(super) enum Message {
     },
     CancelTask(ObjectId, bool, bool),
     KillActor(ObjectId, bool),
-    FindActor(u64, u8),
+    FindActor(u64, &'static str),
+    Inspect(u64),
 }
 
 /// Something it does.
@@ -162,8 +165,9 @@ fn messages() -> impl Strategy<Value = Message> {
         1 => (any::<bool>(), 0..3u32).prop_map(|(own, seq)| Message::Cancel { own, seq }),
         1 => (objects(), any::<bool>(), any::<bool>())
             .prop_map(|(object, force, recursive)| Message::CancelTask(object, force, recursive)),
+        1 => (0..3u64).prop_map(Message::Inspect),
         1 => (objects(), any::<bool>()).prop_map(|(actor, restart)| Message::KillActor(actor, restart)),
-        1 => (0..3u64, 0..2u8).prop_map(|(token, name)| Message::FindActor(token, name)),
+        1 => (0..3u64, prop::sample::select(vec!["actor", "nobody"])).prop_map(|(token, name)| Message::FindActor(token, name)),
     ]
 }
 
@@ -181,14 +185,11 @@ pub(super) fn acts() -> impl Strategy<Value = Act> {
     ]
 }
 
-fn name(number: u8) -> ActorName {
-    ActorName { namespace: "space".into(), name: number.to_string().into() }
-}
-
 /// See the module.
 pub(super) struct Intruder {
     pub(super) id: WorkerId,
     socket: Arc<OwnedFd>,
+    reader: Reader,
     page: eagleray_store::Words,
     own: Arena,
     hidden: Arena,
@@ -208,20 +209,35 @@ impl Intruder {
         let page = eagleray_store::Words::open(page).unwrap();
         // Of two arenas of one owner the segments have the same ids: the node will look for blocks of one in the other.
         let socket = Arc::new(socket);
-        Self { id, socket, page, own: arena(owner), hidden: arena(owner), of_driver: arena(DRIVER), last: None }
+        let reader = Reader::new(Arc::clone(&socket));
+        Self { id, socket, reader, page, own: arena(owner), hidden: arena(owner), of_driver: arena(DRIVER), last: None }
     }
 
-    /// Whether the session has asked it to end. Takes in what it has been told.
-    pub(super) fn was_told_to_stop(&self) -> bool {
-        let mut reader = Reader::new(Arc::clone(&self.socket));
-        while matches!(reader.fill(false), Ok(true)) {}
+    /// Waits until it has been told this.
+    pub(super) fn until_told(&mut self, what: impl Fn(&ToWorker) -> bool) {
         let mut unknown = |_| Err(WireError::Inconsistent("no blocks here"));
-        while let Ok(Some(frame)) = reader.frame() {
-            if matches!(read_to_worker(self.id, frame, &mut unknown), Ok(ToWorker::Stop)) {
-                return true;
+        let start = Instant::now();
+        loop {
+            while let Ok(Some(frame)) = self.reader.frame() {
+                if read_to_worker(self.id, frame, &mut unknown).is_ok_and(|message| what(&message)) {
+                    return;
+                }
+            }
+            if !self.reader.fill(false).unwrap() {
+                assert!(start.elapsed() < WATCHDOG, "it was never told");
+                std::thread::sleep(Duration::from_millis(1));
             }
         }
-        false
+    }
+
+    /// It is up, and is this process.
+    pub(super) fn say_hello_as(&mut self, pid: u32) {
+        self.write(&Self::frame(&FromWorker::Hello { pid }), &[]);
+    }
+
+    /// Its control page.
+    pub(super) fn page(&self) -> Page<'_> {
+        Page::new(self.page.words()).unwrap()
     }
 
     /// Writes all, if the session still reads.
@@ -292,7 +308,7 @@ impl Intruder {
     /// Objects that a value names: some of others, and some that there never were.
     fn names(&self, number: u32) -> Vec<ObjectId> {
         let named = |own| ObjectId { graph: self.graph(own, number / 2), index: number };
-        if number % 2 == 0 { Vec::new() } else { vec![named(false), named(true), named(false)] }
+        if number.is_multiple_of(2) { Vec::new() } else { vec![named(false), named(true), named(false)] }
     }
 
     fn message(&mut self, message: &Message) -> FromWorker {
@@ -328,22 +344,18 @@ impl Intruder {
                 FromWorker::Unpin(vec![block.location()])
             }
             Message::Submit { own, seq, sound, kind } => {
-                let (mut spec, program) = chain(self.graph(own, seq), if kind == 2 { 1 } else { 3 });
-                spec.contained = self.names(seq);
-                spec.kind = match kind {
-                    0 => GraphKind::Computation,
-                    1 => GraphKind::Independent,
-                    2 => GraphKind::Actor(Box::new(ActorSpec {
-                        name: Some(name(0)),
-                        // One that outlives the intruder would want a worker that the stage has not.
-                        detached: false,
-                        max_restarts: seq,
-                        cpu: 0,
-                    })),
-                    _ => GraphKind::Calls,
+                let graph = self.graph(own, seq);
+                let (mut spec, program) = match kind {
+                    0 | 1 => chain(graph, 3),
+                    2 => actor(graph),
+                    _ => calls(graph, ObjectId { graph: self.graph(true, 1), index: 0 }),
                 };
+                if kind == 1 {
+                    spec.kind = GraphKind::Independent;
+                }
+                spec.contained = self.names(seq);
                 if !sound {
-                    spec.position.reverse();
+                    spec.position[0] = 7;
                 }
                 FromWorker::Driver(Command::Submit(Box::new(spec), Box::new(program)))
             }
@@ -369,7 +381,8 @@ impl Intruder {
                 FromWorker::Driver(Command::CancelTask { object, force, recursive })
             }
             Message::KillActor(actor, restart) => FromWorker::Driver(Command::KillActor { actor, restart }),
-            Message::FindActor(token, number) => FromWorker::Driver(Command::FindActor { token, name: name(number) }),
+            Message::Inspect(token) => FromWorker::Driver(Command::Inspect(token)),
+            Message::FindActor(token, who) => FromWorker::Driver(Command::FindActor { token, name: name(who) }),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use eagleray_core::graph::Csr;
+use eagleray_core::head::ActorInfo;
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
 use eagleray_core::message::{
     ActorName, ActorSpec, ClassSpec, Demand, GraphKind, GraphSpec, Place, Report, Timing, Trouble, WHOLE,
@@ -13,7 +14,8 @@ use proptest::sample::Index;
 
 use crate::command::Command;
 use crate::program::{Part, Program, RetryFilter, Template, Value};
-use crate::wire::{FromWorker, WireError, put_from_worker, read_from_worker};
+use crate::shared::Snapshot;
+use crate::wire::{FromWorker, WireError, put_from_worker, read_from_worker, read_snapshot, snapshot};
 
 const WORKER: WorkerId = WorkerId(3);
 
@@ -122,6 +124,7 @@ fn messages() -> Vec<FromWorker> {
         driver(Command::CancelTask { object: object(1), force: false, recursive: true }),
         driver(Command::KillActor { actor: object(0), restart: true }),
         driver(Command::FindActor { token: 4, name: name() }),
+        driver(Command::Inspect(5)),
     ]
 }
 
@@ -141,6 +144,27 @@ fn what_a_worker_says_is_read_as_it_was_written() {
     for message in messages() {
         assert_eq!(format!("{:?}", read(body(&message)).unwrap()), format!("{message:?}"));
     }
+}
+
+#[test]
+fn how_things_stand_is_read_as_it_was_written() {
+    let unnamed = ActorInfo { actor: object(1), name: None, worker: None, alive: false, restarts: 0, detached: false };
+    let named = ActorInfo {
+        name: Some(name()),
+        worker: Some(WORKER),
+        alive: true,
+        restarts: 3,
+        detached: true,
+        ..unnamed.clone()
+    };
+    let written = Snapshot {
+        offered: vec![("CPU".into(), 2 * WHOLE), ("GPU".into(), WHOLE)],
+        free: vec![("CPU".into(), 0), ("GPU".into(), 1)],
+        actors: vec![unnamed, named],
+    };
+    let bytes = snapshot(&written);
+    assert_eq!(read_snapshot(bytes.clone()).unwrap(), written);
+    assert!(read_snapshot(bytes.slice(..bytes.len() - 1)).is_err());
 }
 
 #[test]

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use eagleray_core::graph::Csr;
 use eagleray_core::head::HeadConfig;
 use eagleray_core::ids::{GraphId, ObjectId, RunId, WorkerId};
-use eagleray_core::message::{ClassSpec, GraphKind, GraphSpec, Report, output};
+use eagleray_core::message::{ActorName, ActorSpec, ClassSpec, Demand, GraphKind, GraphSpec, Report, WHOLE, output};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -32,12 +32,18 @@ use crate::session::{SESSION_DIR, Session, SessionConfig};
 use crate::wire::{FromWorker, ToWorker};
 
 /// Long enough for anything that will ever happen.
-const WATCHDOG: Duration = Duration::from_secs(60);
+pub(super) const WATCHDOG: Duration = Duration::from_secs(60);
 
 const STORE: u64 = 16 << 20;
 
+/// Asks the template's process for a child.
+const SPAWN: &[u8] = b"S";
+
 /// What a worker that behaves publishes.
 pub(super) const GOOD: &[u8] = b"good";
+
+/// What those are told who look for an actor.
+pub(super) const META: &[u8] = b"methods";
 
 fn packet(from: BorrowedFd<'_>) -> (Vec<u8>, Vec<OwnedFd>) {
     let mut bytes = vec![0; 1 << 16];
@@ -85,6 +91,12 @@ fn as_the_template() {
         for (ready, from, to) in [(ready[0], node.as_fd(), stage.as_fd()), (ready[1], stage.as_fd(), node.as_fd())] {
             if ready {
                 let (bytes, came) = packet(from);
+                if bytes == SPAWN {
+                    let mut child = std::process::Command::new("/bin/sleep").arg("100").spawn().unwrap();
+                    pass(stage.as_fd(), &[SPAWN, &child.id().to_le_bytes()].concat(), &[]);
+                    std::thread::spawn(move || child.wait());
+                    continue;
+                }
                 if bytes.is_empty() || bytes == b"Q" || !pass(to, &bytes, &came) {
                     std::process::exit(0);
                 }
@@ -109,6 +121,7 @@ pub(super) struct Stage {
     recruits: VecDeque<Recruit>,
     /// Workers that the session had killed.
     killed: Vec<WorkerId>,
+    spawned: Option<u32>,
 }
 
 impl Drop for Stage {
@@ -141,7 +154,7 @@ impl Stage {
         let session = Arc::new(session.unwrap());
         let control = accept(&listener).unwrap();
         let client = session.client();
-        Self { session, client, control, dir, recruits: VecDeque::new(), killed: Vec::new() }
+        Self { session, client, control, dir, recruits: VecDeque::new(), killed: Vec::new(), spawned: None }
     }
 
     /// Takes in what the session has asked of the template.
@@ -157,6 +170,7 @@ impl Stage {
                 self.recruits.push_back(Recruit { id: worker(), socket, page });
             }
             Some(b'K') => self.killed.push(worker()),
+            Some(b'S') => self.spawned = Some(worker().0),
             other => panic!("the session asks for {other:?}"),
         }
     }
@@ -176,6 +190,15 @@ impl Stage {
         while !self.killed.contains(&worker) {
             self.listen();
         }
+    }
+
+    /// A process whose parent is the template's.
+    pub(super) fn spawn_of_template(&mut self) -> u32 {
+        self.say(SPAWN);
+        while self.spawned.is_none() {
+            self.listen();
+        }
+        self.spawned.take().expect("looked at above")
     }
 
     /// Tells the session something in the template's name.
@@ -264,6 +287,32 @@ pub(super) fn chain(id: GraphId, len: u32) -> (GraphSpec, Program) {
     };
     let template = Template { code: Bytes::new(), functions: vec![0] };
     (spec, Program { templates: vec![template], code, ..Program::default() })
+}
+
+/// The name of an actor.
+pub(super) fn name(name: &str) -> ActorName {
+    ActorName { namespace: "space".into(), name: name.into() }
+}
+
+/// A graph that makes the actor "actor", which has a quarter of a slot.
+pub(super) fn actor(id: GraphId) -> (GraphSpec, Program) {
+    let (mut spec, mut program) = chain(id, 1);
+    let actor = ActorSpec { name: Some(name("actor")), detached: false, max_restarts: 0, cpu: WHOLE / 4 };
+    spec.kind = GraphKind::Actor(Box::new(actor));
+    spec.demands = vec![Demand { cpu: WHOLE, others: Vec::new() }];
+    spec.classes[0].demand = 1;
+    program.actor_meta = Some(META.into());
+    (spec, program)
+}
+
+/// One call of an actor.
+pub(super) fn calls(id: GraphId, actor: ObjectId) -> (GraphSpec, Program) {
+    let (mut spec, program) = chain(id, 1);
+    spec.kind = GraphKind::Calls;
+    spec.externals = vec![actor];
+    spec.inputs = Csr::new();
+    spec.inputs.push_row([1]);
+    (spec, program)
 }
 
 /// The end of a run of which `upto` tasks were claimed.

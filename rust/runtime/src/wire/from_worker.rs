@@ -48,6 +48,7 @@ pub(super) fn command_out(command: &Command) -> from_worker::Body {
         Command::FindActor { token, name } => {
             Body::FindActor(proto::FindActor { token: *token, name: Some(name_out(name)) })
         }
+        Command::Inspect(token) => Body::Inspect(*token),
     }
 }
 
@@ -123,6 +124,7 @@ pub(crate) fn read_from_worker(
             recursive: cancel.recursive,
         },
         Body::KillActor(kill) => Command::KillActor { actor: some_object(kill.actor.as_ref())?, restart: kill.restart },
+        Body::Inspect(token) => Command::Inspect(token),
         Body::FindActor(find) => {
             Command::FindActor { token: find.token, name: name_in(find.name.ok_or(WireError::Missing("name"))?) }
         }

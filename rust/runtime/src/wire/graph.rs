@@ -12,14 +12,21 @@ use super::{WireError, proto};
 use crate::command::Command;
 use crate::program::Program;
 
-pub(super) fn demand_out(demand: &Demand) -> proto::Demand {
+pub(super) fn amounts_out(amounts: &[(Arc<str>, u64)]) -> Vec<proto::Amount> {
     let amount = |(name, amount): &(Arc<str>, u64)| proto::Amount { resource: name.to_string(), amount: *amount };
-    proto::Demand { cpu: demand.cpu, others: demand.others.iter().map(amount).collect() }
+    amounts.iter().map(amount).collect()
 }
 
-pub(super) fn demand_in(demand: proto::Demand) -> Demand {
-    let others = demand.others.into_iter().map(|amount| (amount.resource.into(), amount.amount));
-    Demand { cpu: demand.cpu, others: others.collect() }
+pub(super) fn amounts_in(amounts: Vec<proto::Amount>) -> Vec<(Arc<str>, u64)> {
+    amounts.into_iter().map(|amount| (amount.resource.into(), amount.amount)).collect()
+}
+
+fn demand_out(demand: &Demand) -> proto::Demand {
+    proto::Demand { cpu: demand.cpu, others: amounts_out(&demand.others) }
+}
+
+fn demand_in(demand: proto::Demand) -> Demand {
+    Demand { cpu: demand.cpu, others: amounts_in(demand.others) }
 }
 
 pub(super) fn name_out(name: &ActorName) -> proto::ActorName {

@@ -6,6 +6,7 @@ mod graph;
 mod parts;
 mod report;
 mod run;
+mod snapshot;
 mod to_worker;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::program::{RunProgram, Value};
 
 pub(crate) use self::from_worker::{put_from_worker, read_from_worker};
 pub(crate) use self::parts::place_of;
+pub(crate) use self::snapshot::{read_snapshot, snapshot};
 pub(crate) use self::to_worker::{put_to_worker, read_to_worker};
 
 #[allow(clippy::pedantic, unreachable_pub, reason = "generated")]
