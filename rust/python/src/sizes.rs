@@ -28,8 +28,11 @@ pub(crate) enum Size {
     Shape,
 }
 
-/// Of the classes of arguments met so far, by address; the classes are kept alive.
-static KNOWN: Mutex<Option<FxHashMap<usize, (Size, Py<PyType>)>>> = Mutex::new(None);
+/// Of classes, by address; the classes are kept alive.
+type Sizes = FxHashMap<usize, (Size, Py<PyType>)>;
+
+/// Of the classes of arguments met so far.
+static KNOWN: Mutex<Option<Sizes>> = Mutex::new(None);
 
 impl Size {
     /// How the size of instances of a class is found, which are neither functions nor nodes of a graph.

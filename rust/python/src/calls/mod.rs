@@ -113,11 +113,11 @@ pub(crate) fn call_actor(
 }
 
 #[pyfunction]
-pub(crate) fn find_actor<'py>(
-    py: Python<'py>,
+pub(crate) fn find_actor(
+    py: Python<'_>,
     namespace: String,
     name: String,
-) -> PyResult<Option<(ObjectRef, Bound<'py, PyBytes>)>> {
+) -> PyResult<Option<(ObjectRef, Bound<'_, PyBytes>)>> {
     let role = Role::current()?;
     let name = ActorName { namespace: namespace.into(), name: name.into() };
     let found = py.detach(|| role.client.find_actor(name, PATIENCE)).map_err(raise)?;
@@ -132,9 +132,9 @@ pub(crate) fn kill_actor(actor: &Bound<'_, ObjectRef>, restart: bool) -> PyResul
 }
 
 #[pyfunction]
-#[pyo3(signature = (reference, force, recursive))]
-pub(crate) fn cancel(reference: &Bound<'_, ObjectRef>, force: bool, recursive: bool) -> PyResult<()> {
+#[pyo3(signature = (r#ref, force, recursive))]
+pub(crate) fn cancel(r#ref: &Bound<'_, ObjectRef>, force: bool, recursive: bool) -> PyResult<()> {
     let role = Role::current()?;
-    let object = reference.get().object(&role)?;
+    let object = r#ref.get().object(&role)?;
     role.client.cancel_task(object, force, recursive).map_err(raise)
 }

@@ -300,6 +300,10 @@ struct Io<'a> {
     started: RefCell<Vec<u32>>,
     published: RefCell<Vec<(u32, Vec<u8>, bool)>>,
     ended: RefCell<Vec<Ended>>,
+    /// The places of tasks that are to be interrupted.
+    interrupted: Vec<u32>,
+    /// Tasks whose results stand for later ones.
+    deferred: Vec<u32>,
     /// Called between tasks, with the number of tasks that have been claimed.
     between: Box<dyn Fn(Python<'_>, u32) + 'a>,
 }
@@ -313,6 +317,8 @@ impl Io<'_> {
             started: RefCell::default(),
             published: RefCell::default(),
             ended: RefCell::default(),
+            interrupted: Vec::new(),
+            deferred: Vec::new(),
             between: Box::new(|_, _| ()),
         }
     }
@@ -327,6 +333,8 @@ impl Io<'_> {
             Some(Trouble::Skipped) => 'S',
             Some(Trouble::Unsendable(_)) => 'U',
             Some(Trouble::InputNotHere(_)) => 'I',
+            Some(Trouble::Deferred) => 'D',
+            Some(Trouble::Cancelled) => 'C',
         };
         ended.iter().map(end).collect()
     }
@@ -350,6 +358,14 @@ impl RunIo for Io<'_> {
 
     fn start(&self, index: u32, _now_ns: u64) {
         self.started.borrow_mut().push(index);
+    }
+
+    fn was_interrupted(&self, index: u32) -> bool {
+        self.interrupted.contains(&index)
+    }
+
+    fn is_deferred(&self, _py: Python<'_>, task: ObjectId, _result: &Py<PyAny>) -> bool {
+        task.graph == GRAPH && self.deferred.contains(&task.index)
     }
 
     fn now_ns(&self) -> u64 {
