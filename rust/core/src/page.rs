@@ -167,3 +167,21 @@ impl<'a> Page<'a> {
         self.words[REQUESTS].load(Ordering::Acquire)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_task_is_to_be_interrupted() {
+        let words = [const { AtomicU64::new(0) }; WORDS];
+        let page = Page::new(&words).unwrap();
+        assert!(!page.is_to_interrupt(0, 0));
+        page.interrupt(SEQ_MASK + 8, 5);
+        assert!(page.is_to_interrupt(SEQ_MASK + 8, 5));
+        assert!(!page.is_to_interrupt(SEQ_MASK + 8, 6) && !page.is_to_interrupt(8, 5));
+        page.start(7, 5, 1);
+        let running = page.running().unwrap();
+        assert!(page.is_to_interrupt(running.seq, running.index), "numbers are told modulo 2^24");
+    }
+}

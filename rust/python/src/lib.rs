@@ -32,6 +32,8 @@ mod role;
 mod sharing;
 mod sizes;
 mod template;
+#[cfg(test)]
+mod testing;
 mod value;
 mod waiting;
 mod worker;

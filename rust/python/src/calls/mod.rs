@@ -7,6 +7,8 @@ mod code;
 mod draft;
 mod options;
 mod send;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

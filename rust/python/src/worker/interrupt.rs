@@ -102,3 +102,25 @@ pub(super) fn listen(py: Python<'_>) -> PyResult<()> {
     signal.call_method1("signal", (signal.getattr("SIGINT")?, wrap_pyfunction!(on_interrupt, py)?))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_concerns_others_is_not_interrupted() {
+        let interrupts = Interrupts::new();
+        assert!(interrupts.put_off().is_none(), "there is no task");
+        interrupts.allow();
+        thread::scope(|scope| {
+            scope.spawn(|| assert!(!interrupts.is_main() && interrupts.put_off().is_none()));
+        });
+        let others = interrupts.put_off();
+        assert!(others.is_some() && interrupts.put_off().is_none());
+        assert_eq!(interrupts.state.load(Ordering::Relaxed), OTHERS);
+        drop(others);
+        assert_eq!(interrupts.state.load(Ordering::Relaxed), TASK);
+        interrupts.forbid();
+        assert!(!interrupts.in_task());
+    }
+}

@@ -128,12 +128,11 @@ def dump_error(error, inputs):
     inputs_of_failed.append(inputs)
     return pickle.dumps((type(error).__name__, str(error)))
 errors.dump_error = dump_error
-arguments = types.ModuleType("eagleray._arguments")
+arguments = sys.modules.setdefault("eagleray._arguments", types.ModuleType("eagleray._arguments"))
 arguments.not_picklable_result = lambda result, cause: TypeError(f"{type(result).__name__}: {cause}")
 # The package without its `__init__`, which needs the extension module.
 sys.modules.setdefault("eagleray", types.ModuleType("eagleray")).__path__ = [package_path]
 sys.modules["eagleray._errors"] = errors
-sys.modules["eagleray._arguments"] = arguments
 "#;
 
 /// Runs a test with the interpreter. The packages are those of the Python that the build was made for. One test at a time:

@@ -1,5 +1,8 @@
 //! Tasks that go on when their function has returned: calls of actors that do several things at a time.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};

@@ -3,6 +3,9 @@
 //! The head holds these as long as the value exists, or the graph whose constant it is. Until it has been told so, this
 //! process does.
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
 use std::sync::Arc;
 
