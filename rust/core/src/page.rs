@@ -12,6 +12,7 @@
 //! | 0 | running task: `valid:1 ‖ seq:24 ‖ index:20`, 0 when none | worker |
 //! | 1 | when it started, ns of the monotonic clock | worker |
 //! | 2 | requests: grows when a frame waits that should be served between two tasks | node |
+//! | 3 | task to interrupt: as word 0. The node writes it before it sends the signal, which may come late | node |
 //! | 8 + s | ring slot `s = seq % 8`: `seq:24 ‖ next:20 ‖ limit:20` | both |
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +29,7 @@ pub const MAX_RUN_LEN: u32 = (1 << 20) - 1;
 const RUNNING: usize = 0;
 const STARTED: usize = 1;
 const REQUESTS: usize = 2;
+const INTERRUPT: usize = 3;
 const SLOTS: usize = 8;
 
 const INDEX_BITS: u32 = 20;
@@ -37,6 +39,10 @@ const VALID: u64 = 1 << 63;
 
 fn pack(seq: u32, next: u32, limit: u32) -> u64 {
     (u64::from(seq & SEQ_MASK) << (2 * INDEX_BITS)) | (u64::from(next) << INDEX_BITS) | u64::from(limit)
+}
+
+fn pack_task(seq: u32, index: u32) -> u64 {
+    VALID | (u64::from(seq & SEQ_MASK) << INDEX_BITS) | u64::from(index)
 }
 
 fn unpack(word: u64) -> (u32, u32, u32) {
@@ -123,8 +129,7 @@ impl<'a> Page<'a> {
     /// Worker: says that a claimed task starts.
     pub fn start(&self, seq: u32, index: u32, now_ns: u64) {
         self.words[STARTED].store(now_ns, Ordering::Relaxed);
-        let word = VALID | (u64::from(seq & SEQ_MASK) << INDEX_BITS) | u64::from(index);
-        self.words[RUNNING].store(word, Ordering::Release);
+        self.words[RUNNING].store(pack_task(seq, index), Ordering::Release);
     }
 
     /// Worker: says that no task runs.
@@ -142,6 +147,16 @@ impl<'a> Page<'a> {
         })
     }
 
+    /// Node: names the task that is to be interrupted by the signal that follows. It counts for no other.
+    pub fn interrupt(&self, seq: u32, index: u32) {
+        self.words[INTERRUPT].store(pack_task(seq, index), Ordering::Release);
+    }
+
+    /// Worker: whether the node has named this task.
+    pub fn is_to_interrupt(&self, seq: u32, index: u32) -> bool {
+        self.words[INTERRUPT].load(Ordering::Acquire) == pack_task(seq, index)
+    }
+
     /// Node: asks the worker to read its socket before its next task.
     pub fn request(&self) {
         self.words[REQUESTS].fetch_add(1, Ordering::AcqRel);
@@ -150,5 +165,23 @@ impl<'a> Page<'a> {
     /// Worker: how many requests there were. A change means that a frame waits.
     pub fn requests(&self) -> u64 {
         self.words[REQUESTS].load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_task_is_to_be_interrupted() {
+        let words = [const { AtomicU64::new(0) }; WORDS];
+        let page = Page::new(&words).unwrap();
+        assert!(!page.is_to_interrupt(0, 0));
+        page.interrupt(SEQ_MASK + 8, 5);
+        assert!(page.is_to_interrupt(SEQ_MASK + 8, 5));
+        assert!(!page.is_to_interrupt(SEQ_MASK + 8, 6) && !page.is_to_interrupt(8, 5));
+        page.start(7, 5, 1);
+        let running = page.running().unwrap();
+        assert!(page.is_to_interrupt(running.seq, running.index), "numbers are told modulo 2^24");
     }
 }

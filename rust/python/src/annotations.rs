@@ -39,6 +39,19 @@ impl Default for TaskSpec {
     }
 }
 
+impl TaskSpec {
+    /// With what follows from the rest.
+    pub(crate) fn settled(mut self) -> Self {
+        if self.retries == 0 {
+            self.retry_exceptions = None;
+        }
+        if self != (Self { priority: self.priority, ..Self::default() }) {
+            self.fingerprint = fingerprint(&self);
+        }
+        self
+    }
+}
+
 /// What holds for the tasks of a graph.
 pub(crate) struct Annotations<'py> {
     specs: Vec<TaskSpec>,
@@ -78,11 +91,8 @@ fn read(dict: &Bound<'_, PyDict>) -> PyResult<TaskSpec> {
     for (name, value) in dict.iter() {
         let name = name.cast::<PyString>()?.to_string();
         match name.as_str() {
-            "retries" => spec.retries = tries(&name, &value)?,
-            "max_retries" => {
-                let tries: u16 = tries(&name, &value)?;
-                spec.max_retries = u8::try_from(tries).unwrap_or(u8::MAX);
-            }
+            "retries" => spec.retries = tries(&name, value.extract()?, u16::MAX)?,
+            "max_retries" => spec.max_retries = tries(&name, value.extract()?, u8::MAX)?,
             "retry_exceptions" => {
                 spec.retry_exceptions = Some(Bytes::copy_from_slice(value.cast::<PyBytes>()?.as_bytes()));
             }
@@ -91,25 +101,19 @@ fn read(dict: &Bound<'_, PyDict>) -> PyResult<TaskSpec> {
             _ => return Err(PyTypeError::new_err(format!("unknown annotation {name:?}"))),
         }
     }
-    if spec.retries == 0 {
-        spec.retry_exceptions = None;
-    }
-    if spec != (TaskSpec { priority: spec.priority, ..TaskSpec::default() }) {
-        spec.fingerprint = fingerprint(&spec);
-    }
-    Ok(spec)
+    Ok(spec.settled())
 }
 
-/// A number of attempts more. All there can be if it is too large; -1 is Ray's word for that.
-fn tries(name: &str, value: &Bound<'_, PyAny>) -> PyResult<u16> {
-    let number: i64 = value.extract()?;
+/// A number of attempts more: `most`, which is for ever, if it is as large or -1, which is Ray's word for that.
+pub(crate) fn tries<T: TryFrom<i64>>(name: &str, number: i64, most: T) -> PyResult<T> {
     if number < -1 {
         return Err(PyValueError::new_err(format!("{name} must be at least 0, or -1 for ever, not {number}")));
     }
-    Ok(u16::try_from(number).unwrap_or(u16::MAX))
+    Ok(T::try_from(number).unwrap_or(most))
 }
 
-fn demand(resources: &Bound<'_, PyDict>) -> PyResult<Option<Demand>> {
+/// What a task occupies that asks for this; `None` for just one CPU.
+pub(crate) fn demand(resources: &Bound<'_, PyDict>) -> PyResult<Option<Demand>> {
     let mut demand = Demand { cpu: WHOLE, others: Vec::new() };
     for (name, amount) in resources.iter() {
         let name = name.cast::<PyString>()?.to_string();

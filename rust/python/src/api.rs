@@ -127,9 +127,7 @@ pub(crate) fn submit(
 pub(crate) fn put(value: &Bound<'_, PyAny>) -> PyResult<ObjectRef> {
     let role = Role::current()?;
     let encoded = value::encode(value.py(), value).map_err(|cause| failures::not_picklable_value(value, cause))?;
-    let stored = pickles::store_encoded(&role.client, &encoded).map_err(raise)?;
-    let object = role.client.put(stored).map_err(raise)?;
-    Ok(ObjectRef::counted(&role, object))
+    Ok(ObjectRef::counted(&role, pickles::put(&role, encoded)?))
 }
 
 /// The objects of refs, each once, and for each ref the place of its object.
@@ -219,6 +217,20 @@ pub(crate) fn counters(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         dict.set_item(name, value)?;
     }
     Ok(dict)
+}
+
+#[pyfunction]
+pub(crate) fn resources(py: Python<'_>) -> PyResult<(Bound<'_, PyDict>, Bound<'_, PyDict>)> {
+    let session = session()?;
+    let snapshot = py.detach(|| session.inspect()).map_err(|error| raise(error.into()))?;
+    let by_name = |amounts: &[(Arc<str>, u64)]| -> PyResult<Bound<'_, PyDict>> {
+        let dict = PyDict::new(py);
+        for (name, units) in amounts {
+            dict.set_item(&**name, annotations::amount(*units))?;
+        }
+        Ok(dict)
+    };
+    Ok((by_name(&snapshot.offered)?, by_name(&snapshot.free)?))
 }
 
 fn state(info: &WorkerInfo) -> &'static str {

@@ -2,7 +2,7 @@
 //! `eagleray._errors` (what tasks raised) and `eagleray._arguments` (what cannot be pickled).
 
 use eagleray_core::ids::ObjectId;
-use eagleray_core::message::{Death, End, Failure, FailureKind};
+use eagleray_core::message::{ActorEnd, Death, End, Failure, FailureKind};
 use eagleray_runtime::SessionError;
 use eagleray_runtime::client::ClientError;
 use eagleray_store::StoreError;
@@ -74,7 +74,8 @@ impl Names<'_> {
     }
 
     /// The error for a function or an argument of the graph that cannot be pickled.
-    pub(crate) fn not_picklable(&self, py: Python<'_>, object: &Py<PyAny>, cause: PyErr) -> PyErr {
+    pub(crate) fn not_picklable(&self, object: &Bound<'_, PyAny>, cause: PyErr) -> PyErr {
+        let py = object.py();
         // Where pickling was interrupted, that goes on.
         if !cause.is_instance_of::<PyException>(py) {
             return cause;
@@ -139,6 +140,24 @@ fn build(py: Python<'_>, failure: &Failure, names: Option<Names<'_>>) -> PyResul
             details.set_item("offered", amount(shortage.offered))?;
             details.set_item("held", amount(shortage.held))?;
             "infeasible"
+        }
+        FailureKind::ActorDied(death) => {
+            details.set_item("restarts", death.restarts)?;
+            let end = match &death.end {
+                ActorEnd::Init { error } => {
+                    details.set_item("error", PyBytes::new(py, error))?;
+                    "init"
+                }
+                ActorEnd::Died(death) => {
+                    details.update(death_details(py, death)?.as_mapping())?;
+                    "died"
+                }
+                ActorEnd::Killed => "killed",
+                ActorEnd::Released => "released",
+                ActorEnd::NameTaken => "name_taken",
+            };
+            details.set_item("end", end)?;
+            "actor_died"
         }
     };
     raised(py, "eagleray._failures", "failure", (kind, key, details))

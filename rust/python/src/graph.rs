@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use eagleray_core::graph::Csr;
 use eagleray_core::ids::{GraphId, ObjectId};
-use eagleray_core::message::GraphSpec;
+use eagleray_core::message::{GraphKind, GraphSpec};
 use eagleray_runtime::program::{Part, Program, Template, Value};
 use pyo3::exceptions::{PyIndexError, PyRuntimeError};
 use pyo3::prelude::*;
@@ -12,11 +12,13 @@ use pyo3::types::{PyBytes, PyDict, PyList};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::annotations::Annotations;
+use crate::contained::Contained;
 use crate::failures::{self, Names};
 use crate::gc::Suspended;
 use crate::ingest::{self, Batch, Ingested, Options, ResultShape};
 use crate::keys::Keys;
-use crate::pickles::{dump_constants, dump_function, payload, store, store_encoded};
+use crate::pickles::{dump_batch, dump_function, payload, put, store};
+use crate::puts::Puts;
 use crate::refs::ObjectRef;
 use crate::role::{Role, raise};
 use crate::{template, value, waiting};
@@ -49,6 +51,8 @@ pub(crate) struct Graph {
     result: ResultShape,
     templates: usize,
     unsent: Mutex<Option<Unsent>>,
+    /// What its constants and functions name, as far as they were sent.
+    contained: Arc<Mutex<Vec<Contained>>>,
 }
 
 impl Graph {
@@ -83,14 +87,13 @@ impl Graph {
             let reference = reference.bind(py).cast::<ObjectRef>().map_err(PyErr::from)?;
             externals.push(reference.get().object(&role)?);
         }
-        let mut puts = Puts { role: &role, objects: Vec::with_capacity(found.literals.len()) };
+        let mut puts = Puts::new(&role);
         for literal in &found.literals {
-            let encoded =
-                value::encode(py, literal.bind(py)).map_err(|cause| found.names().not_picklable(py, literal, cause))?;
-            let value = store_encoded(&role.client, &encoded).map_err(raise)?;
-            puts.objects.push(role.client.put(value).map_err(raise)?);
+            let literal = literal.bind(py);
+            let encoded = value::encode(py, literal).map_err(|cause| found.names().not_picklable(literal, cause))?;
+            puts.add(put(&role, encoded)?);
         }
-        externals.extend(&puts.objects);
+        externals.extend(puts.objects());
         let at = found.at();
         let id = role.client.next_graph();
         let spec = GraphSpec {
@@ -103,6 +106,9 @@ impl Graph {
             outputs: found.outputs.clone(),
             demands: found.demands,
             priority: found.priority,
+            kind: GraphKind::Computation,
+            // What is pickled later is held by this process.
+            contained: Vec::new(),
         };
         let templates: Vec<Template> = found
             .templates
@@ -111,10 +117,11 @@ impl Graph {
             .collect();
         let count = templates.len();
         let [hooks, surroundings] = shipped;
-        let program = Program { templates, code: found.code, hooks, surroundings, retry_filters: found.retry_filters };
+        let retry_filters = found.retry_filters;
+        let program = Program { templates, code: found.code, hooks, surroundings, retry_filters, actor_meta: None };
         role.client.submit(spec, program).map_err(raise)?;
         let keys = Keys::register(id, found.keys);
-        let puts = puts.keep();
+        let puts = puts.take();
         Ok(Self {
             role,
             id,
@@ -134,6 +141,7 @@ impl Graph {
                 batches: found.batches.into_iter(),
                 sent: 0,
             })),
+            contained: Arc::default(),
         })
     }
 
@@ -155,10 +163,13 @@ impl Graph {
             let mut admit = upto;
             if unsent.sent < upto {
                 for function in std::mem::take(&mut unsent.functions) {
-                    part.functions.push(self.pickle(py, dump_function, &function)?);
+                    let function = function.bind(py);
+                    let pickled = dump_function(function).map_err(|cause| self.names().not_picklable(function, cause));
+                    part.functions.push(self.holding(pickled?));
                 }
                 if let Some(batch) = unsent.batches.next() {
-                    part.batches.push(self.pickle_batch(py, &batch.constants)?);
+                    let explain = |constant: &Bound<'_, PyAny>, cause| self.names().not_picklable(constant, cause);
+                    part.batches.push(self.holding(dump_batch(py, &batch.constants, explain)?));
                     unsent.sent = batch.upto;
                 } else {
                     unsent.sent = u32::MAX;
@@ -176,20 +187,12 @@ impl Graph {
         Names { keys: &self.keys, nodes: &self.nodes, externals: [&self.refs, &self.literals] }
     }
 
-    fn pickle(
-        &self,
-        py: Python<'_>,
-        dump: impl Fn(&Bound<'_, PyAny>) -> PyResult<bytes::Bytes>,
-        object: &Py<PyAny>,
-    ) -> PyResult<bytes::Bytes> {
-        dump(object.bind(py)).map_err(|cause| self.names().not_picklable(py, object, cause))
-    }
-
-    /// Pickles a batch; if that fails, finds the constant that is the reason.
-    fn pickle_batch(&self, py: Python<'_>, constants: &[Py<PyAny>]) -> PyResult<bytes::Bytes> {
-        dump_constants(PyList::new(py, constants)?.as_any()).map_err(|error| {
-            constants.iter().find_map(|constant| self.pickle(py, dump_constants, constant).err()).unwrap_or(error)
-        })
+    /// Holds what a pickle names.
+    fn holding(&self, (pickle, contained): (bytes::Bytes, Contained)) -> bytes::Bytes {
+        if !contained.is_empty() {
+            self.contained.lock().unwrap_or_else(PoisonError::into_inner).push(contained);
+        }
+        pickle
     }
 
     fn object(&self, index: u32) -> ObjectId {
@@ -243,25 +246,6 @@ impl Graph {
             ResultShape::Literal(literal) => Ok(literal.bind(py).clone()),
             ResultShape::List(_) => Err(PyRuntimeError::new_err("a list is no value")),
         })
-    }
-}
-
-/// Objects put for a graph, released again if it is not submitted.
-struct Puts<'a> {
-    role: &'a Role,
-    objects: Vec<ObjectId>,
-}
-
-impl Puts<'_> {
-    fn keep(mut self) -> Vec<ObjectId> {
-        std::mem::take(&mut self.objects)
-    }
-}
-
-impl Drop for Puts<'_> {
-    fn drop(&mut self) {
-        // When the session has ended there is nothing to release.
-        let _ = self.role.client.release(&self.objects);
     }
 }
 
@@ -354,15 +338,17 @@ impl Graph {
     #[pyo3(signature = (index, value, /))]
     fn supply(&self, index: u32, value: &Bound<'_, PyAny>) -> PyResult<()> {
         self.check(index)?;
-        let value = store(&self.role.client, value)?;
-        self.role.client.supply(self.object(index), value).map_err(raise)
+        let mut encoded = value::encode(value.py(), value)?;
+        let contained = encoded.take_contained();
+        let value = store(&self.role.client, &encoded).map_err(raise)?;
+        self.role.client.supply(self.object(index), value, contained.objects()).map_err(raise)
     }
 
     /// Holds the result of a task from now on.
     #[pyo3(name = "ref", signature = (index, /))]
     fn reference(&self, index: u32) -> PyResult<ObjectRef> {
         self.check(index)?;
-        ObjectRef::to_result(&self.role, self.object(index), &self.keys)
+        ObjectRef::to_result(&self.role, self.object(index), &self.keys, &self.contained)
     }
 
     /// `ObjectRef`s nested as the requested keys; a literal stands for itself.
@@ -370,7 +356,7 @@ impl Graph {
         self.nest(py, &mut |object| {
             // What is not a result of this graph is a ref in it, or was put for it.
             let made = if object.graph == self.id {
-                ObjectRef::to_result(&self.role, object, &self.keys)?
+                ObjectRef::to_result(&self.role, object, &self.keys, &self.contained)?
             } else {
                 ObjectRef::holding(&self.role, object)?
             };

@@ -12,6 +12,8 @@ mod annotations;
 mod api;
 #[allow(unsafe_code, reason = "implements the buffer protocol")]
 mod buffer;
+mod calls;
+mod contained;
 mod devices;
 mod executor;
 mod failures;
@@ -22,12 +24,16 @@ mod keys;
 mod local;
 mod logging;
 mod pickles;
+mod puts;
 #[allow(unsafe_code, reason = "all other calls that the compiler cannot check")]
 mod raw;
 mod refs;
 mod role;
 mod sharing;
+mod sizes;
 mod template;
+#[cfg(test)]
+mod testing;
 mod value;
 mod waiting;
 mod worker;
@@ -38,9 +44,11 @@ use pyo3::prelude::*;
 mod _native {
     #[pymodule_export]
     use super::api::{
-        counters, get, in_worker, name_by_value, put, py_order, renew_workers, start, started, stop, submit, wait,
-        workers,
+        counters, get, in_worker, name_by_value, put, py_order, renew_workers, resources, start, started, stop, submit,
+        wait, workers,
     };
+    #[pymodule_export]
+    use super::calls::{RemoteCode, RemoteOptions, call, call_actor, cancel, create_actor, find_actor, kill_actor};
     #[pymodule_export]
     use super::gc::{GcGuard, gc_after_fork};
     #[pymodule_export]
@@ -52,7 +60,7 @@ mod _native {
     #[pymodule_export]
     use super::refs::{_rebuild_ref, ObjectRef};
     #[pymodule_export]
-    use super::worker::{after_run, current_task, worker_main};
+    use super::worker::{Deferred, after_run, current_task, defer, set_cancel_deferred, worker_main};
     use super::{Bound, PyModule, PyResult, logging};
 
     #[pymodule_init]

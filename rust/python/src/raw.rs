@@ -91,3 +91,9 @@ pub(crate) fn buffer_lines_of_c() {
     // SAFETY: the stream is the C library's own, which locks it, and its buffer is left to it.
     unsafe { setvbuf(stdout, std::ptr::null_mut(), LINES, 0) };
 }
+
+/// Python handles SIGINT soon, on the main thread, as if the process had received it.
+pub(crate) fn signal_interrupt() {
+    // SAFETY: it may be called from any thread, with or without the GIL; it only notes that the signal is to be handled.
+    unsafe { ffi::PyErr_SetInterrupt() }
+}

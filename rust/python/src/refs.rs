@@ -1,13 +1,15 @@
 //! `ObjectRef`: a reference to an object, counted.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use eagleray_core::ids::{GraphId, ObjectId};
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 
+use crate::contained::{self, Contained};
 use crate::keys::Keys;
 use crate::role::{Role, raise};
 
@@ -18,6 +20,8 @@ pub(crate) struct ObjectRef {
     object: ObjectId,
     /// The keys of the graph that makes the object, for the message if that fails.
     _keys: Option<Arc<Keys>>,
+    /// What the constants of the graph name.
+    named: Option<Arc<Mutex<Vec<Contained>>>>,
 }
 
 /// Refs do not keep the keys of a graph with more tasks: they are few mostly, and may live long.
@@ -32,14 +36,25 @@ impl ObjectRef {
 
     /// A reference that is counted already.
     pub(crate) fn counted(role: &Arc<Role>, object: ObjectId) -> Self {
-        Self { role: Arc::clone(role), object, _keys: None }
+        Self { role: Arc::clone(role), object, _keys: None, named: None }
     }
 
-    /// A reference to the result of a task of a graph with these keys, that is one use more.
-    pub(crate) fn to_result(role: &Arc<Role>, object: ObjectId, keys: &Arc<Keys>) -> PyResult<Self> {
+    /// A reference, counted already, to the result of a task of a graph with these keys.
+    pub(crate) fn made(role: &Arc<Role>, object: ObjectId, keys: &Arc<Keys>) -> Self {
+        Self { role: Arc::clone(role), object, _keys: Some(Arc::clone(keys)), named: None }
+    }
+
+    /// A reference to the result of a task of a graph with these keys, that is one use more. It keeps what is `named` by
+    /// the graph.
+    pub(crate) fn to_result(
+        role: &Arc<Role>,
+        object: ObjectId,
+        keys: &Arc<Keys>,
+        named: &Arc<Mutex<Vec<Contained>>>,
+    ) -> PyResult<Self> {
         let keys = (keys.len() <= MOST_KEYS).then(|| Arc::clone(keys));
         role.client.hold(object).map_err(raise)?;
-        Ok(Self { role: Arc::clone(role), object, _keys: keys })
+        Ok(Self { role: Arc::clone(role), object, _keys: keys, named: Some(Arc::clone(named)) })
     }
 
     /// Its object. Raises `ObjectLostError` if it is of another session than `role`.
@@ -49,6 +64,11 @@ impl ObjectRef {
         }
         Ok(self.object)
     }
+}
+
+/// The id of an object as hexadecimal digits, unique in its session.
+pub(crate) fn hex(object: ObjectId) -> String {
+    format!("{:016x}{:08x}", object.graph.to_u64(), object.index)
 }
 
 /// An `ObjectLostError`.
@@ -76,7 +96,40 @@ impl Drop for ObjectRef {
 impl ObjectRef {
     /// The id as hexadecimal digits, unique in the session.
     fn hex(&self) -> String {
-        format!("{:016x}{:08x}", self.object.graph.to_u64(), self.object.index)
+        hex(self.object)
+    }
+
+    /// The same as bytes.
+    fn binary<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        let mut bytes = [0; 12];
+        bytes[..8].copy_from_slice(&self.object.graph.to_u64().to_be_bytes());
+        bytes[8..].copy_from_slice(&self.object.index.to_be_bytes());
+        PyBytes::new(py, &bytes)
+    }
+
+    /// The id of the task that makes the object.
+    fn task_id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        py.import("eagleray._runtime_context")?.getattr("Id")?.call1((self.hex(),))
+    }
+
+    /// A `concurrent.futures.Future` that has the value or the error when it is there.
+    fn future<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("eagleray._futures")?.getattr("future")?.call1((slf,))
+    }
+
+    /// Waits for the value in an asyncio loop.
+    fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("eagleray._futures")?.getattr("awaited")?.call1((slf,))
+    }
+
+    /// A copy of a ref is the ref: it never changes.
+    fn __copy__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    #[pyo3(signature = (_memo, /))]
+    fn __deepcopy__(slf: Py<Self>, _memo: &Bound<'_, PyAny>) -> Py<Self> {
+        slf
     }
 
     fn __repr__(&self) -> String {
@@ -96,12 +149,21 @@ impl ObjectRef {
         })
     }
 
-    /// A ref that was pickled may come back at any time, so it is held to the end of the session.
+    /// A ref that is part of an encoded value is held with that. Any other that was pickled may come back at any time, so it
+    /// is held to the end of the session.
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (String, u64, u32))> {
+        static REBUILD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         if self.role.is_mine() {
-            self.role.client.hold(self.object).map_err(raise)?;
+            if !contained::note(&self.role, self.object)? {
+                self.role.client.hold(self.object).map_err(raise)?;
+            }
+            let is_named = |named: &Mutex<Vec<_>>| !named.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+            if self.named.as_deref().is_some_and(is_named) {
+                // The graph may go on when no ref is left here.
+                std::mem::forget(self.named.clone());
+            }
         }
-        let rebuild = py.import("eagleray._native")?.getattr("_rebuild_ref")?;
+        let rebuild = REBUILD.import(py, "eagleray._native", "_rebuild_ref")?.clone();
         Ok((rebuild, (self.role.session.clone(), self.object.graph.to_u64(), self.object.index)))
     }
 

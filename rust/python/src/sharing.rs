@@ -13,6 +13,7 @@ use pyo3::types::{
 };
 use rustc_hash::FxHashMap;
 
+use crate::contained::{Contained, collecting};
 use crate::value;
 
 /// Containers nested deeper are unpickled for each task.
@@ -260,14 +261,17 @@ pub(crate) struct Snapshot {
     pickle: Py<PyAny>,
     /// The memory of its arrays, if there are any.
     buffers: Option<Py<PyAny>>,
+    /// The objects that it names.
+    _contained: Contained,
 }
 
 impl Snapshot {
     pub(crate) fn new(object: &Bound<'_, PyAny>) -> PyResult<Self> {
         static TAKE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let (pickle, buffers) =
-            TAKE.import(object.py(), "eagleray._sharing", "snapshot")?.call1((object,))?.extract()?;
-        Ok(Self { pickle, buffers })
+        let take = TAKE.import(object.py(), "eagleray._sharing", "snapshot")?;
+        let (taken, contained) = collecting(|| take.call1((object,)))?;
+        let (pickle, buffers) = taken.extract()?;
+        Ok(Self { pickle, buffers, _contained: contained })
     }
 
     pub(crate) fn object<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {

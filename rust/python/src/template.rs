@@ -29,6 +29,12 @@ pub(crate) const CLASS: usize = 0;
 /// `key` of a row when no worker hook needs it; else the place of the key among the batch's constants.
 pub(crate) const NO_KEY: u32 = u32::MAX;
 
+/// Where a row has its key.
+pub(crate) const KEY: usize = 3;
+
+/// `key` of the row of a task that makes its worker an actor's.
+pub(crate) const MAKES_ACTOR: u32 = u32::MAX - 1;
+
 /// `batch` of a row without constants.
 pub(crate) const NO_BATCH: u32 = u32::MAX;
 

@@ -21,6 +21,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString};
 
 use crate::buffer::{Buffer, Copied};
+use crate::contained::{Contained, collecting};
 use crate::raw::Contiguous;
 
 /// Bytes somebody owns: an inline message part or a block of shared memory. They must stay in one place, unchanged,
@@ -50,10 +51,11 @@ pub(crate) struct Encoded {
     sources: Vec<Contiguous>,
     /// Where each goes.
     parts: Vec<Range<usize>>,
+    contained: Contained,
 }
 
 impl Encoded {
-    fn new(sources: Vec<Contiguous>) -> Self {
+    fn new(sources: Vec<Contiguous>, contained: Contained) -> Self {
         let mut end = HEADER + ENTRY * sources.len();
         let mut parts = Vec::with_capacity(sources.len());
         for (place, source) in sources.iter().enumerate() {
@@ -61,7 +63,7 @@ impl Encoded {
             end = offset + source.bytes().len();
             parts.push(offset..end);
         }
-        Self { sources, parts }
+        Self { sources, parts, contained }
     }
 
     /// How many bytes it takes.
@@ -87,6 +89,11 @@ impl Encoded {
             target[part.clone()].copy_from_slice(source.bytes());
             written = part.end;
         }
+    }
+
+    /// The objects that it names, held as long as this is there or what was taken from it.
+    pub(crate) fn take_contained(&mut self) -> Contained {
+        std::mem::take(&mut self.contained)
     }
 
     /// Its bytes.
@@ -132,14 +139,15 @@ pub(crate) fn encode(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Encod
     if let Ok(bytes) = value.cast_exact::<PyBytes>() {
         if bytes.as_bytes().len() >= OUT_OF_BAND {
             let no_pickle = PyBytes::new(py, &[]);
-            return Ok(Encoded::new(vec![contiguous(&no_pickle)?, contiguous(value)?]));
+            let sources = vec![contiguous(&no_pickle)?, contiguous(value)?];
+            return Ok(Encoded::new(sources, Contained::default()));
         }
     }
     if is_scalar(value) {
         static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let plain = DUMPS.import(py, "pickle", "dumps")?;
         let pickle = plain.call1((value, PROTOCOL))?;
-        return Ok(Encoded::new(vec![contiguous(&pickle)?]));
+        return Ok(Encoded::new(vec![contiguous(&pickle)?], Contained::default()));
     }
     dump(value, OUT_OF_BAND)
 }
@@ -151,17 +159,21 @@ pub(crate) fn encode_to_share(value: &Bound<'_, PyAny>) -> PyResult<Encoded> {
 }
 
 fn dump(value: &Bound<'_, PyAny>, least: usize) -> PyResult<Encoded> {
+    let (sources, contained) = collecting(|| dump_parts(value, least))?;
+    Ok(Encoded::new(sources, contained))
+}
+
+fn dump_parts(value: &Bound<'_, PyAny>, least: usize) -> PyResult<Vec<Contiguous>> {
     static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     static CLOUD_DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
     let py = value.py();
     match dump_with(DUMPS.import(py, "pickle", "dumps")?, value, least) {
-        Ok((pickle, sources)) if !names_main(&pickle)? => return Ok(Encoded::new(sources)),
+        Ok((pickle, sources)) if !names_main(&pickle)? => return Ok(sources),
         Err(error) if !error.is_instance_of::<PyException>(py) => return Err(error),
         _ => {}
     }
-    let (_, sources) = dump_with(CLOUD_DUMPS.import(py, "cloudpickle", "dumps")?, value, least)?;
-    Ok(Encoded::new(sources))
+    Ok(dump_with(CLOUD_DUMPS.import(py, "cloudpickle", "dumps")?, value, least)?.1)
 }
 
 /// Whether a pickle may refer to the module `__main__`, or to another that is sent by value. Text that only says so costs a second pickling.

@@ -19,6 +19,8 @@ pub(super) enum Failure {
     Skipped,
     /// These inputs are nowhere.
     InputNotHere(Vec<ObjectId>),
+    /// It goes on.
+    Deferred,
 }
 
 impl From<PyErr> for Failure {
@@ -45,6 +47,7 @@ impl Failure {
             Self::Unsendable(error) => io.raised(py, error, inputs()).map(Trouble::Unsendable),
             Self::Skipped => Ok(Trouble::Skipped),
             Self::InputNotHere(objects) => Ok(Trouble::InputNotHere(objects)),
+            Self::Deferred => Ok(Trouble::Deferred),
         }
     }
 }
@@ -53,7 +56,7 @@ impl Failure {
 pub(crate) type Inputs = Vec<(u32, Py<PyAny>)>;
 
 /// Pickles an exception with its traceback, and what the inputs are; one that cannot be pickled is replaced by its text.
-pub(super) fn dump(py: Python<'_>, error: PyErr, inputs: Inputs) -> PyResult<Opaque> {
+pub(crate) fn dump(py: Python<'_>, error: PyErr, inputs: Inputs) -> PyResult<Opaque> {
     let dump = py.import("eagleray._errors")?.getattr("dump_error")?;
     let text = error.to_string();
     let inputs = PyList::new(py, inputs)?;
@@ -64,7 +67,7 @@ pub(super) fn dump(py: Python<'_>, error: PyErr, inputs: Inputs) -> PyResult<Opa
 }
 
 /// The error of a task whose result cannot be pickled.
-pub(super) fn not_picklable(py: Python<'_>, result: &Bound<'_, PyAny>, cause: PyErr) -> PyErr {
+pub(crate) fn not_picklable(py: Python<'_>, result: &Bound<'_, PyAny>, cause: PyErr) -> PyErr {
     // What ends a process or was meant for its user is passed on.
     if !cause.is_instance_of::<PyException>(py) {
         return cause;

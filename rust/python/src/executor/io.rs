@@ -1,6 +1,7 @@
 //! What an executor needs of its surroundings. A worker gives it a control page and a socket; a run in the driver's own
 //! process, neither.
 
+use eagleray_core::ids::ObjectId;
 use eagleray_core::message::{Opaque, Trouble};
 use pyo3::prelude::*;
 
@@ -21,6 +22,19 @@ pub(crate) trait RunIo {
 
     /// The claimed task begins now. The time is that of [`RunIo::now_ns`].
     fn start(&self, index: u32, now_ns: u64);
+
+    /// The task that began last has come back, well or not.
+    fn returned(&self) {}
+
+    /// Whether the present task was to be interrupted.
+    fn was_interrupted(&self, _index: u32) -> bool {
+        false
+    }
+
+    /// Whether a result stands for one that comes later: the task goes on.
+    fn is_deferred(&self, _py: Python<'_>, _task: ObjectId, _result: &Py<PyAny>) -> bool {
+        false
+    }
 
     /// The monotonic clock.
     fn now_ns(&self) -> u64;

@@ -27,7 +27,7 @@ use eagleray_core::message::Run;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-pub(crate) use failure::Inputs;
+pub(crate) use failure::{Inputs, dump as dump_error, not_picklable};
 pub(crate) use io::RunIo;
 pub(crate) use shape::BadProgram;
 
@@ -115,6 +115,11 @@ impl Executor {
     /// classes, if they raise one of these.
     pub(crate) fn add_retry_filter(&self, graph: GraphId, classes: &[u32], exceptions: Option<&Payload>) {
         self.library.add_retry_filter(graph, classes, exceptions);
+    }
+
+    /// Whether a task of this class that raised this is one to be run again.
+    pub(crate) fn retries_for(&self, py: Python<'_>, graph: GraphId, class: u32, error: &PyErr) -> bool {
+        self.library.retries_for(py, graph, class, error)
     }
 
     /// A published object that a run reads. It is decoded when a task first reads it, to read-only views of the payload; what

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use eagleray_core::graph::Csr;
 use eagleray_core::ids::ObjectId;
 use eagleray_core::message::{Run, Trouble, output};
-use pyo3::exceptions::{PyException, PyRuntimeError};
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyTuple};
@@ -116,6 +116,7 @@ impl<'a, 'py> Runner<'a, 'py> {
                 None => self.task(place, begin),
                 Some(error) => Err(Failure::Raised(error.clone_ref(self.py))),
             };
+            self.io.returned();
             let ns = self.io.now_ns().saturating_sub(begin);
             let (bytes, trouble) = match ended {
                 Ok(bytes) => (bytes, None),
@@ -129,8 +130,18 @@ impl<'a, 'py> Runner<'a, 'py> {
         Ok(())
     }
 
+    /// The object of the task at a place.
+    fn object(&self, place: u32) -> ObjectId {
+        ObjectId { graph: self.run.graph, index: self.run.tasks[place as usize] }
+    }
+
     /// What is reported of a task that did not end well.
     fn trouble(&self, place: u32, failure: Failure) -> PyResult<Trouble> {
+        if let Failure::Raised(error) = &failure {
+            if error.is_instance_of::<PyKeyboardInterrupt>(self.py) && self.io.was_interrupted(place) {
+                return Ok(Trouble::Cancelled);
+            }
+        }
         let class = self.code.row(place)[CLASS];
         let again = match &failure {
             Failure::Raised(error) => self.executor.library.retries_for(self.py, self.run.graph, class, error),
@@ -150,8 +161,7 @@ impl<'a, 'py> Runner<'a, 'py> {
         let mut spoilt = Vec::new();
         for &source in self.plan.sources(place) {
             let outside = self.plan.outside(source);
-            let graph = self.run.graph;
-            let object = outside.unwrap_or_else(|| ObjectId { graph, index: self.run.tasks[source as usize] });
+            let object = outside.unwrap_or_else(|| self.object(source));
             self.executor.objects.drop_kept(object);
             self.executor.objects.decode_again(object);
             let mut slots = lock(&self.values.slots);
@@ -171,6 +181,9 @@ impl<'a, 'py> Runner<'a, 'py> {
         self.io.start(place, begin);
         self.find_inputs(place)?;
         let result = self.evaluate(place)?;
+        if self.io.is_deferred(self.py, self.object(place), &result) {
+            return Err(Failure::Deferred);
+        }
         self.deliver(place, result)
     }
 
@@ -393,8 +406,7 @@ impl<'a, 'py> Runner<'a, 'py> {
             value::freeze(result.bind(py))?;
         }
         if keep {
-            let object = ObjectId { graph: self.run.graph, index: self.run.tasks[place as usize] };
-            self.executor.objects.keep(object, result.clone_ref(py));
+            self.executor.objects.keep(self.object(place), result.clone_ref(py));
         }
         if read_later {
             let old = lock(&self.values.slots)[place as usize].value.replace(result);

@@ -3,14 +3,10 @@
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{
-    PyBool, PyByteArray, PyBytes, PyCFunction, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple,
-    PyType,
-};
+use pyo3::types::{PyBool, PyCFunction, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple, PyType};
 use rustc_hash::FxHashMap;
 
-/// A constant of at least this many bytes goes to the object store.
-const BIG: usize = 64 << 10;
+use crate::sizes::Size;
 
 /// What an object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,19 +76,6 @@ impl Kind {
                 | Self::OtherNode
         )
     }
-}
-
-/// How the size of an object is found.
-#[derive(Clone, Copy, Debug)]
-enum Size {
-    /// It is always small.
-    Small,
-    /// So many bytes for each item.
-    Items(usize),
-    /// It has `nbytes`.
-    Bytes,
-    /// It has a `shape`, of items of perhaps eight bytes.
-    Shape,
 }
 
 /// What `eagleray._task_spec` hands over.
@@ -193,25 +176,21 @@ impl<'py> Kinds<'py> {
             Some(&(_, size, _)) => size,
             None => self.learn(object)?.1,
         };
-        Ok(match size {
-            Size::Small => false,
-            Size::Items(bytes) => object.len()? >= BIG / bytes,
-            Size::Bytes => bytes_of(object).is_some_and(|bytes| bytes >= BIG as f64),
-            Size::Shape => items_of(object).is_some_and(|items| items >= (BIG / 8) as f64),
-        })
+        size.is_big(object)
     }
 
     fn learn(&mut self, object: &Bound<'py, PyAny>) -> PyResult<(Kind, Size)> {
         let class = object.get_type();
         let kind = self.classify(object, &class)?;
         let size = match kind {
-            Kind::Text => Size::Items(1),
-            Kind::Tuple | Kind::List | Kind::Set | Kind::FrozenSet | Kind::Dict => Size::Items(8),
-            Kind::Other if class.is_subclass_of::<PyBytes>()? || class.is_subclass_of::<PyByteArray>()? => {
-                Size::Items(1)
-            }
-            Kind::Other | Kind::Dataclass if class.hasattr(intern!(class.py(), "nbytes"))? => Size::Bytes,
-            Kind::Other | Kind::Dataclass if class.hasattr(intern!(class.py(), "shape"))? => Size::Shape,
+            Kind::Text
+            | Kind::Tuple
+            | Kind::List
+            | Kind::Set
+            | Kind::FrozenSet
+            | Kind::Dict
+            | Kind::Dataclass
+            | Kind::Other => Size::of_instances(&class)?,
             _ => Size::Small,
         };
         self.known.insert(class.as_ptr() as usize, (kind, size, class));
@@ -281,17 +260,6 @@ fn is_named_tuple(class: &Bound<'_, PyType>) -> PyResult<bool> {
         }
     }
     Ok(true)
-}
-
-/// `nbytes`, if it is a number.
-fn bytes_of(object: &Bound<'_, PyAny>) -> Option<f64> {
-    object.getattr(intern!(object.py(), "nbytes")).ok()?.extract().ok()
-}
-
-/// How many items its `shape` says it has.
-fn items_of(object: &Bound<'_, PyAny>) -> Option<f64> {
-    let shape: Vec<f64> = object.getattr(intern!(object.py(), "shape")).ok()?.extract().ok()?;
-    Some(shape.iter().product())
 }
 
 /// Names and values of the fields of a dataclass that its constructor takes. What was never set is left out.

@@ -40,6 +40,8 @@ impl Loop {
             let &mut Interrupt { run, index, .. } = interrupt;
             let Some(worker) = self.pool.workers.get(&run.worker) else { return false };
             if worker.runs(run.seq, index) {
+                // The signal may come when the next task runs already.
+                worker.page().interrupt(run.seq, index);
                 self.pool.interrupt(run.worker);
                 return false;
             }

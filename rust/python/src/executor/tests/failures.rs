@@ -48,6 +48,37 @@ fn an_interrupt_fails_the_task_and_an_exit_ends_the_run() {
 }
 
 #[test]
+fn only_an_interrupt_that_was_wanted_is_a_cancellation() {
+    python(|py| {
+        let session = Session::default();
+        session.template(py, 0, &[call(0, &[])], &["interrupt"]);
+        session.template(py, 1, &[call(0, &[])], &["fail"]);
+        let io = Io { interrupted: vec![1, 2, 3], ..Io::new(5) };
+        let tasks: [(u32, u32, u8, &[u32]); 5] =
+            [(4, 0, 0, &[]), (3, 0, 0, &[]), (2, 1, 0, &[]), (1, 2, 0, &[]), (0, 0, 0, &[])];
+        session.template(py, 2, &[call(0, &[])], &["dict"]);
+        session.executor.add_retry_filter(GRAPH, &[5], None);
+        session.execute(py, &tasks, &io).unwrap();
+        // One that raised something else has failed, and one that did well has done so.
+        assert_eq!(io.ends(), "ACA+A");
+    });
+}
+
+#[test]
+fn the_result_of_a_task_that_goes_on_concerns_nobody() {
+    python(|py| {
+        let session = Session::default();
+        session.template(py, 0, &[call(0, &[])], &["Thing"]);
+        session.template(py, 1, &[call(0, &[])], &["Thing.count"]);
+        let io = Io { deferred: vec![7], ..Io::new(2) };
+        session.execute(py, &[(7, 0, PUBLISH | KEEP, &[]), (8, 1, KEEP, &[])], &io).unwrap();
+        assert_eq!(io.ends(), "D+");
+        assert!(io.published.borrow().is_empty() && session.kept(py, 7).is_none());
+        assert_eq!(session.kept_repr(py, 8).unwrap(), "0", "it is gone");
+    });
+}
+
+#[test]
 fn a_result_that_cannot_be_pickled_stays_for_those_who_read_it_here() {
     python(|py| {
         let session = Session::default();

@@ -128,12 +128,11 @@ def dump_error(error, inputs):
     inputs_of_failed.append(inputs)
     return pickle.dumps((type(error).__name__, str(error)))
 errors.dump_error = dump_error
-arguments = types.ModuleType("eagleray._arguments")
+arguments = sys.modules.setdefault("eagleray._arguments", types.ModuleType("eagleray._arguments"))
 arguments.not_picklable_result = lambda result, cause: TypeError(f"{type(result).__name__}: {cause}")
 # The package without its `__init__`, which needs the extension module.
 sys.modules.setdefault("eagleray", types.ModuleType("eagleray")).__path__ = [package_path]
 sys.modules["eagleray._errors"] = errors
-sys.modules["eagleray._arguments"] = arguments
 "#;
 
 /// Runs a test with the interpreter. The packages are those of the Python that the build was made for. One test at a time:
@@ -300,6 +299,10 @@ struct Io<'a> {
     started: RefCell<Vec<u32>>,
     published: RefCell<Vec<(u32, Vec<u8>, bool)>>,
     ended: RefCell<Vec<Ended>>,
+    /// The places of tasks that are to be interrupted.
+    interrupted: Vec<u32>,
+    /// Tasks whose results stand for later ones.
+    deferred: Vec<u32>,
     /// Called between tasks, with the number of tasks that have been claimed.
     between: Box<dyn Fn(Python<'_>, u32) + 'a>,
 }
@@ -313,6 +316,8 @@ impl Io<'_> {
             started: RefCell::default(),
             published: RefCell::default(),
             ended: RefCell::default(),
+            interrupted: Vec::new(),
+            deferred: Vec::new(),
             between: Box::new(|_, _| ()),
         }
     }
@@ -327,6 +332,8 @@ impl Io<'_> {
             Some(Trouble::Skipped) => 'S',
             Some(Trouble::Unsendable(_)) => 'U',
             Some(Trouble::InputNotHere(_)) => 'I',
+            Some(Trouble::Deferred) => 'D',
+            Some(Trouble::Cancelled) => 'C',
         };
         ended.iter().map(end).collect()
     }
@@ -350,6 +357,14 @@ impl RunIo for Io<'_> {
 
     fn start(&self, index: u32, _now_ns: u64) {
         self.started.borrow_mut().push(index);
+    }
+
+    fn was_interrupted(&self, index: u32) -> bool {
+        self.interrupted.contains(&index)
+    }
+
+    fn is_deferred(&self, _py: Python<'_>, task: ObjectId, _result: &Py<PyAny>) -> bool {
+        task.graph == GRAPH && self.deferred.contains(&task.index)
     }
 
     fn now_ns(&self) -> u64 {
