@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eagleray import _pickling
-from eagleray.exceptions import EaglerayError
+from eagleray.exceptions import EaglerayError, RuntimeEnvSetupError
 
 Config = dict[str, Any]
 Place = tuple[str, ...]
@@ -257,7 +257,7 @@ def _enter(directory: str) -> None:
     try:
         os.chdir(directory)
     except OSError as error:
-        raise EaglerayError(
+        raise RuntimeEnvSetupError(
             f"The worker cannot enter the working directory of the process that submitted the graph, {directory!r}: "
             f"{error.strerror}. Change to a directory that exists before you compute."
         ) from error
