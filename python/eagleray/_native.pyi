@@ -1,25 +1,40 @@
 """The native module. Everything else reaches it through `eagleray._engine`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Literal, NoReturn, final
 
+from eagleray._runtime_context import Id
+
 __all__ = [
+    "Deferred",
     "GcGuard",
     "Graph",
     "ObjectRef",
+    "RemoteCode",
+    "RemoteOptions",
     "_rebuild_ref",
     "after_run",
+    "call",
+    "call_actor",
+    "cancel",
     "counters",
+    "create_actor",
     "current_task",
+    "defer",
+    "find_actor",
     "gc_after_fork",
     "get",
     "in_worker",
+    "kill_actor",
     "name_by_value",
     "order",
     "put",
     "renew_workers",
+    "resources",
     "run_local",
+    "set_cancel_deferred",
     "start",
     "started",
     "stop",
@@ -35,6 +50,18 @@ class ObjectRef:
     """Names an object of this session and keeps it alive. Pickles; equal refs hash alike."""
 
     def hex(self) -> str: ...
+    def binary(self) -> bytes:
+        """The same as bytes."""
+
+    def task_id(self) -> Id:
+        """The id of the task that makes the object."""
+
+    def future(self) -> Future[Any]:
+        """Has the value, or the error, when it is there."""
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Waits for the value in an asyncio loop."""
+
     def __hash__(self) -> int: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
@@ -106,6 +133,93 @@ class GcGuard:
 
 def gc_after_fork() -> None:
     """In a forked child: takes back what `GcGuard`s of its parent's threads have suspended."""
+
+@final
+class RemoteCode:
+    """What workers call: pickled once, loaded once in each worker that calls it. Keeps the refs in it alive."""
+
+    def __new__(cls, target: object, /) -> RemoteCode:
+        """Raises TypeError that names the target if it cannot be pickled."""
+
+@final
+class RemoteOptions:
+    """How a call is made. Frozen."""
+
+    def __new__(
+        cls,
+        name: str,
+        *,
+        num_returns: int = 1,
+        max_retries: int = 3,
+        retries: int = 0,
+        retry_exceptions: tuple[type[BaseException], ...] | None = None,
+        resources: dict[str, float] | None = None,
+        priority: int = 0,
+    ) -> RemoteOptions:
+        """`name` is what is called, in messages and output. `max_retries` counts deaths of the worker, `retries` what was
+        raised, of `retry_exceptions` only if they are given; -1 is for ever. `resources` are what the call occupies, by
+        name, and one CPU if it is None."""
+
+@final
+class Deferred:
+    """In a worker: the end of a task that goes on when its function has returned."""
+
+    @property
+    def hex(self) -> str:
+        """The id of the task's object."""
+
+    def complete(self, value: object, /) -> None:
+        """The task has this result. From any thread."""
+
+    def fail(self, error: BaseException, /) -> None:
+        """The task has raised this. From any thread."""
+
+def call(
+    code: RemoteCode, args: tuple[Any, ...], kwargs: dict[str, Any], options: RemoteOptions, surroundings: bytes | None
+) -> list[ObjectRef]:
+    """Has a worker call something. As many refs as `options` say."""
+
+def create_actor(
+    code: RemoteCode,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    options: RemoteOptions,
+    surroundings: bytes | None,
+    *,
+    name: tuple[str, str] | None,
+    detached: bool,
+    max_restarts: int,
+    running_cpu: float,
+    meta: bytes,
+) -> ObjectRef:
+    """Has a worker call something that makes it an actor. The ref is to the actor, which lives as long as refs to it.
+
+    `name` is namespace and name. `options` say what there must be to place it; of that it keeps all but CPU, of which it
+    keeps `running_cpu`. `meta` is what `find_actor` gives to those who ask by name.
+    """
+
+def call_actor(
+    actor: ObjectRef, code: RemoteCode, args: tuple[Any, ...], kwargs: dict[str, Any], options: RemoteOptions
+) -> list[ObjectRef]:
+    """Has an actor's worker call something, after all that this process has had it call before."""
+
+def find_actor(namespace: str, name: str) -> tuple[ObjectRef, bytes] | None:
+    """The actor of this name, and its `meta`."""
+
+def kill_actor(actor: ObjectRef, restart: bool) -> None:
+    """Ends an actor's process. It is restarted if it may be and `restart` says so. What it has returned is kept."""
+
+def cancel(ref: ObjectRef, force: bool, recursive: bool) -> None:
+    """Cancels the task that makes an object. One that runs gets a KeyboardInterrupt, with `force` its worker is ended."""
+
+def defer() -> Deferred:
+    """In a task: it ends when the returned object says so, and its function must return this object itself."""
+
+def set_cancel_deferred(function: Callable[[str], None], /) -> None:
+    """In a worker: what to call, on its main thread, with the `hex` of a deferred task that is to be cancelled."""
+
+def resources() -> tuple[dict[str, float], dict[str, float]]:
+    """What the node offers, and what of that is free, by name: "CPU", "GPU", "memory" and others."""
 
 def start(
     slots: int,

@@ -1,0 +1,8 @@
+"""Remote classes and handles, under Ray's names."""
+
+from __future__ import annotations
+
+from eagleray._actor_process import exit_actor
+from eagleray._actors import ActorClass, ActorHandle, ActorMethod
+
+__all__ = ["ActorClass", "ActorHandle", "ActorMethod", "exit_actor"]
