@@ -56,7 +56,7 @@ class Template:
         self.control.settimeout(60)
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, "0", str(driver or os.getpid()), self.directory, "1"],
+                [sys.executable, "-c", PROGRAM, "0", str(driver or os.getpid()), self.directory, "1", "here"],
                 stdin=theirs,
                 stderr=subprocess.PIPE,
             )

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn, Protocol
 
-from eagleray import _calls, _generators, _identity, _running, _surroundings
+from eagleray import _generators, _identity, _running, _surroundings
 from eagleray._engine import native
 from eagleray._running import Task
 from eagleray.exceptions import TaskCancelledError
@@ -72,7 +72,8 @@ class Method:
     """Calls a method of this process's actor."""
 
     name: str
-    returns: int | str
+    collects: bool
+    """Whether the result is what the method yields."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if _process is None:
@@ -87,9 +88,7 @@ class Method:
 
     def result(self, value: Any) -> Any:
         """What the call returns, if the method has returned this."""
-        if isinstance(self.returns, str):
-            return _generators.collected(value)
-        return value if self.returns < 2 else _calls.parts(value, self.returns, f"{self.name}()")
+        return _generators.collected(value) if self.collects else value
 
 
 def _ready(_instance: object) -> bool:
@@ -305,6 +304,8 @@ def exit_actor() -> NoReturn:
         raise RuntimeError("exit_actor() ends the actor whose method calls it, but this is no actor.")
     atexit._run_exitfuncs()
     _flush()
-    native.kill_actor(native._rebuild_ref(session.session, *here.task), False)
+    itself = native._rebuild_ref(session.session, *here.task)
+    native.wait([itself], 1, 0.0)  # with a question all goes out that was not reported
+    native.kill_actor(itself, False)
     while True:  # until the process is ended: what comes after the call must not run
         time.sleep(_TOGETHER)

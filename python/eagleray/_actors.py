@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn
 
 from eagleray import _actor_process, _calls, _engine, _identity, _options, _pickling, _signatures, _surroundings
+from eagleray._calls import Returns
 from eagleray._engine import ObjectRef, native
 from eagleray._identity import Identity
 from eagleray._options import ACTOR, METHOD, Checked
@@ -105,7 +106,7 @@ class _Ready:
     session: Identity
     code: native.RemoteCode
     options: native.RemoteOptions
-    returns: int
+    returns: Returns
 
 
 class _Codes:
@@ -194,7 +195,8 @@ class ActorMethod:
             **kwargs: The same.
 
         Returns:
-            A ref to the result, a list of them if `num_returns` is more than 1, None if it is 0.
+            A ref to the result; a list of them if `num_returns` is more than 1, None if it is 0, an `ObjectRefGenerator`
+            if it is "streaming", which it is for generators if nobody says.
 
         Raises:
             TypeError: The arguments do not fit the method, or cannot be pickled.
@@ -220,14 +222,13 @@ class ActorMethod:
                 "from the one that has the session."
             )
         kind, options = self._actor.kind, self._options
-        returns = options.get("num_returns", "dynamic" if kind.methods[self._name].generator else 1)
-        number = 1 if isinstance(returns, str) else returns
+        returns = options.get("num_returns", "streaming" if kind.methods[self._name].generator else 1)
         again = options.get("max_task_retries", _options.of(kind.options, ACTOR, "max_task_retries"))
         said = native.RemoteOptions(
-            options.get("name", self._called), num_returns=number, **_calls.retries(options, again)
+            options.get("name", self._called), num_returns=_calls.number(returns), **_calls.retries(options, again)
         )
-        code = _codes.get(session, _actor_process.Method(self._name, returns))
-        self._ready = ready = _Ready(session, code, said, number)
+        code = _codes.get(session, _actor_process.Method(self._name, isinstance(returns, str)))
+        self._ready = ready = _Ready(session, code, said, returns)
         return ready
 
 

@@ -1,28 +1,14 @@
-"""What remote functions and methods of actors have in common: how many refs a call gives, and what that takes."""
+"""What remote functions and methods of actors have in common."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from eagleray import _modules, _options
 from eagleray._engine import ObjectRef, native
+from eagleray._generators import ObjectRefGenerator
 from eagleray._options import Checked
-
-
-def parts(value: object, number: int, name: str) -> list[Any]:
-    """The values that a call with `num_returns` above 1 has returned.
-
-    Raises:
-        TypeError: It is nothing that has parts.
-        ValueError: There are more or fewer than the caller was told.
-    """
-    if not isinstance(value, Iterable):
-        raise TypeError(f"{name} returned {type(value).__name__}, not {number} values, as num_returns={number} says.")
-    found = list(value)
-    if len(found) != number:
-        raise ValueError(f"{name} returned {len(found)} values, not {number}, as num_returns={number} says.")
-    return found
 
 
 def code(target: object) -> native.RemoteCode:
@@ -36,11 +22,20 @@ def code(target: object) -> native.RemoteCode:
     return native.RemoteCode(target)
 
 
-def given(refs: list[ObjectRef], number: int) -> Any:
-    """What `.remote()` gives for the refs of a call: a ref, a list of them, or None."""
-    if number == 1:
-        return refs[0]
-    return refs or None
+Returns = int | str
+"""What `num_returns` says."""
+
+
+def number(returns: Returns) -> int:
+    """How many refs the session gives for a call."""
+    return 1 if isinstance(returns, str) else returns
+
+
+def given(refs: list[ObjectRef], returns: Returns) -> Any:
+    """What `.remote()` gives for the refs of a call."""
+    if returns == "streaming":
+        return ObjectRefGenerator(refs[0])
+    return refs[0] if number(returns) == 1 else refs or None
 
 
 def retries(options: Checked, most: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import threading
 import uuid
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from eagleray import _descriptors, _identity, _locks, _machine, _output, _runtime_env, _surroundings
 from eagleray import _native as native
@@ -21,6 +21,9 @@ from eagleray._identity import Identity
 from eagleray._native import ObjectRef
 from eagleray._runtime_env import RuntimeEnv
 from eagleray.exceptions import ObjectLostError
+
+if TYPE_CHECKING:
+    from eagleray._generators import ObjectRefGenerator
 
 __all__ = [
     "ObjectRef",
@@ -434,14 +437,14 @@ def wait(
     return native.wait(refs, count, seconds)
 
 
-def cancel(ref: ObjectRef, *, force: bool = False, recursive: bool = True) -> None:
+def cancel(ref: ObjectRef | ObjectRefGenerator, *, force: bool = False, recursive: bool = True) -> None:
     """Cancels the task that makes an object. Returns at once. Harmless if it has ended.
 
     One that has not begun does not begin. One that runs gets a KeyboardInterrupt; a coroutine of an actor is cancelled. Who
     asks for the result gets a `TaskCancelledError`, unless the task ended otherwise before.
 
     Args:
-        ref: A ref to its result.
+        ref: A ref to its result, or the generator that it gives.
         force: End the worker of a task that runs. Not for calls of actors: `kill` ends those.
         recursive: Cancel what the task has submitted, too.
 
@@ -450,6 +453,10 @@ def cancel(ref: ObjectRef, *, force: bool = False, recursive: bool = True) -> No
         ValueError: The ref is of a call of an actor, and `force` is True.
         ObjectLostError: The ref's session has ended.
     """
+    from eagleray._generators import ObjectRefGenerator
+
+    if isinstance(ref, ObjectRefGenerator):
+        ref = ref.completed()
     if not isinstance(ref, ObjectRef):
         raise TypeError(f"cancel() takes an ObjectRef, not {type(ref).__name__}.")
     _check_flag("force", force)

@@ -201,13 +201,13 @@ def _described(inputs: Inputs) -> tuple[list[tuple[int, str]], int]:
     return [(number, summary(value)) for number, value in inputs[:_MOST_INPUTS]], len(inputs)
 
 
-def dump_error(exc: BaseException, inputs: Inputs = (), call: str | None = None) -> bytes:
+def dump_error(exc: BaseException, inputs: Inputs = (), call: bool = False) -> bytes:
     """What a worker reports of an exception: itself if that is possible, and in any case type, text and traceback.
 
     Args:
         exc: What the task raised.
         inputs: What the task was given.
-        call: Of a remote call: what was called. None for a task of a graph.
+        call: Whether it is a call of a remote function or an actor, and no task of a graph.
     """
     chain: list[_Record] = []
     link: BaseException | None = exc
@@ -231,7 +231,7 @@ def _derived_class(cls: type[BaseException]) -> type[TaskError]:
 
     def reduce(self: TaskError) -> tuple[Any, ...]:
         if self.cause is not None:
-            return of_call, (self.cause, self.where, self.remote_traceback)
+            return _of_record, (_record(self.cause), self.where, self.remote_traceback)
         return stand_in, (cls, self.type_name, self.text, self.remote_traceback, {"where": self.where})
 
     def of_cause(self: TaskError, name: str) -> Any:
@@ -276,6 +276,10 @@ def of_call(cause: BaseException, where: str, trace: str) -> TaskError:
         error = TaskError(name, text, trace)
     error.cause, error.where = cause, where
     return error
+
+
+def _of_record(record: _Record, where: str, trace: str) -> TaskError:
+    return of_call(_load(record, ""), where, trace)
 
 
 def stand_in(cls: type[BaseException] | None, name: str, text: str, trace: str, state: dict[str, Any]) -> TaskError:
@@ -382,7 +386,7 @@ def task_error(
 
     Args:
         payload: What `dump_error` gave.
-        key: The task's key; None if it is not known.
+        key: The task's key, or the name of a call; None if it is not known.
         node: The task.
         keys: The keys of the graph's tasks, by number.
         externals: What the numbers behind those stand for: refs, and arguments that became objects.
@@ -391,10 +395,11 @@ def task_error(
     chain, trace, pid, described, call = pickle.loads(payload)
     exc = loaded(chain, trace)
     if isinstance(exc, ReadOnlyInputError | WorkerImportError) and exc.key is None:
-        exc.key = key if call is None else call
+        exc.key = key
     tries = "" if attempts == 1 else f" at attempt {attempts}, the last,"
-    if call is not None and not isinstance(exc, TaskCancelledError):
-        return _call_error(exc, f"The call of {call} failed{tries} in worker process {pid}.", trace)
+    if call and not isinstance(exc, TaskCancelledError):
+        what = "A remote call" if key is None else f"The call of {key}"
+        return _call_error(exc, f"{what} failed{tries} in worker process {pid}.", trace)
     what = "The task" if key is None else f"Task {named(key)}"
     inputs = _inputs_note(described, node, keys, externals) or " "
     _add_note(exc, f"{what} failed{tries} in worker process {pid}.{inputs}Traceback there:\n{trace.rstrip()}")

@@ -33,6 +33,7 @@ class _Bell:
 
 
 _Pending = dict[ObjectRef, list[Future[Any]]]
+_Result = tuple[Any, BaseException | None]
 
 
 class _Waiter:
@@ -92,12 +93,18 @@ class _Waiter:
         if not first or first[0] == bell.ref:
             return
         ready, _ = native.wait(list(pending), len(pending), 0.0)
-        for ref in ready:
-            try:
-                value, error = native.get([ref], None, False)[0], None
-            except BaseException as raised:
-                value, error = None, raised
+        for ref, (value, error) in zip(ready, _results(ready), strict=True):
             _complete(pending.pop(ref), value, error)
+
+
+def _results(refs: list[ObjectRef]) -> list[_Result]:
+    """Of each, the value or what was raised."""
+    try:
+        return [(value, None) for value in native.get(refs, None, False)]
+    except BaseException as error:
+        if len(refs) == 1:
+            return [(None, error)]
+    return [result for ref in refs for result in _results([ref])]
 
 
 def _complete(futures: list[Future[Any]], value: Any, error: BaseException | None) -> None:

@@ -36,12 +36,14 @@ WITHOUT_EFFECT = (
     "enable_task_events",
     "fallback_strategy",
     "label_selector",
+    "max_calls",
     "object_store_memory",
     "placement_group",
     "placement_group_bundle_index",
     "placement_group_capture_child_tasks",
 )
-"""Options of Ray that say where something runs, or what is recorded of it. Without them the results are the same."""
+"""Options of Ray that say where or in which process something runs, or what is recorded of it. Without them the results
+are the same."""
 
 RESOURCES = MappingProxyType({"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"})
 """Options that are amounts of a resource, and the resource."""
@@ -226,7 +228,6 @@ TASK: Mapping[str, Option] = MappingProxyType(
         "name": Option(_text),
         "max_retries": Option(tries, MAX_RETRIES),
         "retry_exceptions": Option(retry_exceptions, False),
-        "max_calls": Option(count, 0),
     }
 )
 """Options of remote functions."""
@@ -289,8 +290,7 @@ def checked(given: Mapping[str, Any], table: Mapping[str, Option], what: str) ->
             ignored.append(name)
     if ignored:
         warnings.warn(
-            f"These options of {what} have no effect in eagleray: {', '.join(sorted(ignored))}. "
-            "It runs where there is enough of what it asks for.",
+            f"These options of {what} have no effect in eagleray: {', '.join(sorted(ignored))}.",
             stacklevel=4,
         )
     return found

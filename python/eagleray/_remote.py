@@ -10,6 +10,7 @@ from typing import Any, NoReturn, overload
 
 from eagleray import _calls, _engine, _generators, _identity, _options, _running, _signatures, _surroundings
 from eagleray._actors import ActorClass
+from eagleray._calls import Returns
 from eagleray._engine import native
 from eagleray._identity import Identity
 from eagleray._options import TASK, Checked
@@ -22,7 +23,8 @@ __all__ = ["RemoteFunction", "remote"]
 class _Form:
     """What a worker does beside calling the function. Functions with the same form share their code."""
 
-    returns: int | str = 1
+    collects: bool = False
+    """Whether the result is what the function yields."""
     resources: tuple[tuple[str, float], ...] = ()
     """What the call occupies, if that is not just one CPU."""
 
@@ -33,26 +35,21 @@ _PLAIN = _Form()
 class _Called:
     """What a worker calls for a remote function with a form of its own. A pickle of it has the function."""
 
-    def __init__(self, function: Callable[..., Any], name: str, form: _Form) -> None:
+    def __init__(self, function: Callable[..., Any], form: _Form) -> None:
         self._function = function
-        self._name = name
         self._form = form
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        returns = self._form.returns
         with _running.assigned(dict(self._form.resources)):
             value = self._function(*args, **kwargs)
-            if isinstance(returns, str):
-                return _generators.collected(value)
-            return value if returns < 2 else _calls.parts(value, returns, f"{self._name}()")
+            return _generators.collected(value) if self._form.collects else value
 
 
 class _Codes:
     """What workers call for a function: made when it is first needed, once in a session."""
 
-    def __init__(self, function: Callable[..., Any], name: str) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
-        self._name = name
         self._of: Identity | None = None
         self._codes: dict[_Form, native.RemoteCode] = {}
 
@@ -61,7 +58,7 @@ class _Codes:
             self._codes, self._of = {}, session
         code = self._codes.get(form)
         if code is None:
-            target = self._function if form == _PLAIN else _Called(self._function, self._name, form)
+            target = self._function if form == _PLAIN else _Called(self._function, form)
             code = self._codes[form] = _calls.code(target)
         return code
 
@@ -73,7 +70,7 @@ class _Ready:
     session: Identity
     code: native.RemoteCode
     options: native.RemoteOptions
-    returns: int
+    returns: Returns
     check: Callable[..., None]
     env: RuntimeEnv | None
     around: dict[bytes | None, bytes] = field(default_factory=dict)
@@ -103,7 +100,7 @@ class RemoteFunction:
                 "it call asyncio.run(), or use an actor."
             )
         said = _options.checked(options, TASK, f"the remote function {name!r}")
-        self._begin(function, said, _Codes(function, name), name)
+        self._begin(function, said, _Codes(function), name)
         functools.update_wrapper(self, function, updated=())
 
     def _begin(self, function: Callable[..., Any], options: Checked, codes: _Codes, name: str) -> None:
@@ -121,7 +118,7 @@ class RemoteFunction:
 
     def __setstate__(self, state: tuple[Callable[..., Any], Checked, str]) -> None:
         function, options, name = state
-        self._begin(function, options, _Codes(function, name), name)
+        self._begin(function, options, _Codes(function), name)
 
     def __call__(self, *_args: object, **_kwargs: object) -> NoReturn:
         """Raises TypeError."""
@@ -152,7 +149,8 @@ class RemoteFunction:
             **kwargs: The same.
 
         Returns:
-            A ref to the result, a list of them if `num_returns` is more than 1, None if it is 0.
+            A ref to the result; a list of them if `num_returns` is more than 1, None if it is 0, an `ObjectRefGenerator`
+            if it is "streaming", which it is for generator functions if nobody says.
 
         Raises:
             TypeError: The arguments do not fit the function, or cannot be pickled.
@@ -172,18 +170,17 @@ class RemoteFunction:
         special = taken != {"CPU": 1.0}
         returns = options.get("num_returns")
         if returns is None:
-            returns = "dynamic" if inspect.isgeneratorfunction(self._function) else 1
-        form = _Form(returns if returns != 0 else 1, tuple(sorted(taken.items())) if special else ())
-        number = 1 if isinstance(returns, str) else returns
+            returns = "streaming" if inspect.isgeneratorfunction(self._function) else 1
+        form = _Form(isinstance(returns, str), tuple(sorted(taken.items())) if special else ())
         said = native.RemoteOptions(
             options.get("name", self._name),
-            num_returns=number,
+            num_returns=_calls.number(returns),
             resources=taken if special else None,
             **_calls.retries(options, _options.of(options, TASK, "max_retries")),
         )
         code = self._codes.get(session, form)
         check = _signatures.check(self._name, _signatures.parameters(self._function))
-        self._ready = ready = _Ready(session, code, said, number, check, options.get("runtime_env"))
+        self._ready = ready = _Ready(session, code, said, returns, check, options.get("runtime_env"))
         return ready
 
 
@@ -201,7 +198,8 @@ def remote(*args: Any, **options: Any) -> Any:
             in bytes, resources as a dict of names and amounts. An actor takes them while it lives; if nobody says, there
             must be one CPU to place it, and it takes none.
         name: Of a function: what it is called in messages. Of an actor: by what `get_actor` finds it.
-        num_returns: How many refs a call gives: a number, or "dynamic" for a generator.
+        num_returns: How many refs a call gives. For a generator "streaming", an iterator over refs of what it yields; or
+            "dynamic", a ref to that.
         max_retries: How often a call is made again when its worker died, 3 if nobody says; -1 has no limit.
         retry_exceptions: After which exceptions it is made again, too: True for all, or a list of classes.
         max_restarts: How often an actor is made anew when its process died; -1 has no limit.
