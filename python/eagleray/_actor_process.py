@@ -175,7 +175,11 @@ class _Threads:
 
 
 class _Coroutines:
-    """Calls are tasks of an asyncio loop, which has a thread. Constructor and functions are called there, too."""
+    """Calls are tasks of an asyncio loop, which has a thread. Functions are called there, too.
+
+    The constructor finds the loop running, but is called on the main thread: what waits for others there gives its slot
+    back. What it starts begins when it has returned.
+    """
 
     _instance: Any
 
@@ -184,21 +188,14 @@ class _Coroutines:
         self._loop = asyncio.new_event_loop()
         self._most = asyncio.Semaphore(most)
         self._calls: dict[str, asyncio.Task[None]] = {}
-        threading.Thread(target=self._loop.run_forever, name="eagleray-actor", daemon=True).start()
 
     def make(self, constructor: Callable[[], Any]) -> None:
-        made: Future[None] = Future()
-
-        def make() -> None:
-            try:
-                self._instance = constructor()
-            except BaseException as error:
-                made.set_exception(error)
-            else:
-                made.set_result(None)
-
-        self._loop.call_soon_threadsafe(make, context=_context(self._creation))
-        made.result()
+        asyncio.events._set_running_loop(self._loop)
+        try:
+            self._instance = _context(self._creation).run(constructor)
+        finally:
+            asyncio.events._set_running_loop(None)
+        threading.Thread(target=self._loop.run_forever, name="eagleray-actor", daemon=True).start()
 
     def call(self, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> native.Deferred:
         deferred = native.defer()
