@@ -16,10 +16,10 @@ import eagleray.actor
 import eagleray.runtime_context
 from eagleray import (
     _actor_process,
-    _actors,
     _errors,
     _failures,
     _futures,
+    _handles,
     _identity,
     _output,
     _signatures,
@@ -77,7 +77,7 @@ class Yielding(Counter):
 
 def handle(cls: type) -> eagleray.actor.ActorHandle:
     """A handle to no actor."""
-    meta = pickle.dumps(_actors._Kind(cls.__qualname__, _actors._methods(cls), {}))
+    meta = pickle.dumps(_handles.Kind(cls.__qualname__, _handles.methods_of(cls), {}))
     return eagleray.actor.ActorHandle(eagleray.put(None), meta)
 
 
@@ -179,11 +179,11 @@ class TestRemote:
 
 class TestMethods:
     def test_which_there_are(self) -> None:
-        own = {name for name in _actors._methods(Counter) if not name.startswith("__")}
+        own = {name for name in _handles.methods_of(Counter) if not name.startswith("__")}
         assert own == {"get", "add", "pair", "fixed", "named", "_inner"}
 
     def test_parameters(self) -> None:
-        methods = _actors._methods(Counter)
+        methods = _handles.methods_of(Counter)
         parameters = {name: method.parameters for name, method in methods.items()}
         assert [parameters[name] for name in ("get", "add", "fixed", "named")] == [
             "()",
@@ -194,8 +194,8 @@ class TestMethods:
         assert methods["pair"].options == {"num_returns": 2}
 
     def test_coroutines_are_seen(self) -> None:
-        assert [_actors._has_coroutines(cls) for cls in (Counter, Waiting, Yielding)] == [False, True, True]
-        assert _actors._methods(Yielding)["items"].generator
+        assert [_handles.has_coroutines(cls) for cls in (Counter, Waiting, Yielding)] == [False, True, True]
+        assert _handles.methods_of(Yielding)["items"].generator
 
     def test_code_of_a_method_is_one(self) -> None:
         assert _actor_process.Method("get", False) == _actor_process.Method("get", False)

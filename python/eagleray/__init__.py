@@ -15,7 +15,7 @@ if "t" in sys.abiflags:
     raise ImportError("eagleray does not run on a free-threaded Python: use the ordinary build of the same version.")
 
 from eagleray import exceptions
-from eagleray._actors import get_actor, kill, method
+from eagleray._actors import get_actor, kill
 from eagleray._engine import (
     ObjectRef,
     cancel,
@@ -27,6 +27,7 @@ from eagleray._engine import (
     wait,
 )
 from eagleray._generators import ObjectRefGenerator
+from eagleray._handles import method
 from eagleray._remote import remote
 from eagleray._runtime_context import (
     available_resources,

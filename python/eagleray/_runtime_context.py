@@ -6,8 +6,8 @@ import os
 from typing import Any
 
 from eagleray import _engine, _identity, _running
-from eagleray._actors import ActorHandle
 from eagleray._engine import native
+from eagleray._handles import ActorHandle
 
 
 class Id:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from eagleray._actor_process import exit_actor
-from eagleray._actors import ActorClass, ActorHandle, ActorMethod
+from eagleray._actors import ActorClass
+from eagleray._handles import ActorHandle, ActorMethod
 
 __all__ = ["ActorClass", "ActorHandle", "ActorMethod", "exit_actor"]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from eagleray import _engine
-from eagleray._actors import ActorHandle
 from eagleray._engine import ObjectRef
+from eagleray._handles import ActorHandle
 from eagleray.exceptions import GetTimeoutError
 
 Call = Callable[[ActorHandle, Any], ObjectRef]

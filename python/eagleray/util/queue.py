@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from eagleray import _actors, _engine
-from eagleray._actors import ActorClass, ActorHandle
+from eagleray._actors import ActorClass
+from eagleray._handles import ActorHandle
 
 __all__ = ["Empty", "Full", "Queue"]
 
