@@ -157,6 +157,9 @@ class Shelf:
     def names(self) -> list[str]:
         return sorted(self.things)
 
+    def pid(self) -> int:
+        return os.getpid()
+
 
 def numbers(n: int, fail_at: int | None = None) -> Iterator[int]:
     for i in range(n):
