@@ -1,7 +1,7 @@
 """The sum of a long range, as 100 remote tasks: each sums a part, in whichever worker is free.
 
-``chunk_sum`` is a plain function; ``eagleray.remote(chunk_sum)`` is what sends it to workers. Its ``remote`` returns a ref at once,
-``get`` waits for values. Refs may be arguments too: the task gets the value.
+``chunk_sum`` is a plain function; ``eagleray.remote(chunk_sum)`` is what sends it to workers. Its ``remote`` returns a ref at
+once, ``get`` waits for values. Refs may be arguments too: the task gets the value.
 """
 
 from __future__ import annotations

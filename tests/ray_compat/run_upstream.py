@@ -50,10 +50,8 @@ def main(arguments: list[str]) -> int:
         sys.path[:0] = path[:2]
         os.environ["PYTHONPATH"] = os.pathsep.join(path)
         os.chdir(directory)
-        return pytest.main(
-            ["-c", str(directory / "pytest.ini"), f"--rootdir={directory}", "-k", "not spread_scheduling"]
-            + [*arguments[1:], *(file.name for file in files)]
-        )
+        options = ["-c", str(directory / "pytest.ini"), f"--rootdir={directory}", "-k", "not spread_scheduling"]
+        return pytest.main([*options, *arguments[1:], *(file.name for file in files)])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What Ray's tests of its Dask scheduler exercise: tasks in graphs in tasks on a single CPU, persist, sorting with a progress bar."""
+"""What Ray's tests of its Dask scheduler exercise: graphs in tasks on one CPU, persist, sorting with a progress bar."""
 
 from typing import Any
 

@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 
 import eagleray
-import eagleray.actor
-import eagleray.dask
-import eagleray.exceptions
-import eagleray.util
+from eagleray import actor, dask, exceptions
+from eagleray import util as our_util
 
 
 @pytest.fixture
@@ -43,7 +41,8 @@ def __getattr__(name: str) -> Any:
     return getattr(eagleray, name)
 
 
-exceptions, actor = eagleray.exceptions, eagleray.actor
+__all__ = ["actor", "exceptions"]
+
 tests = _module(
     "ray.tests",
     conftest=_module(
@@ -53,8 +52,8 @@ tests = _module(
     ),
 )
 client = _module("ray.util.client", common=_module("ray.util.client.common", ClientObjectRef=ClientObjectRef))
-util = _module("ray.util", **{name: getattr(eagleray.util, name) for name in dir(eagleray.util) if name[0] != "_"})
-util.__dict__.update(client=client, dask=eagleray.dask)
+util = _module("ray.util", **{name: getattr(our_util, name) for name in dir(our_util) if name[0] != "_"})
+util.__dict__.update(client=client, dask=dask)
 
 # The same module objects under both names: what a test patches in the one is patched in the other.
 for ours, theirs in (
