@@ -177,6 +177,17 @@ class TestOrder:
         (tmp_path / "go").touch()
         assert eagleray.get([first, second]) == ["a", "ab"]
 
+    def test_what_a_task_called_is_before_what_is_called_with_its_result(self) -> None:
+        log = Counter.remote([])
+
+        @eagleray.remote
+        def write(log: Any, name: int) -> None:
+            log.add.remote([name])
+
+        for name in range(20):
+            eagleray.get(write.remote(log, name))
+            assert eagleray.get(log.read.remote())[-1] == name
+
     def test_of_each_of_several_callers(self) -> None:
         log = Counter.remote([])
 
