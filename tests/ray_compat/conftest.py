@@ -6,9 +6,6 @@ import pytest
 
 import eagleray
 from eagleray.dask import enable_dask_on_ray
-from tests.conftest import fresh
-
-__all__ = ["fresh"]
 
 
 @pytest.fixture
