@@ -12,7 +12,7 @@ from eagleray.exceptions import TaskCancelledError, WorkerCrashedError
 from tests.conftest import alive, until
 from tests.core.remotes import Counter, add, begin_and_wait, echo, note, noted, until_exists, wait_for
 
-pytestmark = pytest.mark.usefixtures("shared")
+pytestmark = pytest.mark.usefixtures("session")
 
 
 @pytest.fixture

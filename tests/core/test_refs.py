@@ -38,7 +38,9 @@ def pending(tmp_path: Path) -> Any:
 class TestWhereRefsTravel:
     def test_containers(self) -> None:
         ref = eagleray.put(np.arange(200_000))
-        nest = {"list": [ref, (ref,)], "array": np.array([ref], dtype=object), "set": {ref}}
+        array = np.empty(1, dtype=object)
+        array[0] = ref
+        nest = {"list": [ref, (ref,)], "array": array, "set": {ref}}
         back = eagleray.get(echo.remote(nest))
         for found in (back["list"][0], back["list"][1][0], back["array"][0], *back["set"]):
             assert found == ref
