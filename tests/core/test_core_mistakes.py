@@ -14,7 +14,7 @@ import pytest
 import eagleray
 from eagleray import exceptions
 from eagleray.exceptions import ActorDiedError, InfeasibleResourceError, ObjectLostError, WorkerCrashedError
-from tests.core.remotes import Counter, add, die, echo, fail, numbers
+from tests.core.remotes import Counter, add, die, echo, numbers
 from tests.test_mistakes import CannotArrive, check, table
 
 LOCK = threading.Lock()
@@ -170,7 +170,7 @@ def stream() -> Any:
 OPTIONS = table(
     ("unknown", option(num_cpu=1), ValueError, "num_cpu.*num_cpus"),
     ("unknown, nothing like it", option(colour="red"), ValueError, "colour.*num_cpus"),
-    ("unknown, in the decorator", lambda: eagleray.remote(num_cpu=1)(fail), ValueError, "num_cpu.*num_cpus"),
+    ("unknown, in the decorator", lambda: eagleray.remote(num_cpu=1)(new_lock), ValueError, "num_cpu.*num_cpus"),
     ("of actors", option(max_restarts=1), ValueError, "max_restarts.*max_retries"),
     ("CPUs: negative", option(num_cpus=-1), ValueError, "num_cpus.*-1"),
     ("CPUs: text", option(num_cpus="2"), TypeError, "num_cpus.*must be a number.*not str"),
@@ -244,7 +244,7 @@ VALUES = table(
     ("result: lock", lambda: in_task(new_lock), TypeError, "_thread.lock"),
     ("result of a method: lock", lambda: eagleray.get(actor().call.remote(new_lock)), TypeError, "_thread.lock"),
     ("argument that cannot arrive", lambda: eagleray.get(echo.remote(CannotArrive())), ImportError, "not here"),
-    ("result that cannot arrive", lambda: in_task(CannotArrive), ImportError, "not here"),
+    ("result that cannot arrive", lambda: in_task(cannot_arrive), ImportError, "not here"),
     ("returns: other number", lambda: eagleray.get(several((1, 2))), ValueError, "2.*num_returns.*3|num_returns.*3.*2"),
     (
         "returns: no sequence",
@@ -256,6 +256,10 @@ VALUES = table(
     ("ref as an array", lambda: np.array(echo.remote(1)), TypeError, "ObjectRef"),
     ("future as a sequence", lambda: list(echo.remote([1])), TypeError, "ObjectRef"),
 )
+
+
+def cannot_arrive() -> Any:
+    return CannotArrive()
 
 
 def new_lock() -> Any:
