@@ -382,7 +382,7 @@ class TestSessions:
             lambda: eagleray.get(ref),
             lambda: eagleray.wait([ref]),
             lambda: echo.remote(ref),
-            lambda: echo.remote([ref]),
+            lambda: eagleray.get(echo.remote([ref])),
             lambda: eagleray.cancel(ref),
             lambda: Counter.remote(ref),
         ):
@@ -397,8 +397,8 @@ class TestSessions:
         for do in (
             counter.read.remote,
             lambda: eagleray.kill(counter),
-            lambda: echo.remote(counter),
-            lambda: echo.remote([counter]),
+            lambda: eagleray.get(echo.remote(counter)),
+            lambda: eagleray.get(echo.remote([counter])),
         ):
             check(do, (ObjectLostError, ActorDiedError), "session")
 
