@@ -11,7 +11,7 @@ EXAMPLES = sorted(ROOT.glob("examples/*.py"))
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) >= 8
+    assert len(EXAMPLES) >= 15
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)

@@ -1,0 +1,308 @@
+"""How actors end: without handles, killed, dead, at the end of the session; and how they come back."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import eagleray
+from eagleray import exceptions
+from eagleray.exceptions import ActorDiedError
+from tests.conftest import alive, until
+from tests.core.remotes import Counter, Shelf, add, echo, note, noted, wait_for
+
+pytestmark = pytest.mark.usefixtures("shared")
+
+
+class TestOutOfScope:
+    def test_ends_the_process(self) -> None:
+        counter = Counter.remote()
+        process = eagleray.get(counter.pid.remote())
+        assert alive(process)
+        del counter
+        until(lambda: not alive(process))
+
+    def test_queued_calls_are_not_lost(self, tmp_path: Path) -> None:
+        path, go = str(tmp_path / "calls"), tmp_path / "go"
+        counter = Counter.remote()
+        process = eagleray.get(counter.pid.remote())
+        waiting = counter.wait.remote(str(go))
+        refs = [counter.call.remote(note, path) for _ in range(20)]
+        del counter
+        go.touch()
+        assert eagleray.get(refs) == list(range(1, 21))
+        assert eagleray.get(waiting) == str(go)
+        until(lambda: not alive(process))
+
+    def test_calls_whose_refs_are_dropped_run(self, tmp_path: Path) -> None:
+        path = str(tmp_path / "calls")
+        counter = Counter.remote()
+        for _ in range(10):
+            counter.call.remote(note, path)
+        del counter
+        until(lambda: noted(path) == 10)
+
+    def test_results_of_the_gone(self) -> None:
+        counter = Counter.remote(np.ones(500_000))
+        small, large = counter.pid.remote(), counter.read.remote()
+        process = eagleray.get(small)
+        del counter
+        until(lambda: not alive(process))
+        assert eagleray.get(small) == process
+        assert eagleray.get(large).sum() == 500_000
+
+    def test_handle_elsewhere_keeps_it(self) -> None:
+        shelf, counter = Shelf.remote(), Counter.remote()
+        process = eagleray.get(counter.pid.remote())
+        eagleray.get(shelf.put.remote("counter", counter))
+        del counter
+        assert eagleray.get(shelf.call.remote("counter", "pid")) == process
+        eagleray.get(shelf.take.remote("counter"))
+        until(lambda: not alive(process))
+
+    def test_in_a_dropped_result(self) -> None:
+        @eagleray.remote
+        def make() -> Any:
+            counter = Counter.remote()
+            return eagleray.get(counter.pid.remote()), [counter]
+
+        ref = make.remote()
+        process, handles = eagleray.get(ref)
+        assert alive(process)
+        del handles
+        assert eagleray.get(eagleray.get(ref)[1][0].pid.remote()) == process
+        del ref
+        until(lambda: not alive(process))
+
+    def test_with_the_actor_that_holds_it(self) -> None:
+        shelf = Shelf.remote(counter=Counter.remote())
+        process = eagleray.get(shelf.call.remote("counter", "pid"))
+        del shelf
+        until(lambda: not alive(process))
+
+    def test_atexit_and_finalizers_run(self, tmp_path: Path) -> None:
+        """The end is that of a Python program, so what the actor's libraries registered happens."""
+        path = tmp_path / "ended"
+
+        def register(path: str) -> None:
+            import atexit
+
+            atexit.register(note, path)
+
+        counter = Counter.remote()
+        eagleray.get(counter.call.remote(register, str(path)))
+        del counter
+        until(path.exists)
+
+
+class TestKill:
+    def test_ends_it(self) -> None:
+        counter = Counter.remote()
+        process = eagleray.get(counter.pid.remote())
+        eagleray.kill(counter)
+        until(lambda: not alive(process))
+        with pytest.raises(ActorDiedError, match=r"(?i)kill"):
+            eagleray.get(counter.read.remote())
+
+    def test_ends_the_call_that_runs_and_the_queue(self, tmp_path: Path) -> None:
+        begun = tmp_path / "begun"
+        counter = Counter.remote()
+        running = counter.wait.remote(str(tmp_path / "never"), str(begun))
+        queued = [counter.add.remote() for _ in range(5)]
+        wait_for(begun)
+        eagleray.kill(counter)
+        for ref in [running, *queued]:
+            with pytest.raises(ActorDiedError):
+                eagleray.get(ref)
+
+    def test_twice_and_of_a_dead_one(self) -> None:
+        counter = Counter.remote()
+        eagleray.get(counter.read.remote())
+        eagleray.kill(counter)
+        eagleray.kill(counter)
+        with pytest.raises(ActorDiedError):
+            eagleray.get(counter.read.remote())
+        eagleray.kill(counter)
+
+    def test_before_it_is_there(self) -> None:
+        counter = Counter.remote()
+        eagleray.kill(counter)
+        with pytest.raises(ActorDiedError):
+            eagleray.get(counter.read.remote())
+
+    def test_restarts_if_told(self) -> None:
+        counter = Counter.options(max_restarts=1).remote(1)
+        first = eagleray.get(counter.pid.remote())
+        eagleray.get(counter.add.remote())
+        eagleray.kill(counter, no_restart=False)
+        until(lambda: not alive(first))
+        assert eagleray.get(counter.read.remote()) == 1
+        second = eagleray.get(counter.pid.remote())
+        assert second != first
+        eagleray.kill(counter)
+        until(lambda: not alive(second))
+        with pytest.raises(ActorDiedError):
+            eagleray.get(counter.read.remote())
+
+    def test_by_another(self) -> None:
+        counter = Counter.remote()
+        process = eagleray.get(counter.pid.remote())
+        eagleray.get(eagleray.remote(lambda actors: eagleray.kill(actors[0])).remote([counter]))
+        until(lambda: not alive(process))
+
+
+class TestDeath:
+    def test_says_why(self) -> None:
+        counter = Counter.remote()
+        bad = counter.die.remote(3)
+        for ref in (bad, counter.read.remote()):
+            with pytest.raises(ActorDiedError, match="Sum") as caught:
+                eagleray.get(ref)
+            assert isinstance(caught.value, exceptions.RayActorError)
+            assert "3" in str(caught.value)
+
+    def test_of_a_signal(self) -> None:
+        counter = Counter.remote()
+        process = eagleray.get(counter.pid.remote())
+        os.kill(process, 9)
+        until(lambda: not alive(process))
+        with pytest.raises(ActorDiedError, match="SIGKILL"):
+            eagleray.get(counter.read.remote())
+
+    def test_constructor_that_fails(self) -> None:
+        @eagleray.remote
+        class Bad:
+            def __init__(self, text: str) -> None:
+                raise LookupError(text)
+
+            def method(self) -> int:
+                return 1
+
+        bad = Bad.remote("no such thing")
+        for _ in range(2):
+            with pytest.raises(ActorDiedError, match=r"(?s)Bad.*LookupError.*no such thing") as caught:
+                eagleray.get(bad.method.remote())
+            assert not isinstance(caught.value, LookupError)
+
+    def test_constructor_that_ends_the_process(self) -> None:
+        @eagleray.remote
+        class Bad:
+            def __init__(self) -> None:
+                os._exit(9)
+
+            def method(self) -> int:
+                return 1
+
+        with pytest.raises(ActorDiedError, match="9"):
+            eagleray.get(Bad.remote().method.remote())
+
+    def test_exit_actor(self) -> None:
+        counter = Counter.remote()
+        process = eagleray.get(counter.pid.remote())
+        before = counter.add.remote()
+        leave = counter.leave.remote()
+        with pytest.raises(ActorDiedError, match="exit_actor"):
+            eagleray.get(leave)
+        until(lambda: not alive(process))
+        assert eagleray.get(before) == 1
+        with pytest.raises(ActorDiedError, match="exit_actor"):
+            eagleray.get(counter.add.remote())
+
+    def test_exit_actor_is_final(self) -> None:
+        counter = Counter.options(max_restarts=-1).remote()
+        with pytest.raises(ActorDiedError):
+            eagleray.get(counter.leave.remote())
+        with pytest.raises(ActorDiedError):
+            eagleray.get(counter.add.remote())
+
+    def test_sys_exit(self) -> None:
+        counter = Counter.remote()
+        with pytest.raises(ActorDiedError):
+            eagleray.get(counter.fail.remote(SystemExit, 0))
+
+    def test_others_go_on(self) -> None:
+        counter, other = Counter.remote(), Counter.remote()
+        counter.die.remote()
+        assert eagleray.get([other.add.remote(), echo.remote(2)]) == [1, 2]
+
+    def test_readers_of_its_results_learn_it(self) -> None:
+        counter = Counter.remote()
+        with pytest.raises(ActorDiedError):
+            eagleray.get(add.remote(counter.die.remote(), 1))
+
+
+class TestRestarts:
+    def test_as_often_as_told(self) -> None:
+        counter = Counter.options(max_restarts=2).remote(10)
+        pids = set()
+        for _ in range(2):
+            assert eagleray.get(counter.add.remote()) == 11
+            pids.add(eagleray.get(counter.pid.remote()))
+            with pytest.raises(exceptions.RayActorError):
+                eagleray.get(counter.die.remote())
+        assert eagleray.get(counter.add.remote()) == 11
+        pids.add(eagleray.get(counter.pid.remote()))
+        assert len(pids) == 3
+        with pytest.raises(ActorDiedError):
+            eagleray.get(counter.die.remote())
+        with pytest.raises(ActorDiedError):
+            eagleray.get(counter.add.remote())
+
+    def test_knows_it(self) -> None:
+        again = Counter.options(max_restarts=-1).remote()
+
+        def reconstructed() -> bool:
+            return bool(eagleray.get_runtime_context().was_current_actor_reconstructed)
+
+        assert eagleray.get(again.call.remote(reconstructed)) is False
+        with pytest.raises(exceptions.RayActorError):
+            eagleray.get(again.die.remote())
+        assert eagleray.get(again.call.remote(reconstructed)) is True
+
+    def test_queued_calls_fail_or_run_but_are_not_lost(self) -> None:
+        counter = Counter.options(max_restarts=1).remote()
+        refs = [counter.die.remote(), *[counter.add.remote() for _ in range(10)]]
+        done, rest = eagleray.wait(refs, num_returns=len(refs))
+        assert (len(done), rest) == (len(refs), [])
+        assert eagleray.get(counter.read.remote()) <= 10
+
+    def test_task_retries(self, tmp_path: Path) -> None:
+        counter = Counter.options(max_restarts=1, max_task_retries=1).remote(5)
+        assert eagleray.get(counter.die_once.remote(str(tmp_path / "runs"))) == "survived"
+        assert eagleray.get(counter.add.remote()) == 6
+
+    def test_task_retries_keep_the_order(self, tmp_path: Path) -> None:
+        log = Counter.options(max_restarts=-1, max_task_retries=-1).remote([])
+        refs = [log.add.remote([0]), log.die_once.remote(str(tmp_path / "runs"))]
+        refs += [log.add.remote([i]) for i in range(1, 6)]
+        *_, last = eagleray.get(refs)
+        assert [i for i in last if i] == [1, 2, 3, 4, 5]
+
+    def test_the_constructor_has_its_arguments_again(self) -> None:
+        data = np.ones(500_000)
+        counter = Counter.options(max_restarts=1).remote(eagleray.put(data))
+        with pytest.raises(exceptions.RayActorError):
+            eagleray.get(counter.die.remote())
+        assert eagleray.get(counter.read.remote()).sum() == 500_000
+
+    def test_name_stays(self) -> None:
+        counter = Counter.options(max_restarts=1, name="comes back").remote()
+        with pytest.raises(exceptions.RayActorError):
+            eagleray.get(counter.die.remote())
+        assert eagleray.get(eagleray.get_actor("comes back").add.remote()) == 1
+
+    def test_not_after_the_last_handle(self) -> None:
+        counter = Counter.options(max_restarts=-1).remote()
+        process = eagleray.get(counter.pid.remote())
+        del counter
+        until(lambda: not alive(process))
+
+
+def test_shutdown_ends_all(fresh: None) -> None:
+    eagleray.init(num_cpus=2)
+    actors = [Counter.remote(), Counter.options(name="d", lifetime="detached").remote()]
+    pids = eagleray.get([actor.pid.remote() for actor in actors])
+    eagleray.shutdown()
+    assert not any(map(alive, pids))

@@ -1,0 +1,48 @@
+"""The runtime context: where a task runs and what it is."""
+
+from typing import Any
+
+import pytest
+
+import eagleray
+from tests.core.remotes import Counter
+
+pytestmark = pytest.mark.usefixtures("shared")
+
+
+class TestContext:
+    def test_ids(self) -> None:
+        @eagleray.remote
+        def ids() -> tuple[Any, ...]:
+            context = eagleray.get_runtime_context()
+            return context.get_node_id(), context.get_task_id(), context.get_actor_id(), context.get_job_id()
+
+        first, second = eagleray.get([ids.remote(), ids.remote()])
+        here = eagleray.get_runtime_context()
+        assert first[0] == second[0] == here.get_node_id() == here.node_id.hex()
+        assert first[1] != second[1]
+        assert first[2] is None
+        assert first[3] == here.get_job_id()
+        assert here.get_task_id() is None
+
+    def test_of_an_actor(self) -> None:
+        actor = Counter.remote()
+        ids = [
+            actor.call.remote(lambda: eagleray.get_runtime_context().get_actor_id()),
+            actor.call.remote(lambda: eagleray.get_runtime_context().get_actor_id()),
+        ]
+        first, second = eagleray.get(ids)
+        assert first == second
+        assert isinstance(first, str)
+
+    def test_current_actor(self) -> None:
+        @eagleray.remote
+        class Self:
+            def handle(self) -> Any:
+                return eagleray.get_runtime_context().current_actor
+
+            def answer(self) -> int:
+                return 42
+
+        actor = Self.remote()
+        assert eagleray.get(eagleray.get(actor.handle.remote()).answer.remote()) == 42

@@ -1,0 +1,163 @@
+"""What tasks and actors occupy while they run, and while they live."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import eagleray
+from eagleray.exceptions import GetTimeoutError, InfeasibleResourceError
+from tests.conftest import until
+from tests.core.remotes import Counter, begin_and_wait, echo, until_exists, wait_for
+
+pytestmark = pytest.mark.usefixtures("fresh")
+
+
+class TestOfTasks:
+    @pytest.fixture(autouse=True)
+    def node(self, fresh: None) -> None:
+        eagleray.init(num_cpus=2, num_gpus=2, resources={"disk": 1, "slot": 2})
+
+    def run_together(self, function: Any, tmp_path: Path, count: int, most: int) -> None:
+        """Of `count` calls, `most` run at the same time."""
+        go = tmp_path / "go"
+        refs = [function.remote(str(tmp_path / f"begun-{i}"), str(go)) for i in range(count)]
+
+        def begun() -> int:
+            return len(list(tmp_path.glob("begun-*")))
+
+        until(lambda: begun() >= most)
+        assert eagleray.wait(refs, timeout=0.2) == ([], refs)  # if more of them could run, they would have begun
+        assert begun() == most
+        go.touch()
+        assert eagleray.get(refs) == [str(go)] * count
+
+    @pytest.mark.parametrize(
+        ("options", "most"),
+        [
+            ({}, 2),
+            ({"num_cpus": 2}, 1),
+            ({"num_cpus": 1.5}, 1),
+            ({"resources": {"disk": 1}}, 1),
+            ({"resources": {"disk": 0.5}, "num_cpus": 0.25}, 2),
+            ({"resources": {"slot": 1}, "num_cpus": 0.1}, 2),
+            ({"num_gpus": 2}, 1),
+            ({"num_gpus": 1, "num_cpus": 0.5}, 2),
+        ],
+        ids=str,
+    )
+    def test_bound_what_runs_at_once(self, options: dict[str, Any], most: int, tmp_path: Path) -> None:
+        self.run_together(begin_and_wait.options(**options), tmp_path, 3, most)
+
+    def test_fractions_of_a_cpu_run_together(self, tmp_path: Path) -> None:
+        self.run_together(begin_and_wait.options(num_cpus=0.5), tmp_path, 4, 4)
+
+    def test_no_cpu_waits_for_none(self, tmp_path: Path) -> None:
+        go = tmp_path / "go"
+        busy = [until_exists.remote(str(go)) for _ in range(2)]
+        assert eagleray.get(echo.options(num_cpus=0).remote("at once")) == "at once"
+        go.touch()
+        eagleray.get(busy)
+
+    @pytest.mark.parametrize(
+        "options",
+        [{"num_cpus": 3}, {"num_gpus": 3}, {"resources": {"disk": 2}}, {"resources": {"tape": 1}}, {"memory": 1 << 60}],
+        ids=str,
+    )
+    def test_that_can_never_be_had(self, options: dict[str, Any]) -> None:
+        def call() -> None:
+            eagleray.get(echo.options(**options).remote(1))
+
+        with pytest.raises(InfeasibleResourceError, match=r"echo.*asks for"):
+            call()
+        assert eagleray.get(echo.remote(1)) == 1
+
+    def test_gpus_have_numbers(self) -> None:
+        @eagleray.remote(num_gpus=1)
+        def gpus() -> tuple[list[Any], str | None]:
+            return eagleray.get_gpu_ids(), os.environ.get("CUDA_VISIBLE_DEVICES")
+
+        ids, visible = eagleray.get(gpus.remote())
+        assert len(ids) == 1
+        assert visible == str(ids[0])
+        assert eagleray.get(gpus.options(num_gpus=0).remote()) == ([], "")
+        both, _ = eagleray.get(gpus.options(num_gpus=2).remote())
+        assert sorted(map(int, both)) == [0, 1]
+
+    def test_are_told(self, tmp_path: Path) -> None:
+        total = eagleray.cluster_resources()
+        assert (total["CPU"], total["GPU"], total["disk"], total["slot"]) == (2, 2, 1, 2)
+        begun, go = tmp_path / "begun", tmp_path / "go"
+        ref = begin_and_wait.options(num_cpus=1, resources={"disk": 0.5}).remote(str(begun), str(go))
+        wait_for(begun)
+        until(lambda: eagleray.available_resources().get("disk", 0) == 0.5)
+        assert eagleray.available_resources()["CPU"] == 1
+        go.touch()
+        eagleray.get(ref)
+        until(lambda: eagleray.available_resources().get("disk", 0) == 1)
+        (node,) = eagleray.nodes()
+        assert node["Alive"]
+        assert node["Resources"]["disk"] == 1
+
+    def test_assigned_ones(self) -> None:
+        @eagleray.remote(num_cpus=0.5, resources={"slot": 1})
+        def assigned() -> dict[str, float]:
+            return eagleray.get_runtime_context().get_assigned_resources()
+
+        assert eagleray.get(assigned.remote()) == {"CPU": 0.5, "slot": 1}
+
+
+class TestOfActors:
+    def test_none_while_it_lives(self) -> None:
+        eagleray.init(num_cpus=1)
+        actors = [Counter.remote(i) for i in range(4)]
+        assert eagleray.get([actor.read.remote() for actor in actors]) == [0, 1, 2, 3]
+        assert eagleray.get(echo.remote("free")) == "free"
+        until(lambda: eagleray.available_resources()["CPU"] == 1)
+
+    def test_a_cpu_if_asked(self, tmp_path: Path) -> None:
+        eagleray.init(num_cpus=2)
+        actor = Counter.options(num_cpus=1).remote()
+        eagleray.get(actor.read.remote())
+        assert eagleray.available_resources()["CPU"] == 1
+        assert eagleray.get(echo.remote("one")) == "one"
+        whole = echo.options(num_cpus=2).remote("both")
+        assert eagleray.wait([whole], timeout=0.1) == ([], [whole])
+        del actor
+        assert eagleray.get(whole) == "both"
+
+    @pytest.mark.parametrize("options", [{"num_gpus": 1}, {"resources": {"disk": 1}}], ids=str)
+    def test_others_as_long_as_it_lives(self, options: dict[str, Any]) -> None:
+        eagleray.init(num_cpus=2, num_gpus=1, resources={"disk": 1})
+        actor = Counter.options(**options).remote()
+        eagleray.get(actor.read.remote())
+        task, second = echo.options(**options).remote("task"), Counter.options(**options).remote(2)
+        calls = [task, second.read.remote()]
+        assert eagleray.wait(calls, timeout=0.1) == ([], calls)
+        assert eagleray.get(echo.remote(1)) == 1
+        eagleray.kill(actor)
+        (done,), _ = eagleray.wait(calls)
+        if done != task:
+            del second
+        assert eagleray.get(task) == "task"
+
+    def test_a_gpu_has_its_number(self) -> None:
+        eagleray.init(num_cpus=2, num_gpus=2)
+
+        def gpus() -> tuple[list[Any], str | None]:
+            return eagleray.get_gpu_ids(), os.environ.get("CUDA_VISIBLE_DEVICES")
+
+        actors = [Counter.options(num_gpus=1).remote() for _ in range(2)]
+        seen = eagleray.get([actor.call.remote(gpus) for actor in actors])
+        assert sorted(int(ids[0]) for ids, _ in seen) == [0, 1]
+        assert all(visible == str(ids[0]) for ids, visible in seen)
+
+    def test_wait_for_a_place(self, tmp_path: Path) -> None:
+        eagleray.init(num_cpus=1)
+        busy = until_exists.remote(str(tmp_path / "go"))
+        actor = Counter.remote()
+        with pytest.raises(GetTimeoutError):
+            eagleray.get(actor.read.remote(), timeout=0.1)
+        (tmp_path / "go").touch()
+        assert eagleray.get([busy, actor.read.remote()])[1] == 0
