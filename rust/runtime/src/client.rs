@@ -171,6 +171,20 @@ impl Client {
         }
     }
 
+    /// The next part of what the task that runs makes bit by bit. It is held by the task's object from then on.
+    pub fn yield_part(&self, stream: ObjectId, index: u32, part: ObjectId) -> Result<(), ClientError> {
+        self.command(|_| (Some(Command::Yield { stream, index, part }), ()))
+    }
+
+    /// Asks for a part of what a task makes bit by bit. Returns the question's token. Of the part in the answer a use is to be
+    /// [adopted](Client::adopt).
+    pub fn ask_next(&self, stream: ObjectId, index: u32) -> Result<u64, ClientError> {
+        self.command(|driver| {
+            let token = driver.next_token();
+            (Some(Command::Next { token, stream, index }), token)
+        })
+    }
+
     /// How things stand: after all that was sent before, and what follows from it at once. [`ClientError::NoAnswer`] after
     /// `limit`, as in [`Client::find_actor`].
     pub fn inspect(&self, limit: Duration) -> Result<Snapshot, ClientError> {

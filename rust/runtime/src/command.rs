@@ -66,6 +66,25 @@ pub enum Command {
         /// Whom it looks for.
         name: ActorName,
     },
+    /// The next part of what a task makes bit by bit that runs in this worker.
+    Yield {
+        /// The task's object.
+        stream: ObjectId,
+        /// How many parts came before.
+        index: u32,
+        /// The part.
+        part: ObjectId,
+    },
+    /// Asks for such a part. Answered by an [`Answer`] with it, which the peer holds once more, or without, when there are
+    /// no more.
+    Next {
+        /// Names the question in the answer.
+        token: u64,
+        /// The task's object.
+        stream: ObjectId,
+        /// How many parts come before.
+        index: u32,
+    },
     /// Asks how things stand, with this token. Answered by an [`Answer`] with one value, for [`Client::inspect`] to read.
     ///
     /// [`Client::inspect`]: crate::client::Client::inspect

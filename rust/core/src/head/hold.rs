@@ -68,7 +68,7 @@ impl Head {
             }
             ToHead::FindActor { token, name } => self.on_find_actor(peer, token, &name),
             ToHead::Yield { stream, index, part } => {
-                self.on_yield(stream, index, part);
+                self.on_yield(peer, stream, index, part);
                 Ok(())
             }
             ToHead::Next { token, stream, index } => self.on_next(peer, token, stream, index),

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::Head;
+use super::{Flight, Head, Worker};
 use crate::ids::{GraphId, ObjectId, PeerId};
 use crate::message::{Refusal, ToDriver};
 
@@ -15,8 +15,16 @@ pub(super) struct Stream {
 }
 
 impl Head {
-    /// A part was made.
-    pub(super) fn on_yield(&mut self, stream: ObjectId, index: u32, part: ObjectId) {
+    /// A part was made, in the worker that runs the task.
+    pub(super) fn on_yield(&mut self, peer: PeerId, stream: ObjectId, index: u32, part: ObjectId) {
+        let runs = |worker: &Worker| {
+            let of_graph = |f: &&Flight| f.graph == stream.graph;
+            worker.deferred.contains(&stream)
+                || worker.flights.iter().filter(of_graph).any(|f| f.tasks[f.upto as usize..].contains(&stream.index))
+        };
+        if !peer.worker().and_then(|id| self.workers.get(&id)).is_some_and(runs) {
+            return;
+        }
         // Nobody can ask for it any more.
         let object = self.graphs.get(&stream.graph).and_then(|graph| graph.objects.get(stream.index as usize));
         if object.is_none_or(|object| object.holders == 0) {

@@ -133,7 +133,8 @@ fn classes_are_the_same_in_each_call_and_differ_where_the_options_do() {
     in_role(|py, _, sent| {
         let mut last = None;
         let mut fingerprint = |name: &str, given: &str| {
-            last = Some(call(&code(py, name), &PyTuple::empty(py), &PyDict::new(py), &options(py, given), None).unwrap());
+            last =
+                Some(call(&code(py, name), &PyTuple::empty(py), &PyDict::new(py), &options(py, given), None).unwrap());
             submitted(sent).0[0].spec.classes[0].fingerprint
         };
         let usual = fingerprint("dict", "");
@@ -157,7 +158,11 @@ fn an_actor_is_made_and_its_calls_read_it() {
         assert_eq!((spec.max_restarts, spec.cpu, spec.detached), (u32::MAX, WHOLE / 2, true));
         assert_eq!(graphs[0].program.actor_meta.as_deref(), Some(&b"meta"[..]));
         assert_eq!(graphs[0].program.code.row(0)[HEADER - 1], MAKES_ACTOR);
-        assert_eq!((graphs[0].spec.classes[0].demand, graphs[0].spec.demands[0].cpu), (1, WHOLE), "it has to be placed");
+        assert_eq!(
+            (graphs[0].spec.classes[0].demand, graphs[0].spec.demands[0].cpu),
+            (1, WHOLE),
+            "it has to be placed"
+        );
 
         let actor = Bound::new(py, actor).unwrap();
         let args = PyTuple::new(py, [reference(py, role, 5)]).unwrap();

@@ -71,6 +71,8 @@ impl Loop {
                 ToHead::KillActor { actor, restart }
             }
             Command::FindActor { token, name } => ToHead::FindActor { token, name },
+            Command::Yield { stream, index, part } => ToHead::Yield { stream, index, part },
+            Command::Next { token, stream, index } => ToHead::Next { token, stream, index },
             Command::Inspect(token) => {
                 self.inspections.push(Inspection::Peer(peer, token));
                 return;
@@ -98,10 +100,10 @@ impl Loop {
     pub(super) fn to_driver(&mut self, peer: PeerId, message: ToDriver) {
         match message {
             ToDriver::Awaited { token, ended } => self.answer(peer, token, ended),
-            ToDriver::Found { token, actor } => {
-                // It is known as long as the actor is: the head has not said forget.
-                let meta = |actor: ObjectId| self.programs.actor_meta(actor.graph).unwrap_or_default();
-                let ended = actor.map(|actor| (actor, Ok(Value::Inline(meta(actor))))).into_iter().collect();
+            ToDriver::Found { token, object } => {
+                // What is said of an actor is known as long as it is: the head has not said forget.
+                let meta = |object: ObjectId| self.programs.actor_meta(object.graph).unwrap_or_default();
+                let ended = object.map(|object| (object, Ok(Value::Inline(meta(object))))).into_iter().collect();
                 self.send_answer(peer, token, ended);
             }
             ToDriver::Refused(why) => self.refuse(peer, why.to_string()),

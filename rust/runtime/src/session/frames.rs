@@ -135,6 +135,8 @@ impl Loop {
             | Command::CancelTask { .. }
             | Command::KillActor { .. }
             | Command::FindActor { .. }
+            | Command::Yield { .. }
+            | Command::Next { .. }
             | Command::Inspect(_) => true,
         };
         if fits { Ok(()) } else { Err("it speaks of a graph or an object that is not its own".into()) }

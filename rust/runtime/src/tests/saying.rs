@@ -125,6 +125,8 @@ fn messages() -> Vec<FromWorker> {
         driver(Command::KillActor { actor: object(0), restart: true }),
         driver(Command::FindActor { token: 4, name: name() }),
         driver(Command::Inspect(5)),
+        driver(Command::Yield { stream: object(1), index: 7, part: object(2) }),
+        driver(Command::Next { token: 6, stream: object(1), index: 8 }),
     ]
 }
 

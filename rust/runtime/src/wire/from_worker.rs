@@ -48,6 +48,14 @@ pub(super) fn command_out(command: &Command) -> from_worker::Body {
         Command::FindActor { token, name } => {
             Body::FindActor(proto::FindActor { token: *token, name: Some(name_out(name)) })
         }
+        Command::Yield { stream, index, part } => Body::Yield(proto::Yield {
+            stream: Some(object_out(*stream)),
+            index: *index,
+            part: Some(object_out(*part)),
+        }),
+        Command::Next { token, stream, index } => {
+            Body::Next(proto::Next { token: *token, stream: Some(object_out(*stream)), index: *index })
+        }
         Command::Inspect(token) => Body::Inspect(*token),
     }
 }
@@ -125,6 +133,14 @@ pub(crate) fn read_from_worker(
         },
         Body::KillActor(kill) => Command::KillActor { actor: some_object(kill.actor.as_ref())?, restart: kill.restart },
         Body::Inspect(token) => Command::Inspect(token),
+        Body::Yield(part) => Command::Yield {
+            stream: some_object(part.stream.as_ref())?,
+            index: part.index,
+            part: some_object(part.part.as_ref())?,
+        },
+        Body::Next(next) => {
+            Command::Next { token: next.token, stream: some_object(next.stream.as_ref())?, index: next.index }
+        }
         Body::FindActor(find) => {
             Command::FindActor { token: find.token, name: name_in(find.name.ok_or(WireError::Missing("name"))?) }
         }
