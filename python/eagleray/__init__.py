@@ -14,7 +14,7 @@ if sys.platform != "linux":
 if "t" in sys.abiflags:
     raise ImportError("eagleray does not run on a free-threaded Python: use the ordinary build of the same version.")
 
-from eagleray import exceptions
+from eagleray import actor, exceptions, runtime_context, util
 from eagleray._actors import get_actor, kill
 from eagleray._engine import (
     ObjectRef,

@@ -213,8 +213,11 @@ enum Role {
 impl Worker {
     /// What it occupies of the slots.
     fn cpu(&self) -> u64 {
-        let uses = !self.blocked() && (self.busy() || matches!(self.role, Role::Actor(_)));
-        if uses { self.holding.as_ref().map_or(WHOLE, |holding| holding.need.cpu) } else { 0 }
+        if self.blocked() {
+            return 0;
+        }
+        let plain = if self.busy() && self.of_pool() { WHOLE } else { 0 };
+        self.holding.as_ref().map_or(plain, |holding| holding.need.cpu)
     }
 
     /// Whether any task may run there.
