@@ -245,7 +245,7 @@ def test_against_a_model(fresh: None) -> None:
         getattr(model, model.random.choices(names, weights)[0])()
         if step % 100 == 50:
             model.kill_a_worker()
-        if step % 500 == 250:
+        if step % 500 == 200:
             model.kill_a_shelf()
     model.check()
     assert model.looks
