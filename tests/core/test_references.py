@@ -4,6 +4,7 @@ The model is what the holders (the driver, tasks, actors) should have: for each 
 Workers are killed meanwhile. `EAGLERAY_REFERENCES` is the number of steps, `EAGLERAY_SEED` the seed.
 """
 
+import contextlib
 import gc
 import os
 import random
@@ -180,8 +181,9 @@ class Model:
         pids = [worker["pid"] for worker in _engine.native.workers() if worker["pid"] not in actors]
         if pids:
             victim = self.random.choice(pids)
-            os.kill(victim, signal.SIGKILL)
-            self.kills += 1
+            with contextlib.suppress(ProcessLookupError):  # that was one that had ended just now
+                os.kill(victim, signal.SIGKILL)
+                self.kills += 1
 
     def kill_a_shelf(self) -> None:
         """Its refs go with it: the driver takes copies of some of them before."""
