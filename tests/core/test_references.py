@@ -19,7 +19,7 @@ from eagleray import ObjectRef, _engine
 from tests.conftest import alive, until
 from tests.core.remotes import Shelf, echo
 
-STEPS = int(os.environ.get("EAGLERAY_REFERENCES", "1500"))
+STEPS = int(os.environ.get("EAGLERAY_REFERENCES", "4000"))
 SEED = int(os.environ.get("EAGLERAY_SEED", "4"))
 
 LARGE = 30_000
