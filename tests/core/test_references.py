@@ -4,6 +4,7 @@ The model is what the holders (the driver, tasks, actors) should have: for each 
 Workers are killed meanwhile. `EAGLERAY_REFERENCES` is the number of steps, `EAGLERAY_SEED` the seed.
 """
 
+import contextlib
 import gc
 import os
 import random
@@ -18,7 +19,7 @@ from eagleray import ObjectRef, _engine
 from tests.conftest import alive, until
 from tests.core.remotes import Shelf, echo
 
-STEPS = int(os.environ.get("EAGLERAY_REFERENCES", "1500"))
+STEPS = int(os.environ.get("EAGLERAY_REFERENCES", "4000"))
 SEED = int(os.environ.get("EAGLERAY_SEED", "4"))
 
 LARGE = 30_000
@@ -180,8 +181,9 @@ class Model:
         pids = [worker["pid"] for worker in _engine.native.workers() if worker["pid"] not in actors]
         if pids:
             victim = self.random.choice(pids)
-            os.kill(victim, signal.SIGKILL)
-            self.kills += 1
+            with contextlib.suppress(ProcessLookupError):  # that was one that had ended just now
+                os.kill(victim, signal.SIGKILL)
+                self.kills += 1
 
     def kill_a_shelf(self) -> None:
         """Its refs go with it: the driver takes copies of some of them before."""
@@ -232,22 +234,20 @@ STEPS_BY_WEIGHT = {
 
 
 def objects() -> int:
-    """How many objects the session knows: what must come back to where it was."""
+    """How many objects the session keeps."""
     return int(_engine.native.counters()["objects"])
 
 
 @pytest.mark.timeout(900)
 def test_against_a_model(fresh: None) -> None:
     eagleray.init(num_cpus=2)
-    eagleray.get(echo.remote(1))
-    before = objects()
     model = Model(SEED)
     names, weights = list(STEPS_BY_WEIGHT), list(STEPS_BY_WEIGHT.values())
     for step in range(STEPS):
         getattr(model, model.random.choices(names, weights)[0])()
         if step % 100 == 50:
             model.kill_a_worker()
-        if step % 500 == 250:
+        if step % 500 == 200:
             model.kill_a_shelf()
     model.check()
     assert model.looks
@@ -255,7 +255,7 @@ def test_against_a_model(fresh: None) -> None:
     model.close()
     del model
     gc.collect()
-    until(lambda: objects() == before)
+    until(lambda: objects() == 0)
 
 
 class TestNothingStays:
@@ -263,11 +263,9 @@ class TestNothingStays:
 
     @pytest.fixture(autouse=True)
     def balance(self, session: None) -> Any:
-        eagleray.get([echo.remote(1) for _ in range(4)])
-        before = objects()
         yield
         gc.collect()
-        until(lambda: objects() == before)
+        until(lambda: objects() == 0)
 
     def test_put(self) -> None:
         eagleray.put(value(1))

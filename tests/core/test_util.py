@@ -188,8 +188,8 @@ class Opened:
 class TestSerialization:
     def test_registered(self) -> None:
         register_serializer(Opened, serializer=lambda value: value.name, deserializer=Opened)
-        back = eagleray.get(echo.remote(Opened("it")))
-        assert (type(back), back.name) == (Opened, "it")
+        assert eagleray.get(eagleray.put(Opened("it"))).name == "it"
+        assert eagleray.get(eagleray.remote(lambda opened: opened.name).remote(Opened("it"))) == "it"
         eagleray.util.deregister_serializer(Opened)
         with pytest.raises(TypeError, match="lock"):
             eagleray.put(Opened("it"))
