@@ -128,7 +128,7 @@ impl Objects {
         self.segments.block(location)
     }
 
-    /// An object was published. If it was before, the new bytes are handed back at once.
+    /// An object was published. If it was before, the new bytes are handed back at once, and this is false.
     ///
     /// An error means that its block is another object's, or lies over one; then nothing has changed.
     pub(crate) fn insert(
@@ -136,7 +136,7 @@ impl Objects {
         object: ObjectId,
         value: Value,
         recycled: &mut Recycled,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<bool, LedgerError> {
         // A small value must not keep the whole buffer alive that it was read into.
         let value = match value {
             Value::Inline(bytes) => Value::Inline(Bytes::copy_from_slice(&bytes)),
@@ -148,10 +148,13 @@ impl Objects {
         match self.values.entry(object) {
             Entry::Vacant(entry) => {
                 entry.insert(value);
+                Ok(true)
             }
-            Entry::Occupied(_) => self.release(&value, recycled),
+            Entry::Occupied(_) => {
+                self.release(&value, recycled);
+                Ok(false)
+            }
         }
-        Ok(())
     }
 
     /// Whether an object is published.

@@ -14,6 +14,13 @@ use crate::pool::Worker;
 use crate::program::Value;
 use crate::wire::{self, FromWorker, WireError};
 
+/// What was taken in.
+struct Kept {
+    place: Place,
+    /// The object had no value before.
+    new: bool,
+}
+
 impl Loop {
     pub(super) fn read_workers(&mut self, now: u64) {
         let ids: Vec<WorkerId> = self.pool.workers.keys().copied().collect();
@@ -66,7 +73,7 @@ impl Loop {
                     return Err("it publishes what was put".into());
                 }
                 let (place, contained) = match stored {
-                    Some((value, contained)) => (Some(self.keep(object, value)?), contained),
+                    Some((value, contained)) => (Some(self.keep(object, value)?.place), contained),
                     None => (None, Vec::new()),
                 };
                 self.tell_head(now, FromNode::Published { worker: id, object, place, contained });
@@ -76,7 +83,7 @@ impl Loop {
                     return Err("it completes what it has not deferred".into());
                 }
                 let outcome = match outcome {
-                    Ok((value, contained)) => Ok((self.keep(object, value)?, contained)),
+                    Ok((value, contained)) => Ok((self.keep(object, value)?.place, contained)),
                     Err(trouble) => Err(trouble),
                 };
                 self.tell_head(now, FromNode::Completed { worker: id, object, outcome });
@@ -148,13 +155,7 @@ impl Loop {
         values: Vec<(u32, Value, Vec<ObjectId>)>,
         wakeups: u32,
     ) -> Result<(), String> {
-        // What they name is in the report.
-        for (index, value, _) in values {
-            let worker = self.pool.workers.get(&id);
-            let object = worker.and_then(|worker| worker.object(report.run.seq, index));
-            let object = object.ok_or("it reports a result of no task")?;
-            self.keep(object, value)?;
-        }
+        self.keep_results(id, report.run.seq, values)?;
         let (upto, troubles) = (report.upto, report.troubles.len());
         tracing::trace!(worker = id.0, run = report.run.seq, upto, ended = report.ended, troubles, "report");
         self.shared.counters.lock().wakeups += u64::from(wakeups);
@@ -171,8 +172,32 @@ impl Loop {
         Ok(())
     }
 
-    /// Takes in the value of an object that a worker has published. Returns where it is.
-    fn keep(&mut self, object: ObjectId, value: Value) -> Result<Place, String> {
+    /// Takes in what a report brings: all of it, or nothing. What its values name is in the report.
+    fn keep_results(&mut self, id: WorkerId, seq: u32, values: Vec<(u32, Value, Vec<ObjectId>)>) -> Result<(), String> {
+        let mut new = Vec::new();
+        for (index, value, _) in values {
+            let object = self.pool.workers.get(&id).and_then(|worker| worker.object(seq, index));
+            let kept = match object {
+                Some(object) => self.keep(object, value).map(|kept| (object, kept)),
+                None => Err("it reports a result of no task".into()),
+            };
+            match kept {
+                Ok((object, Kept { new: true, .. })) => new.push(object),
+                Ok(_) => {}
+                Err(fault) => {
+                    // The head will never hear of these.
+                    for object in new {
+                        self.objects.remove(object, &mut self.recycled);
+                    }
+                    return Err(fault);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in the value of an object that a worker has published.
+    fn keep(&mut self, object: ObjectId, value: Value) -> Result<Kept, String> {
         let place = wire::place_of(&value);
         let mut counters = self.shared.counters.lock();
         match value {
@@ -180,7 +205,7 @@ impl Loop {
             Value::Sealed(_) => counters.sealed += 1,
         }
         drop(counters);
-        self.objects.insert(object, value, &mut self.recycled).map_err(|e| e.to_string())?;
-        Ok(place)
+        let new = self.objects.insert(object, value, &mut self.recycled).map_err(|e| e.to_string())?;
+        Ok(Kept { place, new })
     }
 }

@@ -1,6 +1,9 @@
 //! Frames of a worker that does not behave. It is ended, and nothing else happens: the session goes on, other workers'
 //! graphs end well, and nothing of it is left.
 
+use std::cell::Cell;
+use std::time::Duration;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -16,14 +19,18 @@ fn cases(default: u32) -> ProptestConfig {
 fn play(intrusions: &[(bool, Vec<Act>)]) {
     let mut stage = Stage::new(1);
     let graph = stage.submit(6);
+    let token = stage.client.ask(vec![graph], 1, true).unwrap();
+    let over = Cell::new(false);
     for (hello, acts) in intrusions {
         let mut intruder = Intruder::new(stage.recruit());
         if *hello {
             intruder.act(&Act::Say(Message::Hello));
         }
-        // It has been given a run, if it is going to be.
+        // It has been given a run, if it is going to be: an earlier one may have ended the graph.
         stage.until(|session| {
-            session.workers().iter().any(|worker| worker.id == intruder.id.0 && (worker.busy || !hello))
+            over.set(over.get() || stage.client.answer(token, Duration::ZERO).unwrap().is_some());
+            let idle = !hello || over.get();
+            session.workers().iter().any(|worker| worker.id == intruder.id.0 && (worker.busy || idle))
         });
         for act in acts {
             intruder.act(act);
@@ -50,6 +57,14 @@ proptest! {
     ) {
         play(&intrusions);
     }
+}
+
+/// The second of its results is where the first is. Of the first nobody hears, so it must not stay.
+#[test]
+fn half_a_report_leaves_nothing_behind() {
+    let published = vec![(0, Said::Own), (1, Said::Again)];
+    let report = Message::Report { seq: 0, upto: 4, ended: false, published, troubles: vec![], class: 0 };
+    play(&[(true, vec![Act::Say(report)])]);
 }
 
 /// What must not be overlooked. The second worker goes on with its work meanwhile.

@@ -305,9 +305,10 @@ impl Intruder {
         }
     }
 
-    /// Objects that a value names: some of others, and some that there never were.
+    /// Objects that a value names: some of others, and some that there never were. Never ones that name it in turn: those
+    /// would hold each other to the session's end.
     fn names(&self, number: u32) -> Vec<ObjectId> {
-        let named = |own| ObjectId { graph: self.graph(own, number / 2), index: number };
+        let named = |own| ObjectId { graph: self.graph(own, number / 2), index: number + 1 };
         if number.is_multiple_of(2) { Vec::new() } else { vec![named(false), named(true), named(false)] }
     }
 
