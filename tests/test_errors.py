@@ -174,7 +174,7 @@ class TestPickling:
 
     def test_class_that_is_not_here(self) -> None:
         record = (b"cno_such_module\nError\n(tR.", None, "no_such_module.Error", "text")
-        payload = pickle.dumps(([record], "tb", 1, ([], 0)))
+        payload = pickle.dumps(([record], "tb", 1, ([], 0), False))
         back = _errors.task_error(payload, "key")
         assert isinstance(back, TaskError)
         assert str(back) == "no_such_module.Error: text"

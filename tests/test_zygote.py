@@ -56,7 +56,7 @@ class Template:
         self.control.settimeout(60)
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, "0", str(driver or os.getpid()), self.directory, "1"],
+                [sys.executable, "-c", PROGRAM, "0", str(driver or os.getpid()), self.directory, "1", "here"],
                 stdin=theirs,
                 stderr=subprocess.PIPE,
             )
@@ -237,6 +237,6 @@ def test_template_with_threads_refuses() -> None:
     )
     control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with control, theirs:
-        command = [sys.executable, "-c", program + PROGRAM, "0", str(os.getpid()), "/nonexistent", "1"]
+        command = [sys.executable, "-c", program + PROGRAM, "0", str(os.getpid()), "/nonexistent", "1", "here"]
         assert subprocess.run(command, stdin=theirs, timeout=60, check=False).returncode == 1
         assert control.recv(4096)[:1] == b"E"

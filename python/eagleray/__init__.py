@@ -1,4 +1,4 @@
-"""Runs Dask graphs on a pool of worker processes.
+"""Runs Dask graphs on a pool of worker processes, with remote functions and actors beside them.
 
 >>> import eagleray as er
 >>> from eagleray.dask import ray_dask_get
@@ -15,8 +15,10 @@ if "t" in sys.abiflags:
     raise ImportError("eagleray does not run on a free-threaded Python: use the ordinary build of the same version.")
 
 from eagleray import exceptions
+from eagleray._actors import get_actor, kill
 from eagleray._engine import (
     ObjectRef,
+    cancel,
     get,
     init,
     is_initialized,
@@ -24,17 +26,38 @@ from eagleray._engine import (
     shutdown,
     wait,
 )
+from eagleray._generators import ObjectRefGenerator
+from eagleray._handles import method
+from eagleray._remote import remote
+from eagleray._runtime_context import (
+    available_resources,
+    cluster_resources,
+    get_gpu_ids,
+    get_runtime_context,
+    nodes,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ObjectRef",
+    "ObjectRefGenerator",
     "__version__",
+    "available_resources",
+    "cancel",
+    "cluster_resources",
     "exceptions",
     "get",
+    "get_actor",
+    "get_gpu_ids",
+    "get_runtime_context",
     "init",
     "is_initialized",
+    "kill",
+    "method",
+    "nodes",
     "put",
+    "remote",
     "shutdown",
     "wait",
 ]

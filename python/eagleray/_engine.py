@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import atexit
+import inspect
 import json
+import logging
 import numbers
 import os
 import sys
 import threading
+import uuid
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-from eagleray import _descriptors, _locks, _machine, _output, _surroundings
+from eagleray import _descriptors, _identity, _locks, _machine, _output, _runtime_env, _surroundings
 from eagleray import _native as native
+from eagleray._identity import Identity
 from eagleray._native import ObjectRef
+from eagleray._runtime_env import RuntimeEnv
 from eagleray.exceptions import ObjectLostError
+
+if TYPE_CHECKING:
+    from eagleray._generators import ObjectRefGenerator
 
 __all__ = [
     "ObjectRef",
+    "cancel",
     "ensure_started",
     "get",
     "init",
     "is_initialized",
     "native",
     "put",
+    "session",
     "shutdown",
     "start",
     "wait",
@@ -94,6 +105,56 @@ def _checked_resources(resources: object) -> dict[str, float]:
     return checked
 
 
+_OF_RAY = (
+    "configure_logging",
+    "dashboard_agent_listen_port",
+    "dashboard_grpc_port",
+    "dashboard_host",
+    "dashboard_port",
+    "job_config",
+    "labels",
+    "logging_config",
+    "logging_format",
+)
+"""Arguments of Ray's `init` that change no result. So do those that begin with an underscore."""
+
+
+def _check_of_ray(given: Mapping[str, object]) -> None:
+    """Raises for arguments that are not Ray's, and for those that ask for what there is not."""
+    for name in given:
+        if name not in _OF_RAY and not name.startswith("_") and name != "local_mode":
+            known = [name for name in inspect.signature(init).parameters if name != "of_ray"]
+            raise TypeError(f"init() does not know the argument {name!r}. It knows {', '.join(known)}.")
+    if given.get("local_mode"):
+        raise ValueError(
+            "init() cannot have local_mode: tasks run in workers. To debug a graph in this process use ray_dask_get_sync."
+        )
+
+
+def _check_address(address: object) -> None:
+    if address is not None and not isinstance(address, str):
+        raise TypeError(f"address must be a str or None, not {type(address).__name__}.")
+    if address not in (None, "local", "auto"):
+        raise ValueError(
+            f"address must be None, 'local' or 'auto', not {address!r}: a session has this machine only, and each program "
+            "has its own."
+        )
+
+
+def _check_text(name: str, value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{name} must be a str or None, not {type(value).__name__}.")
+    if value == "":
+        raise ValueError(f"{name} is empty.")
+    return value
+
+
+def _check_flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {type(value).__name__}.")
+    return value
+
+
 def init(
     num_cpus: int | None = None,
     object_store_memory: int | None = None,
@@ -101,6 +162,13 @@ def init(
     *,
     num_gpus: int | None = None,
     resources: Mapping[str, float] | None = None,
+    namespace: str | None = None,
+    runtime_env: Mapping[str, Any] | None = None,
+    address: str | None = None,
+    log_to_driver: bool = True,
+    logging_level: int | str | None = None,
+    include_dashboard: bool | None = None,
+    **of_ray: object,
 ) -> None:
     """Starts the worker pool. Optional: the first use starts one with these defaults.
 
@@ -111,6 +179,13 @@ def init(
         num_gpus: How many GPUs tasks can ask for. A task that does finds its own in CUDA_VISIBLE_DEVICES. If None, those
             that are visible to this process.
         resources: What else tasks can ask for: names of your own, and how much there is of each.
+        namespace: Where named actors are known, if they or who looks for them say nothing else. If None, one of its own.
+        runtime_env: `env_vars`, `working_dir` and `py_modules` for all tasks and actors.
+        address: None, "local" or "auto": all start a session of this program on this machine.
+        log_to_driver: Show what workers print.
+        logging_level: Of the logger "eagleray".
+        include_dashboard: There is none, so True gives a warning.
+        **of_ray: Other arguments of Ray's, which change no result: accepted, without effect.
 
     Raises:
         RuntimeError: A pool runs already.
@@ -122,10 +197,18 @@ def init(
         if object_store_memory is None
         else _whole("object_store_memory", object_store_memory, _STORE_LEAST, "bytes")
     )
-    if not isinstance(ignore_reinit_error, bool):
-        raise TypeError(f"ignore_reinit_error must be True or False, not {type(ignore_reinit_error).__name__}.")
+    _check_flag("ignore_reinit_error", ignore_reinit_error)
     gpus = None if num_gpus is None else _whole("num_gpus", num_gpus, 0, "GPUs")
     custom = _checked_resources(resources)
+    env = None if runtime_env is None else _runtime_env.checked(runtime_env, "runtime_env")
+    _check_text("namespace", namespace)
+    _check_address(address)
+    _check_flag("log_to_driver", log_to_driver)
+    _check_of_ray(of_ray)
+    if include_dashboard is not None and _check_flag("include_dashboard", include_dashboard):
+        warnings.warn("eagleray has no dashboard: include_dashboard=True has no effect.", stacklevel=2)
+    if logging_level is not None:
+        logging.getLogger("eagleray").setLevel(logging_level)
     with _lock:
         if is_initialized():
             if ignore_reinit_error:
@@ -133,7 +216,9 @@ def init(
             raise RuntimeError(
                 "eagleray is initialized already. Call eagleray.shutdown() first, or init(ignore_reinit_error=True)."
             )
-        start(slots, store, gpus=gpus, resources=custom)
+        start(
+            slots, store, gpus=gpus, resources=custom, namespace=namespace, runtime_env=env, log_to_driver=log_to_driver
+        )
 
 
 def start(
@@ -144,6 +229,9 @@ def start(
     results: Literal["auto", "resident", "sealed"] = "auto",
     gpus: int | None = None,
     resources: Mapping[str, float] | None = None,
+    namespace: str | None = None,
+    runtime_env: RuntimeEnv | None = None,
+    log_to_driver: bool = True,
 ) -> None:
     """Starts the session of this process, which has none.
 
@@ -158,13 +246,15 @@ def start(
     with _lock:
         _descriptors.open_missing()
         session_dir = tempfile.mkdtemp(prefix=f"eagleray-{os.getpid()}-")
-        _surroundings.begin()
+        namespace = namespace or str(uuid.uuid4())
+        _surroundings.begin(runtime_env)
         path = json.dumps([str(entry) for entry in sys.path])
         cpus = _machine.cpus()
         slots = slots or cpus
         share = max(1, cpus // slots)
         template = [sys.executable, "-P", "-c", _BOOT, path, "0", str(os.getpid()), session_dir, str(share)]
-        _output.start(session_dir, native.task_key)
+        template.append(namespace)
+        _output.start(session_dir, native.task_key, log_to_driver)
         try:
             native.start(
                 slots,
@@ -184,6 +274,7 @@ def start(
             _remove(session_dir)
             raise
         _session_dir = session_dir
+        _identity.take_on(Identity(session_dir, namespace))
         atexit.register(_at_exit, os.getpid())
 
 
@@ -211,6 +302,7 @@ def shutdown() -> None:
         if _session_dir is None:
             return
         session_dir, _session_dir = _session_dir, None
+        _identity.take_on(None)
         try:
             native.stop()
         finally:
@@ -230,6 +322,14 @@ def ensure_started(num_workers: int | None = None) -> None:
         with _lock:
             if not is_initialized():
                 start(num_workers)
+
+
+def session() -> Identity:
+    """This process's part in its session. Starts one if there is none."""
+    ensure_started()
+    identity = _identity.current
+    assert identity is not None  # a driver has it from `start`, a worker from its template
+    return identity
 
 
 def put(value: object) -> ObjectRef:
@@ -280,7 +380,7 @@ def get(refs: ObjectRef | list[ObjectRef], timeout: float | None = None, *, copy
     seconds = _seconds(timeout)
     if not wanted:
         return []
-    _check_session()
+    check_session()
     try:
         values = native.get(wanted, seconds, bool(copy))
     finally:
@@ -288,7 +388,7 @@ def get(refs: ObjectRef | list[ObjectRef], timeout: float | None = None, *, copy
     return values[0] if single else values
 
 
-def _check_session() -> None:
+def check_session() -> None:
     """There is a ref, so there was a session; if it has ended, a new one would not know the object."""
     if not is_initialized():
         raise ObjectLostError(
@@ -304,9 +404,15 @@ def _check_refs(what: str, refs: Sequence[object]) -> None:
 
 
 def wait(
-    refs: list[ObjectRef], num_returns: int = 1, timeout: float | None = None
+    refs: list[ObjectRef], num_returns: int = 1, timeout: float | None = None, fetch_local: bool = True
 ) -> tuple[list[ObjectRef], list[ObjectRef]]:
     """Waits until `num_returns` of the refs have a value or an error, or the time is over.
+
+    Args:
+        refs: The refs, each once.
+        num_returns: How many of them must be ready.
+        timeout: Seconds to wait at most. None waits as long as it takes.
+        fetch_local: Whether values are to be on this machine. They are anyway.
 
     Returns:
         The refs that are ready, at most `num_returns`, and the rest; each in the order of `refs`.
@@ -320,11 +426,40 @@ def wait(
     _check_refs("wait", refs)
     count = _whole("num_returns", num_returns, 1, "refs")
     seconds = _seconds(timeout)
+    _check_flag("fetch_local", fetch_local)
     if not refs:
         return [], []
     if len(set(refs)) < len(refs):
         raise ValueError("wait() takes each ObjectRef once; the list has duplicates.")
     if count > len(refs):
         raise ValueError(f"num_returns must be at most the number of refs, {len(refs)}, not {count}.")
-    _check_session()
+    check_session()
     return native.wait(refs, count, seconds)
+
+
+def cancel(ref: ObjectRef | ObjectRefGenerator, *, force: bool = False, recursive: bool = True) -> None:
+    """Cancels the task that makes an object. Returns at once. Harmless if it has ended.
+
+    One that has not begun does not begin. One that runs gets a KeyboardInterrupt; a coroutine of an actor is cancelled. Who
+    asks for the result gets a `TaskCancelledError`, unless the task ended otherwise before.
+
+    Args:
+        ref: A ref to its result, or the generator that it gives.
+        force: End the worker of a task that runs. Not for calls of actors: `kill` ends those.
+        recursive: Cancel what the task has submitted, too.
+
+    Raises:
+        TypeError: An argument is not of its type.
+        ValueError: The ref is of a call of an actor, and `force` is True.
+        ObjectLostError: The ref's session has ended.
+    """
+    from eagleray._generators import ObjectRefGenerator
+
+    if isinstance(ref, ObjectRefGenerator):
+        ref = ref.completed()
+    if not isinstance(ref, ObjectRef):
+        raise TypeError(f"cancel() takes an ObjectRef, not {type(ref).__name__}.")
+    _check_flag("force", force)
+    _check_flag("recursive", recursive)
+    check_session()
+    native.cancel(ref, force, recursive)

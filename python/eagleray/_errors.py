@@ -201,40 +201,85 @@ def _described(inputs: Inputs) -> tuple[list[tuple[int, str]], int]:
     return [(number, summary(value)) for number, value in inputs[:_MOST_INPUTS]], len(inputs)
 
 
-def dump_error(exc: BaseException, inputs: Inputs = ()) -> bytes:
+def dump_error(exc: BaseException, inputs: Inputs = (), call: bool = False) -> bytes:
     """What a worker reports of an exception: itself if that is possible, and in any case type, text and traceback.
 
     Args:
         exc: What the task raised.
         inputs: What the task was given.
+        call: Whether it is a call of a remote function or an actor, and no task of a graph.
     """
     chain: list[_Record] = []
     link: BaseException | None = exc
     while link is not None and len(chain) < _MOST_CAUSES:
         chain.append(_record(link))
         link = link.__cause__
-    return pickle.dumps((chain, _traceback(exc), os.getpid(), _described(inputs)), PROTOCOL)
+    return pickle.dumps((chain, _traceback(exc), os.getpid(), _described(inputs), call), PROTOCOL)
 
 
 # What the driver raises.
 
 
-_stand_ins: WeakValueDictionary[type[BaseException], type[TaskError]] = WeakValueDictionary()
-"""By the class that they stand for."""
+_derived: WeakValueDictionary[type[BaseException], type[TaskError]] = WeakValueDictionary()
+"""`TaskError`s that `except` takes for another class, by that class."""
 
 
-def _stand_in_class(cls: type[BaseException]) -> type[TaskError]:
-    known = _stand_ins.get(cls)
+def _derived_class(cls: type[BaseException]) -> type[TaskError]:
+    known = _derived.get(cls)
     if known is not None:
         return known
 
     def reduce(self: TaskError) -> tuple[Any, ...]:
-        return stand_in, (cls, self.type_name, self.text, self.remote_traceback, {})
+        if self.cause is not None:
+            return _of_record, (_record(self.cause), self.where, self.remote_traceback)
+        return stand_in, (cls, self.type_name, self.text, self.remote_traceback, {"where": self.where})
+
+    def of_cause(self: TaskError, name: str) -> Any:
+        if self.cause is None or name.startswith("__"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+        return getattr(self.cause, name)
 
     name = f"{TaskError.__name__}({cls.__name__})"
-    namespace = {"__reduce__": reduce, "__module__": TaskError.__module__, "__qualname__": name}
-    made = _stand_ins[cls] = type(name, (TaskError, cls), namespace)
+    namespace = {
+        "__reduce__": reduce,
+        "__getattr__": of_cause,
+        "__module__": TaskError.__module__,
+        "__qualname__": name,
+    }
+    made = _derived[cls] = type(name, (TaskError, cls), namespace)
     return made
+
+
+def of_call(cause: BaseException, where: str, trace: str) -> TaskError:
+    """What is raised for what a remote call raised: of the class of that, if a class can be derived from it.
+
+    Args:
+        cause: What the call raised.
+        where: Which call that was, and in which process, as a sentence.
+        trace: The traceback there.
+    """
+    cls, name, text = type(cause), type_name(type(cause)), _text(cause)
+    error: TaskError | None = None
+    if not issubclass(cls, TaskError):
+        try:
+            _, (_, base, args, state) = _taken_apart(cause)
+            kind = _derived_class(cls)
+            # What the attributes of built-in classes show is not found by asking the cause.
+            builtin = {name: value for name, value in state.items() if name not in cause.__dict__}
+            made = _rebuild(kind, base, args, builtin)
+            TaskError.__init__(made, name, text, trace)  # type: ignore[arg-type]  # it is one
+            made.args = (cause,)
+            error = made  # type: ignore[assignment]
+        except Exception:  # a class that cannot be derived from
+            error = None
+    if error is None:
+        error = TaskError(name, text, trace)
+    error.cause, error.where = cause, where
+    return error
+
+
+def _of_record(record: _Record, where: str, trace: str) -> TaskError:
+    return of_call(_load(record, ""), where, trace)
 
 
 def stand_in(cls: type[BaseException] | None, name: str, text: str, trace: str, state: dict[str, Any]) -> TaskError:
@@ -249,7 +294,7 @@ def stand_in(cls: type[BaseException] | None, name: str, text: str, trace: str, 
     """
     if cls is not None and not issubclass(cls, TaskError) and _may_pass(cls):
         try:
-            kind = _stand_in_class(cls)
+            kind = _derived_class(cls)
             exc = kind.__new__(kind)
             TaskError.__init__(exc, name, text, trace)
             for attribute, value in state.items():
@@ -341,13 +386,28 @@ def task_error(
 
     Args:
         payload: What `dump_error` gave.
-        key: The task's key; None if it is not known.
+        key: The task's key, or the name of a call; None if it is not known.
         node: The task.
         keys: The keys of the graph's tasks, by number.
         externals: What the numbers behind those stand for: refs, and arguments that became objects.
         attempts: How often the task was tried.
     """
-    chain, trace, pid, described = pickle.loads(payload)
+    chain, trace, pid, described, call = pickle.loads(payload)
+    exc = loaded(chain, trace)
+    if isinstance(exc, ReadOnlyInputError | WorkerImportError) and exc.key is None:
+        exc.key = key
+    tries = "" if attempts == 1 else f" at attempt {attempts}, the last,"
+    if call and not isinstance(exc, TaskCancelledError):
+        what = "A remote call" if key is None else f"The call of {key}"
+        return _call_error(exc, f"{what} failed{tries} in worker process {pid}.", trace)
+    what = "The task" if key is None else f"Task {named(key)}"
+    inputs = _inputs_note(described, node, keys, externals) or " "
+    _add_note(exc, f"{what} failed{tries} in worker process {pid}.{inputs}Traceback there:\n{trace.rstrip()}")
+    return exc
+
+
+def loaded(chain: Sequence[_Record], trace: str) -> BaseException:
+    """The exception that a worker reported, with the causes that it had there."""
     exc = _load(chain[0], trace)
     link = exc
     for record in chain[1:]:
@@ -356,13 +416,22 @@ def task_error(
         except Exception:  # a class whose attributes are frozen
             break
         link = link.__cause__
-    if isinstance(exc, ReadOnlyInputError | WorkerImportError) and exc.key is None:
-        exc.key = key
-    what = "The task" if key is None else f"Task {named(key)}"
-    inputs = _inputs_note(described, node, keys, externals) or " "
-    tries = "" if attempts == 1 else f" at attempt {attempts}, the last,"
-    _add_note(exc, f"{what} failed{tries} in worker process {pid}.{inputs}Traceback there:\n{trace.rstrip()}")
     return exc
+
+
+def _call_error(exc: BaseException, where: str, trace: str) -> TaskError:
+    if isinstance(exc, TaskError):
+        if exc.cause is not None:  # of a call within this one; the traceback tells of both
+            return of_call(exc.cause, where, trace)
+        exc.where, exc.remote_traceback = where, trace
+        return exc
+    return of_call(exc, where, trace)
+
+
+def constructor_error(payload: bytes) -> tuple[BaseException, str]:
+    """What the constructor of an actor raised, and the traceback in the worker."""
+    chain, trace, *_ = pickle.loads(payload)
+    return loaded(chain, trace), trace
 
 
 def add_local_note(

@@ -85,6 +85,47 @@ def _worker_died(key: object, details: Mapping[str, Any]) -> exceptions.WorkerCr
     )
 
 
+def actor_died(actor: object, details: Mapping[str, Any]) -> exceptions.ActorDiedError:
+    """The error for a call of an actor that is dead.
+
+    Args:
+        actor: The name of its class; None if it is not known.
+        details: `end` says why: "init" (with `error`, what `_errors.dump_error` gave), "died" (with what is known of the
+            process's end), "killed", "released" or "name_taken". `restarts`: how often it had been restarted.
+    """
+    what = "The actor" if actor is None else f"The actor {clip(str(actor), _MOST_KEY)}"
+    restarts = details.get("restarts", 0)
+    again = f" It had been restarted {restarts} time{'' if restarts == 1 else 's'} before." if restarts else ""
+    match details["end"]:
+        case "init":
+            from eagleray._errors import constructor_error
+
+            cause, trace = constructor_error(details["error"])
+            error = exceptions.ActorDiedError(
+                f"{what} could not be made, because its constructor raised {type(cause).__name__}.{again} Traceback "
+                f"there:\n{trace.rstrip()}"
+            )
+            error.__cause__ = cause
+            return error
+        case "died":
+            pid, peak = details.get("pid"), details.get("peak_bytes")
+            memory = f" It had used {size(peak)} of memory at most." if peak else ""
+            advice = "" if restarts else " An actor with max_restarts is made anew."
+            return exceptions.ActorDiedError(
+                f"{what} is dead: its worker process{f' {pid}' if pid else ''} {_death(details)}.{_hint(details)}{memory}"
+                f"{again}{advice}{_output_of(details)}"
+            )
+        case "killed":
+            why = "is dead: eagleray.kill() has ended it, or it has called exit_actor()"
+        case "released":
+            why = "is dead: it was ended when the last handle to it was gone"
+        case "name_taken":
+            why = "was not made: another one has got its name"
+        case other:
+            why = f"is dead: {other}"
+    return exceptions.ActorDiedError(f"{what} {why}.{again}")
+
+
 _TO_OFFER = {"CPU": "num_cpus=...", "GPU": "num_gpus=..."}
 """What `eagleray.init` is told so that the node offers more of a resource."""
 
@@ -101,7 +142,7 @@ def _infeasible(what: str, details: Mapping[str, Any]) -> exceptions.InfeasibleR
         why = f"and tasks that wait for this one to end hold {held}"
         advice = "A task that computes keeps what it asked for, CPUs excepted: ask for less there, or here"
         return exceptions.InfeasibleResourceError(f"{text}, {why}. {advice}.")
-    advice = "Ask for less with dask.annotate or ray_remote_args"
+    advice = "Ask for less with dask.annotate, ray_remote_args or the options of a remote function or class"
     if resource != "memory":
         argument = _TO_OFFER.get(resource, f"resources={{{resource!r}: ...}}")
         advice += f", or offer more with eagleray.init({argument})"
@@ -130,6 +171,8 @@ def failure(kind: str, key: object, details: Mapping[str, Any]) -> BaseException
                 f"{what} waits for a graph that is nested {details.get('depth')} deep; "
                 f"at most {details.get('most')} levels are possible."
             )
+        case "actor_died":
+            return actor_died(key, details)
         case "infeasible":
             return _infeasible("A task" if key is None else what, details)
         case "timeout":

@@ -138,8 +138,9 @@ class Output:
     Raises OSError if it cannot listen there.
     """
 
-    def __init__(self, session_dir: str, key_of: KeyOf) -> None:
+    def __init__(self, session_dir: str, key_of: KeyOf, shown: bool) -> None:
         self._key_of = key_of
+        self._shown = shown
         self._lock = threading.RLock()
         """Held by the thread that reads and writes."""
         self._busy = False
@@ -280,7 +281,7 @@ class Output:
                 text = _text(piece)
                 worker.last.append(text)
                 shown.append(f"{self._prefix_of(worker.pid, task)}{text}\n")
-        if shown:
+        if shown and self._shown:
             _write(stream.name, "".join(shown))
 
     def _prefix_of(self, pid: int, task: tuple[int, int] | None) -> str:
@@ -397,16 +398,17 @@ _output: Output | None = None
 """That of this process's session, if it listens."""
 
 
-def start(session_dir: str, key_of: KeyOf) -> None:
+def start(session_dir: str, key_of: KeyOf, shown: bool = True) -> None:
     """Listens for the workers of a session that begins. If that fails they write where the driver does.
 
     Args:
         session_dir: The session's directory.
         key_of: Gives the key of a task by its graph's number and its index there, or None.
+        shown: Whether what they write is written here. Errors have their last lines in any case.
     """
     global _output
     with contextlib.suppress(OSError):
-        _output = Output(session_dir, key_of)
+        _output = Output(session_dir, key_of, shown)
 
 
 def stop() -> None:

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from eagleray import _pickling
-from eagleray.exceptions import EaglerayError
+from eagleray._runtime_env import RuntimeEnv
+from eagleray.exceptions import EaglerayError, RuntimeEnvSetupError
 
 Config = dict[str, Any]
 Place = tuple[str, ...]
@@ -66,6 +67,12 @@ _last: _Snapshot | None = None
 """The latest: most computes find everything as it was."""
 _undo: list[Callable[[], object]] = []
 """In a worker: what leads back to the beginning, last change first."""
+_last_of_calls: _Snapshot | None = None
+"""The latest that was made for a remote call; without Dask's configuration."""
+_of_all: RuntimeEnv | None = None
+"""What everything that is submitted here has besides."""
+_kept = False
+"""In a worker: whether what is set now stays."""
 
 
 def _environment() -> dict[bytes, bytes]:
@@ -102,12 +109,18 @@ def _same(one: object, other: object) -> bool:
         return False
 
 
-def begin() -> None:
-    """Notes everything as it is: what workers forked from now on have by themselves."""
-    global _base, _fresh, _last
+def begin(env: RuntimeEnv | None = None) -> None:
+    """Notes everything as it is: what workers forked from now on have by themselves.
+
+    Args:
+        env: What they are to have besides.
+    """
+    global _base, _fresh, _last, _last_of_calls, _kept, _of_all
     _base = _Snapshot(dict(_environment()), _cwd(), list(sys.path), None, None)
     _fresh = None
-    _last = None
+    _last = _last_of_calls = None
+    _kept = False
+    _of_all = env
     _undo.clear()
 
 
@@ -130,9 +143,55 @@ def capture() -> bytes | None:
         return None
     now = _snapshot()
     change = _difference(_base, now)
-    data = pickle.dumps(change, 5) if change else None
+    data = _packed(change)
     _last = _Snapshot(now.environment, now.cwd, now.path, now.config, data)
     return data
+
+
+def capture_for_call() -> bytes | None:
+    """The same for a remote call, which is to cost less: without `dask.config`, which mostly takes the longest.
+
+    What differs in a worker while it runs a task is that task's doing, and is passed on.
+    """
+    global _last_of_calls
+    last, cwd = _last_of_calls, _cwd()
+    if last is not None and last.cwd == cwd and last.environment == _environment() and last.path == sys.path:
+        return last.data
+    if _base is None:
+        return None
+    now = _Snapshot(dict(_environment()), cwd, list(sys.path), None, None)
+    change = _difference(_base, now)
+    data = _packed(change)
+    _last_of_calls = _Snapshot(now.environment, now.cwd, now.path, None, data)
+    return data
+
+
+def _packed(change: _Change) -> bytes | None:
+    data = pickle.dumps(change, 5) if change else None
+    return data if _of_all is None else within(_of_all, data)
+
+
+def within(env: RuntimeEnv, data: bytes | None) -> bytes:
+    """Surroundings with what a `runtime_env` says on top.
+
+    Args:
+        env: What it says.
+        data: What a `capture` gave.
+    """
+    change = _Change({}, None, None, {}) if data is None else pickle.loads(data)
+    variables = {os.fsencode(name): os.fsencode(value) for name, value in env.env_vars}
+    path = change.path
+    if env.path:
+        known = _base.path if path is None and _base is not None else path or []
+        path = [*env.path, *(entry for entry in known if entry not in env.path)]
+    merged = _Change({**change.environment, **variables}, env.working_dir or change.cwd, path, change.config)
+    return pickle.dumps(merged, 5)
+
+
+def keep() -> None:
+    """In a worker: what is set now stays to its end, whatever is applied. For an actor, whose calls bring nothing."""
+    global _kept
+    _kept = True
 
 
 def _snapshot() -> _Snapshot:
@@ -201,6 +260,8 @@ def apply(data: bytes | None) -> None:
         EaglerayError: Something cannot be set. Then everything is as at the beginning.
     """
     global _last
+    if _kept:
+        return
     _restore()
     if data is None:
         return
@@ -257,7 +318,7 @@ def _enter(directory: str) -> None:
     try:
         os.chdir(directory)
     except OSError as error:
-        raise EaglerayError(
+        raise RuntimeEnvSetupError(
             f"The worker cannot enter the working directory of the process that submitted the graph, {directory!r}: "
             f"{error.strerror}. Change to a directory that exists before you compute."
         ) from error

@@ -1,7 +1,7 @@
 """The template process: forks workers, reaps them, and ends them with the driver.
 
-Started as `python … <control socket> <driver pid> <session directory> <processors of a worker>`. It stays single-threaded:
-a child forked from a process with threads inherits locks that nobody will ever release.
+Started as `python … <control socket> <driver pid> <session directory> <processors of a worker> <namespace>`. It stays
+single-threaded: a child forked from a process with threads inherits locks that nobody will ever release.
 
 The control socket carries one message a packet, numbers little-endian:
 
@@ -49,8 +49,9 @@ from typing import NoReturn
 
 import cloudpickle  # noqa: F401  (as above)
 
-from eagleray import _descriptors, _engine, _locks, _surroundings, _worker_output
+from eagleray import _descriptors, _engine, _identity, _locks, _surroundings, _worker_output
 from eagleray._engine import native
+from eagleray._identity import Identity
 
 _PRELOAD = frozenset({"numpy", "pandas", "pyarrow", "dask"})
 _PACKET = 1 << 16
@@ -86,9 +87,10 @@ def _freeze() -> None:
 class Zygote:
     """The template's state and its loop."""
 
-    def __init__(self, control: socket.socket, driver_pidfd: int, session_dir: str) -> None:
+    def __init__(self, control: socket.socket, driver_pidfd: int, session_dir: str, namespace: str) -> None:
         self._control = control
         self._session_dir = session_dir
+        self._namespace = namespace
         self._driver_pidfd = driver_pidfd
         self._children: dict[int, _Child] = {}
         """By pidfd."""
@@ -196,6 +198,7 @@ class Zygote:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             _worker_output.attach(self._session_dir, native.current_task, native.after_run)
             _surroundings.begin()
+            _identity.take_on(Identity(self._session_dir, self._namespace, worker))
             random.seed()
             if "numpy" in sys.modules:
                 sys.modules["numpy"].random.seed()
@@ -272,11 +275,11 @@ def _remove(session_dir: str) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Runs the template: control socket's number, driver's pid, session directory, processors of a worker."""
+    """Runs the template: control socket's number, driver's pid, session directory, processors of a worker, namespace."""
     _descriptors.open_missing()
-    control_fd, driver_pid, session_dir = int(arguments[0]), int(arguments[1]), arguments[2]
+    control_fd, driver_pid, session_dir, processors, namespace = int(arguments[0]), int(arguments[1]), *arguments[2:]
     # How many threads Dask's own schedulers take inside a task.
-    os.environ.setdefault("DASK_NUM_WORKERS", arguments[3])
+    os.environ.setdefault("DASK_NUM_WORKERS", processors)
     # A copy, because the socket may well be the standard input, which tasks must not read.
     with socket.socket(fileno=os.dup(control_fd)) as control:
         if control_fd > 2:
@@ -289,7 +292,7 @@ def main(arguments: list[str]) -> None:
             sys.exit(1)
         _freeze()
         try:
-            Zygote(control, os.pidfd_open(driver_pid), session_dir).run()
+            Zygote(control, os.pidfd_open(driver_pid), session_dir, namespace).run()
         except (_DriverGoneError, ProcessLookupError):
             _remove(session_dir)
 

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 __all__ = [
+    "ActorAlreadyExistsError",
+    "ActorDiedError",
+    "ActorError",
+    "ActorUnavailableError",
+    "ActorUnschedulableError",
     "EaglerayError",
     "GetTimeoutError",
     "InfeasibleResourceError",
     "MissingKeyError",
+    "ObjectFreedError",
     "ObjectLostError",
+    "ObjectReconstructionFailedError",
     "ObjectStoreFullError",
+    "OutOfDiskError",
     "OutOfMemoryError",
+    "OwnerDiedError",
+    "PendingCallsLimitExceeded",
+    "RayActorError",
+    "RayError",
+    "RaySystemError",
+    "RayTaskError",
     "ReadOnlyInputError",
+    "RuntimeEnvSetupError",
     "TaskCancelledError",
     "TaskError",
+    "TaskUnschedulableError",
     "WorkerCrashedError",
     "WorkerImportError",
 ]
@@ -23,11 +39,20 @@ class EaglerayError(Exception):
 
 
 class TaskError(EaglerayError):
-    """A task raised an exception that could not be brought here. What is known of it is kept as text.
+    """A remote call raised an exception, or a task of a graph raised one that could not be brought here.
 
-    An exception that can be pickled is raised as itself, not as a `TaskError`. Of one that cannot, a class derived from
-    this one and from its own is raised if its class is known here, so that `except` finds it by either.
+    What a remote function or a method of an actor raised is `cause`. What is raised here is of a class derived from this
+    one and from that of the cause, so that `except` finds it by either, and its `str` has the traceback in the worker. It
+    has the attributes of the cause.
+
+    What a task of a graph raised is raised as itself. If it cannot be pickled there is no `cause`: what is known of it is
+    kept as text, and `except` still finds it by its class if that is known here.
     """
+
+    cause: BaseException | None = None
+    """What was raised; None if it could not be brought here."""
+    where: str = ""
+    """Which call failed and in which process; empty for a task of a graph."""
 
     def __init__(self, type_name: str, text: str, remote_traceback: str = "") -> None:
         # Not `super()`: a derived class has the constructor of somebody's exception behind this one.
@@ -40,7 +65,29 @@ class TaskError(EaglerayError):
         """The traceback as the worker formatted it."""
 
     def __str__(self) -> str:
+        if self.where:
+            return f"{self.where} Traceback there:\n{self.remote_traceback.rstrip()}"
         return f"{self.type_name}: {self.text}" if self.text else self.type_name
+
+
+class ActorError(EaglerayError):
+    """An actor cannot be called."""
+
+
+class ActorDiedError(ActorError):
+    """The actor is dead and will not come back, or could not be made."""
+
+
+class ActorUnavailableError(ActorError):
+    """The actor died while it ran the call. It is restarted, but the call is not made again."""
+
+
+class ActorAlreadyExistsError(EaglerayError, ValueError):
+    """There is an actor of this name in the namespace."""
+
+
+class PendingCallsLimitExceeded(EaglerayError):  # noqa: N818 - the name is Ray's
+    """More calls of an actor wait for their results than `max_pending_calls` allows."""
 
 
 class MissingKeyError(EaglerayError, KeyError):
@@ -63,6 +110,14 @@ class ObjectLostError(EaglerayError):
     """The object was released, belongs to another session, or its only copy is gone and nothing can make it again."""
 
 
+class OwnerDiedError(ObjectLostError):
+    """The process that had made the object is gone, and the object with it."""
+
+
+class ObjectFreedError(ObjectLostError):
+    """The object was freed while somebody still had a ref to it."""
+
+
 class GetTimeoutError(EaglerayError, TimeoutError):
     """The value was not there in time."""
 
@@ -81,6 +136,10 @@ class OutOfMemoryError(EaglerayError):
 
 class ObjectStoreFullError(EaglerayError):
     """The object store has no room for an object and nothing in it can be freed."""
+
+
+class RuntimeEnvSetupError(EaglerayError):
+    """What surrounds a task, such as its working directory, cannot be had in a worker."""
 
 
 class ReadOnlyInputError(EaglerayError, ValueError):
@@ -131,3 +190,15 @@ class WorkerImportError(EaglerayError, ImportError):
             f"{task} cannot be loaded in a worker, because of module {self.module!r} ({self.reason}). Workers look in "
             f"{where}. Install the module, or have its directory in sys.path."
         )
+
+
+# Ray's names.
+
+RayError = EaglerayError
+RayTaskError = TaskError
+RayActorError = ActorError
+RaySystemError = WorkerCrashedError
+TaskUnschedulableError = InfeasibleResourceError
+ActorUnschedulableError = InfeasibleResourceError
+ObjectReconstructionFailedError = ObjectLostError
+OutOfDiskError = ObjectStoreFullError

@@ -31,10 +31,10 @@ from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph, Layer
 from dask.utils import ensure_dict
 
-from eagleray import _dask_versions, _task_spec
+from eagleray import _dask_versions, _options, _task_spec
 from eagleray.dask import graphs
 from eagleray.dask.graphs import Key
-from eagleray.dask.remote_args import Spec, count, demand, priority, remote_args
+from eagleray.dask.remote_args import Spec, priority, remote_args
 
 __all__ = ["Annotations", "key_scoped_remote_args", "specs_of"]
 
@@ -147,9 +147,12 @@ class _Specs:
         self._ignored.update(name for name in _IGNORED if values.get(name) is not None)
         spec = remote_args(args, f"ray_remote_args {where}", self._ignored)
         if values.get("resources") is not None:
-            spec["resources"] = {**spec.get("resources", {}), **demand(values["resources"], f"resources {where}")}
+            spec["resources"] = {
+                **spec.get("resources", {}),
+                **_options.amounts(values["resources"], f"resources {where}"),
+            }
         if values.get("retries") is not None:
-            spec["retries"] = count(values["retries"], f"retries {where}")
+            spec["retries"] = _options.count(values["retries"], f"retries {where}")
         if values.get("priority") is not None:
             spec["priority"] = priority(values["priority"], f"priority {where}")
         return spec

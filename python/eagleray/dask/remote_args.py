@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 from collections.abc import Mapping
 from typing import Any
 
-from eagleray import _pickling
+from eagleray import _options, _pickling
+from eagleray._options import MAX_RETRIES, UNLIMITED, amount, amounts, retry_exceptions, tries, whole_gpus
 
 Spec = dict[str, Any]
 """Of a task: `retries` after it raised, of exceptions in `retry_exceptions` only (the pickle of a tuple of classes);
@@ -15,21 +15,7 @@ Spec = dict[str, Any]
 
 HONOURED = ("num_cpus", "num_gpus", "memory", "resources", "max_retries", "retry_exceptions")
 
-IGNORED = (
-    "_generator_backpressure_num_objects",
-    "_labels",
-    "_metadata",
-    "accelerator_type",
-    "enable_task_events",
-    "fallback_strategy",
-    "label_selector",
-    "max_calls",
-    "object_store_memory",
-    "placement_group",
-    "placement_group_bundle_index",
-    "placement_group_capture_child_tasks",
-    "scheduling_strategy",
-)
+IGNORED = tuple(sorted((*_options.WITHOUT_EFFECT, "scheduling_strategy")))
 """Options of Ray that say where or in which process a task runs. Without them its result is the same."""
 
 REFUSED = {"runtime_env": "Workers have the environment, the packages and the modules of this process."}
@@ -37,27 +23,6 @@ REFUSED = {"runtime_env": "Workers have the environment, the packages and the mo
 
 TAKEN = ("name", "num_returns")
 """Options that Dask-on-Ray sets itself."""
-
-_RESOURCES = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
-
-UNLIMITED = 2**31 - 1
-"""Retries, where Ray says -1."""
-
-_MAX_RETRIES = 3
-"""Ray's default, which counts for raised exceptions too if `retry_exceptions` is given alone."""
-
-
-def count(value: object, what: str) -> int:
-    """A whole number of retries.
-
-    Raises:
-        TypeError, ValueError: It is none, or negative.
-    """
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{what} must be a whole number, not {type(value).__name__}.")
-    if value < 0:
-        raise ValueError(f"{what} must be 0 or more, not {value}.")
-    return min(int(value), UNLIMITED)
 
 
 def priority(value: object, what: str) -> int:
@@ -67,29 +32,6 @@ def priority(value: object, what: str) -> int:
     if abs(int(value)) > UNLIMITED:
         raise ValueError(f"{what} must be between {-UNLIMITED} and {UNLIMITED}, not {value}.")
     return int(value)
-
-
-def _amount(value: object, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{what} must be a number, not {type(value).__name__}.")
-    number = float(value)
-    if not (number >= 0 and math.isfinite(number)):
-        raise ValueError(f"{what} must be 0 or more, not {number}.")
-    return number
-
-
-def demand(value: object, what: str) -> dict[str, float]:
-    """What a task takes of each resource.
-
-    Raises:
-        TypeError, ValueError: It is not a mapping of names to amounts.
-    """
-    if not isinstance(value, Mapping):
-        raise TypeError(f"{what} must be a mapping of names to amounts, not {type(value).__name__}.")
-    for name in value:
-        if not isinstance(name, str):
-            raise TypeError(f"The names in {what} must be strings, not {type(name).__name__}.")
-    return _whole_gpus({name: _amount(amount, f"{what}[{name!r}]") for name, amount in value.items()}, what)
 
 
 def remote_args(options: object, what: str, ignored: set[str]) -> Spec:
@@ -116,8 +58,7 @@ def remote_args(options: object, what: str, ignored: set[str]) -> Spec:
         if name in REFUSED and value:
             raise ValueError(f"{what} cannot have the option {name!r}. {REFUSED[name]}")
         if name not in HONOURED and name not in IGNORED and name not in REFUSED:
-            valid = ", ".join((*HONOURED, *IGNORED))
-            raise ValueError(f"{what} has the unknown option {name!r}. Valid options: {valid}.")
+            raise _options.unknown(what, name, (*HONOURED, *IGNORED))
         if value is None or (name in REFUSED):
             continue
         if name in IGNORED:
@@ -132,40 +73,24 @@ def remote_args(options: object, what: str, ignored: set[str]) -> Spec:
 
 
 def _demands(said: Mapping[str, Any], what: str) -> dict[str, float]:
-    resources = demand(said.get("resources", {}), f"{what}['resources']")
-    for option, name in _RESOURCES.items():
+    resources = amounts(said.get("resources", {}), f"{what}['resources']")
+    for option, name in _options.RESOURCES.items():
         if name in resources:
             raise ValueError(f"{what}['resources'] must not name {name!r}. Use {option!r} instead.")
         if option in said:
-            resources[name] = _amount(said[option], f"{what}[{option!r}]")
-    return _whole_gpus(resources, what)
-
-
-def _whole_gpus(resources: dict[str, float], what: str) -> dict[str, float]:
-    gpus = resources.get("GPU", 0.0)
-    if gpus > 1 and not gpus.is_integer():
-        raise ValueError(f"{what} asks for {gpus} GPUs: a task can have a part of one GPU, or several whole ones.")
-    return resources
+            resources[name] = amount(said[option], f"{what}[{option!r}]")
+    return whole_gpus(resources, what)
 
 
 def _failures(said: Mapping[str, Any], what: str) -> Spec:
     """`max_retries` and `retry_exceptions`."""
     spec: Spec = {}
     if "max_retries" in said:
-        unlimited = said["max_retries"] == -1 and not isinstance(said["max_retries"], bool)
-        spec["max_retries"] = UNLIMITED if unlimited else count(said["max_retries"], f"{what}['max_retries']")
-    wanted = said.get("retry_exceptions", False)
-    if isinstance(wanted, bool):
-        if wanted:
-            spec["retries"] = spec.get("max_retries", _MAX_RETRIES)
-        return spec
-    name = f"{what}['retry_exceptions']"
-    if not isinstance(wanted, list | tuple):
-        raise TypeError(f"{name} must be True, False or a list of exception classes, not {type(wanted).__name__}.")
-    for item in wanted:
-        if not (isinstance(item, type) and issubclass(item, BaseException)):
-            raise TypeError(f"{name} must list exception classes; {item!r} is none.")
+        most = tries(said["max_retries"], f"{what}['max_retries']")
+        spec["max_retries"] = UNLIMITED if most == -1 else most
+    wanted = retry_exceptions(said.get("retry_exceptions", False), f"{what}['retry_exceptions']")
     if wanted:
-        spec["retries"] = spec.get("max_retries", _MAX_RETRIES)
-        spec["retry_exceptions"] = _pickling.dump(tuple(wanted))
+        spec["retries"] = spec.get("max_retries", MAX_RETRIES)
+        if not isinstance(wanted, bool):
+            spec["retry_exceptions"] = _pickling.dump(wanted)
     return spec

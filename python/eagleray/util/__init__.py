@@ -1,0 +1,8 @@
+"""What is made of remote functions and actors: a pool of actors, a queue; and custom serializers."""
+
+from __future__ import annotations
+
+from eagleray.util.actor_pool import ActorPool
+from eagleray.util.serialization import deregister_serializer, inspect_serializability, register_serializer
+
+__all__ = ["ActorPool", "deregister_serializer", "inspect_serializability", "register_serializer"]
