@@ -73,8 +73,8 @@ class ObjectRef:
 
     def __dask_tokenize__(self) -> tuple[str, str, str]: ...
 
-def _rebuild_ref(session: str, graph: int, index: int) -> ObjectRef:
-    """A ref from its pickle. Raises RuntimeError in another session."""
+def _rebuild_ref(session: str, graph: int, index: int, whole: tuple[int, int] | None = None) -> ObjectRef:
+    """A ref from its pickle; `whole` is what the object is a part of. Raises RuntimeError in another session."""
 
 @final
 class Graph:

@@ -90,20 +90,25 @@ impl Names<'_> {
 
 /// The exception for an object that will not be made. `names` are those of the graph whose task failed, if it is known.
 pub(crate) fn failure(py: Python<'_>, failure: &Failure, names: Option<Names<'_>>) -> PyErr {
-    build(py, failure, names).unwrap_or_else(|error| error)
+    build(py, failure, names, false).unwrap_or_else(|error| error)
 }
 
 /// The same for a task of a graph that is not at hand. Its keys are known while refs to its results are alive.
 pub(crate) fn failure_of_another(py: Python<'_>, of: &Failure) -> PyErr {
     let keys = Keys::of(of.origin.graph);
     let names = keys.as_ref().map(|keys| Names { keys, nodes: &[], externals: [&[], &[]] });
-    failure(py, of, names)
+    let of_calls = keys.as_ref().is_some_and(|keys| keys.are_of_calls());
+    build(py, of, names, of_calls).unwrap_or_else(|error| error)
 }
 
-fn build(py: Python<'_>, failure: &Failure, names: Option<Names<'_>>) -> PyResult<PyErr> {
+fn build(py: Python<'_>, failure: &Failure, names: Option<Names<'_>>, of_calls: bool) -> PyResult<PyErr> {
     let task = failure.origin.index;
     // A graph is cancelled as a whole: its origin is no task.
-    let whole = matches!(failure.kind, FailureKind::Cancelled | FailureKind::NoWorkers(_));
+    let whole = match failure.kind {
+        FailureKind::Cancelled => !of_calls,
+        FailureKind::NoWorkers(_) => true,
+        _ => false,
+    };
     let names = names.filter(|_| !whole);
     let key = names.map_or_else(|| py.None(), |names| names.key(py, task));
     let details = PyDict::new(py);

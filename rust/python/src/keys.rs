@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 pub(crate) struct Keys {
     graph: GraphId,
     keys: Vec<Py<PyAny>>,
+    of_calls: bool,
 }
 
 static GRAPHS: Mutex<Option<FxHashMap<GraphId, Weak<Keys>>>> = Mutex::new(None);
@@ -23,7 +24,22 @@ fn graphs() -> MutexGuard<'static, Option<FxHashMap<GraphId, Weak<Keys>>>> {
 impl Keys {
     /// Makes the keys of a graph known.
     pub(crate) fn register(graph: GraphId, keys: Vec<Py<PyAny>>) -> Arc<Self> {
-        let keys = Arc::new(Self { graph, keys });
+        Self::enter(Self { graph, keys, of_calls: false })
+    }
+
+    /// Makes the names of calls known, which are a graph and stand for themselves.
+    pub(crate) fn of_calls(graph: GraphId, names: Vec<Py<PyAny>>) -> Arc<Self> {
+        Self::enter(Self { graph, keys: names, of_calls: true })
+    }
+
+    /// Whether each task stands for itself.
+    pub(crate) fn are_of_calls(&self) -> bool {
+        self.of_calls
+    }
+
+    fn enter(keys: Self) -> Arc<Self> {
+        let graph = keys.graph;
+        let keys = Arc::new(keys);
         graphs().get_or_insert_default().insert(graph, Arc::downgrade(&keys));
         keys
     }

@@ -45,8 +45,8 @@ impl RunIo for LocalIo {
         Err(PyRuntimeError::new_err("nothing is published within one process"))
     }
 
-    fn raised(&self, _py: Python<'_>, error: PyErr, inputs: Inputs) -> PyResult<Opaque> {
-        self.raised.replace(Some((error, inputs)));
+    fn raised(&self, _py: Python<'_>, error: PyErr, inputs: Option<Inputs>) -> PyResult<Opaque> {
+        self.raised.replace(Some((error, inputs.unwrap_or_default())));
         Ok(Opaque::default())
     }
 

@@ -22,6 +22,8 @@ pub(crate) struct ObjectRef {
     _keys: Option<Arc<Keys>>,
     /// What the constants of the graph name.
     named: Option<Arc<Mutex<Vec<Contained>>>>,
+    /// What the object is a part of: the result of a call with several.
+    whole: Option<ObjectId>,
 }
 
 /// Refs do not keep the keys of a graph with more tasks: they are few mostly, and may live long.
@@ -36,12 +38,18 @@ impl ObjectRef {
 
     /// A reference that is counted already.
     pub(crate) fn counted(role: &Arc<Role>, object: ObjectId) -> Self {
-        Self { role: Arc::clone(role), object, _keys: None, named: None }
+        Self { role: Arc::clone(role), object, _keys: None, named: None, whole: None }
     }
 
-    /// A reference, counted already, to the result of a task of a graph with these keys.
-    pub(crate) fn made(role: &Arc<Role>, object: ObjectId, keys: &Arc<Keys>) -> Self {
-        Self { role: Arc::clone(role), object, _keys: Some(Arc::clone(keys)), named: None }
+    /// The same as a part of a result.
+    fn part_of(mut self, whole: Option<ObjectId>) -> Self {
+        self.whole = whole;
+        self
+    }
+
+    /// A reference, counted already, to the result of a call with these names, or to a part of a result.
+    pub(crate) fn made(role: &Arc<Role>, object: ObjectId, keys: &Arc<Keys>, whole: Option<ObjectId>) -> Self {
+        Self { role: Arc::clone(role), object, _keys: Some(Arc::clone(keys)), named: None, whole }
     }
 
     /// A reference to the result of a task of a graph with these keys, that is one use more. It keeps what is `named` by
@@ -54,7 +62,7 @@ impl ObjectRef {
     ) -> PyResult<Self> {
         let keys = (keys.len() <= MOST_KEYS).then(|| Arc::clone(keys));
         role.client.hold(object).map_err(raise)?;
-        Ok(Self { role: Arc::clone(role), object, _keys: keys, named: Some(Arc::clone(named)) })
+        Ok(Self { role: Arc::clone(role), object, _keys: keys, named: Some(Arc::clone(named)), whole: None })
     }
 
     /// Its object. Raises `ObjectLostError` if it is of another session than `role`.
@@ -64,7 +72,15 @@ impl ObjectRef {
         }
         Ok(self.object)
     }
+
+    /// The result that it is a part of, or its object. Raises what [`ObjectRef::object`] raises.
+    pub(crate) fn whole(&self, role: &Role) -> PyResult<ObjectId> {
+        self.object(role).map(|object| self.whole.unwrap_or(object))
+    }
 }
+
+/// A ref taken apart: session, graph, index, and graph and index of what it is a part of.
+type Reduced = (String, u64, u32, Option<(u64, u32)>);
 
 /// The id of an object as hexadecimal digits, unique in its session.
 pub(crate) fn hex(object: ObjectId) -> String {
@@ -151,7 +167,7 @@ impl ObjectRef {
 
     /// A ref that is part of an encoded value is held with that. Any other that was pickled may come back at any time, so it
     /// is held to the end of the session.
-    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (String, u64, u32))> {
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Reduced)> {
         static REBUILD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         if self.role.is_mine() {
             if !contained::note(&self.role, self.object)? {
@@ -164,7 +180,8 @@ impl ObjectRef {
             }
         }
         let rebuild = REBUILD.import(py, "eagleray._native", "_rebuild_ref")?.clone();
-        Ok((rebuild, (self.role.session.clone(), self.object.graph.to_u64(), self.object.index)))
+        let whole = self.whole.map(|whole| (whole.graph.to_u64(), whole.index));
+        Ok((rebuild, (self.role.session.clone(), self.object.graph.to_u64(), self.object.index, whole)))
     }
 
     /// Without this, `numpy` would silently make an array of objects of it.
@@ -190,10 +207,18 @@ impl ObjectRef {
 
 /// A ref from its pickle.
 #[pyfunction]
-pub(crate) fn _rebuild_ref(session: &str, graph: u64, index: u32) -> PyResult<ObjectRef> {
+#[pyo3(signature = (session, graph, index, whole=None))]
+pub(crate) fn _rebuild_ref(
+    session: &str,
+    graph: u64,
+    index: u32,
+    whole: Option<(u64, u32)>,
+) -> PyResult<ObjectRef> {
     let role = Role::current()?;
     if role.session != session {
         return Err(lost("the ObjectRef is of a session that has ended, or of another one"));
     }
-    ObjectRef::holding(&role, ObjectId { graph: GraphId::from_u64(graph), index })
+    let object = |(graph, index)| ObjectId { graph: GraphId::from_u64(graph), index };
+    let made = ObjectRef::holding(&role, object((graph, index)))?;
+    Ok(made.part_of(whole.map(object)))
 }

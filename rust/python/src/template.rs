@@ -32,8 +32,11 @@ pub(crate) const NO_KEY: u32 = u32::MAX;
 /// Where a row has its key.
 pub(crate) const KEY: usize = 3;
 
-/// `key` of the row of a task that makes its worker an actor's.
-pub(crate) const MAKES_ACTOR: u32 = u32::MAX - 1;
+/// `key` of the row of a call: there is no graph of the user's that it is of.
+pub(crate) const OF_CALL: u32 = u32::MAX - 1;
+
+/// The same for a call that makes its worker an actor's.
+pub(crate) const MAKES_ACTOR: u32 = u32::MAX - 2;
 
 /// `batch` of a row without constants.
 pub(crate) const NO_BATCH: u32 = u32::MAX;

@@ -137,6 +137,6 @@ pub(crate) fn kill_actor(actor: &Bound<'_, ObjectRef>, restart: bool) -> PyResul
 #[pyo3(signature = (r#ref, force, recursive))]
 pub(crate) fn cancel(r#ref: &Bound<'_, ObjectRef>, force: bool, recursive: bool) -> PyResult<()> {
     let role = Role::current()?;
-    let object = r#ref.get().object(&role)?;
+    let object = r#ref.get().whole(&role)?;
     role.client.cancel_task(object, force, recursive).map_err(raise)
 }

@@ -19,7 +19,7 @@ use crate::keys::Keys;
 use crate::pickles::dump_constants;
 use crate::refs::ObjectRef;
 use crate::role::{Role, raise};
-use crate::template::{self, CALL, CONST, FUNC, INPUT, MAKES_ACTOR, NO_BATCH, NO_KEY};
+use crate::template::{self, CALL, CONST, FUNC, INPUT, MAKES_ACTOR, NO_BATCH, OF_CALL};
 
 /// What taking a part of a result is measured as.
 const PARTS: u64 = 0x7061_7274;
@@ -29,6 +29,8 @@ pub(super) struct Submission<'a> {
     role: &'a Arc<Role>,
     options: &'a RemoteOptions,
     pub(super) program: Program,
+    /// What the results are parts of.
+    whole: Option<ObjectId>,
     spec: GraphSpec,
     part: Part,
 }
@@ -48,7 +50,7 @@ impl<'a> Submission<'a> {
             kind,
             contained: Vec::new(),
         };
-        Self { role, options, program: Program::default(), spec, part: Part::default() }
+        Self { role, options, program: Program::default(), whole: None, spec, part: Part::default() }
     }
 
     /// A graph whose task 0 is a call.
@@ -80,7 +82,7 @@ impl<'a> Submission<'a> {
         let batch = if draft.batch.is_some() { 0 } else { NO_BATCH };
         submission.part.batches.extend(draft.batch.take());
         let (template, class) = submission.shape(&draft.words, 0..submission.part.functions.len() as u32, class);
-        let key = if matches!(submission.spec.kind, GraphKind::Actor(_)) { MAKES_ACTOR } else { NO_KEY };
+        let key = if matches!(submission.spec.kind, GraphKind::Actor(_)) { MAKES_ACTOR } else { OF_CALL };
         let reads = draft.tasks..draft.tasks + submission.spec.externals.len() as u32;
         submission.task([class, batch, template, key], reads, &draft.parameters);
         submission
@@ -91,8 +93,10 @@ impl<'a> Submission<'a> {
         Self::new(role, options, vec![object], GraphKind::Independent)
     }
 
-    /// Adds the tasks that take the parts of what has this input number.
+    /// Adds the tasks that take the parts of what has this input number: the call, or the only object from outside.
     pub(super) fn take_parts(&mut self, py: Python<'_>, number: u32, parts: u32) -> PyResult<()> {
+        let external = self.spec.externals.first().filter(|_| self.spec.class.is_empty());
+        self.whole = Some(external.copied().unwrap_or(ObjectId { graph: self.spec.id, index: number }));
         let class = ClassSpec { fingerprint: PARTS, max_retries: self.options.spec.max_retries, retries: 0, demand: 0 };
         let words = [1, CALL, 3, 0, FUNC, 0, INPUT, 0, CONST, 1, CONST, 2];
         let function = self.part.functions.len() as u32;
@@ -102,7 +106,7 @@ impl<'a> Submission<'a> {
         self.part.batches.push(dump_constants(PyList::new(py, 0..=parts)?.as_any())?.0);
         let (template, class) = self.shape(&words, function..function + 1, class);
         for part in 0..parts {
-            self.task([class, batch, template, NO_KEY], number..number + 1, &[number, parts, part]);
+            self.task([class, batch, template, OF_CALL], number..number + 1, &[number, parts, part]);
         }
         Ok(())
     }
@@ -132,7 +136,7 @@ impl<'a> Submission<'a> {
 
     /// Submits the graph. Gives refs to the results of these tasks.
     pub(super) fn send(self, py: Python<'_>, wanted: Range<u32>) -> PyResult<Vec<ObjectRef>> {
-        let Self { role, options, program, mut spec, part } = self;
+        let Self { role, options, program, whole, mut spec, part } = self;
         let (id, tasks) = (spec.id, spec.class.len());
         spec.outputs = wanted.clone().collect();
         role.client.submit(spec, program).map_err(raise)?;
@@ -140,8 +144,9 @@ impl<'a> Submission<'a> {
         let refs = if wanted.is_empty() {
             Vec::new()
         } else {
-            let keys = Keys::register(id, (0..tasks).map(|_| options.key(py)).collect());
-            wanted.map(|index| ObjectRef::made(role, ObjectId { graph: id, index }, &keys)).collect()
+            let keys = Keys::of_calls(id, (0..tasks).map(|_| options.key(py)).collect());
+            let made = |index| ObjectRef::made(role, ObjectId { graph: id, index }, &keys, whole);
+            wanted.map(made).collect()
         };
         role.client.extend(id, part, tasks as u32).map_err(raise)?;
         Ok(refs)

@@ -10,7 +10,7 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 use super::{RemoteCode, RemoteOptions, call, call_actor, create_actor};
 use crate::refs::ObjectRef;
 use crate::role::Role;
-use crate::template::{CALL, CONST, FUNC, HEADER, INPUT, MAKES_ACTOR, NO_BATCH, NO_KEY, from_bytes};
+use crate::template::{CALL, CONST, FUNC, HEADER, INPUT, MAKES_ACTOR, NO_BATCH, OF_CALL, from_bytes};
 use crate::testing::{Sent, in_role};
 
 /// A submitted graph, with what followed before it was admitted as a whole.
@@ -83,7 +83,7 @@ fn arguments_are_constants_objects_and_objects_put_for_the_call() {
         let arguments = [INPUT, 0, CONST, 1, INPUT, 2, INPUT, 3];
         let named = [FUNC, 1, INPUT, 4, INPUT, 5];
         assert_eq!(graph.words(0), [&[1, CALL, 4, 2, FUNC, 0], &arguments[..], &named].concat());
-        assert_eq!(graph.program.code.row(0), [0, 0, 0, NO_KEY, 1, 0, 2, 2, 3, 1]);
+        assert_eq!(graph.program.code.row(0), [0, 0, 0, OF_CALL, 1, 0, 2, 2, 3, 1]);
         assert_eq!((graph.part.functions.len(), graph.part.batches.len()), (2, 1));
         // The graph holds what it reads, so nobody else does.
         assert!(matches!(&rest[..], [Command::Put(new, ..), Command::Release(old)] if *new == put && old[..] == [put]));
@@ -100,7 +100,7 @@ fn nothing_is_sent_that_a_call_does_not_need() {
         assert!(refs.unwrap().is_empty());
         let (graphs, rest) = submitted(sent);
         let graph = &graphs[0];
-        assert_eq!(graph.program.code.row(0), [0, NO_BATCH, 0, NO_KEY]);
+        assert_eq!(graph.program.code.row(0), [0, NO_BATCH, 0, OF_CALL]);
         assert!(graph.spec.outputs.is_empty() && graph.part.batches.is_empty() && rest.is_empty());
         assert_eq!((graph.spec.classes[0].demand, graph.spec.demands.len()), (0, 0));
     });
@@ -118,7 +118,7 @@ fn several_results_are_tasks_that_take_the_parts() {
         assert!(graph.spec.inputs.row(0).is_empty());
         for task in 1..4 {
             assert_eq!(graph.spec.inputs.row(task), [0]);
-            assert_eq!(graph.program.code.row(task)[..HEADER], [1, 1, 1, NO_KEY]);
+            assert_eq!(graph.program.code.row(task)[..HEADER], [1, 1, 1, OF_CALL]);
             assert_eq!(graph.program.code.row(task)[HEADER..], [0, 3, task - 1]);
         }
         assert_eq!(graph.spec.demands[0].cpu, 2 * WHOLE);

@@ -37,7 +37,7 @@ impl Failure {
         py: Python<'_>,
         io: &dyn RunIo,
         again: bool,
-        inputs: impl FnOnce() -> Inputs,
+        inputs: impl FnOnce() -> Option<Inputs>,
     ) -> PyResult<Trouble> {
         match self {
             Self::Raised(error) if error.is_instance_of::<PySystemExit>(py) => Err(error),
@@ -55,14 +55,16 @@ impl Failure {
 /// The distinct inputs of a task, with their numbers in the graph (see `GraphSpec::inputs`).
 pub(crate) type Inputs = Vec<(u32, Py<PyAny>)>;
 
-/// Pickles an exception with its traceback, and what the inputs are; one that cannot be pickled is replaced by its text.
-pub(crate) fn dump(py: Python<'_>, error: PyErr, inputs: Inputs) -> PyResult<Opaque> {
+/// Pickles an exception with its traceback, and what the inputs are, or that it is one of a call if there are none; one that
+/// cannot be pickled is replaced by its text.
+pub(crate) fn dump(py: Python<'_>, error: PyErr, inputs: Option<Inputs>) -> PyResult<Opaque> {
     let dump = py.import("eagleray._errors")?.getattr("dump_error")?;
     let text = error.to_string();
-    let inputs = PyList::new(py, inputs)?;
+    let call = inputs.is_none();
+    let inputs = PyList::new(py, inputs.unwrap_or_default())?;
     let bytes = dump
-        .call1((error.into_value(py), &inputs))
-        .or_else(|_| dump.call1((PyRuntimeError::new_err(text).value(py), &inputs)))?;
+        .call1((error.into_value(py), &inputs, call))
+        .or_else(|_| dump.call1((PyRuntimeError::new_err(text).value(py), &inputs, call)))?;
     Ok(bytes.cast::<PyBytes>()?.as_bytes().into())
 }
 

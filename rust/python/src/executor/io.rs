@@ -42,8 +42,9 @@ pub(crate) trait RunIo {
     /// A result with a reader outside the run. Inline if small and not `seal`, else sealed.
     fn publish(&self, py: Python<'_>, index: u32, value: Encoded, seal: bool) -> PyResult<()>;
 
-    /// The present task raised. Gives what is reported of that; in another process, everything.
-    fn raised(&self, py: Python<'_>, error: PyErr, inputs: Inputs) -> PyResult<Opaque> {
+    /// The present task raised. Gives what is reported of that; in another process, everything. Inputs are given
+    /// unless the task is a call.
+    fn raised(&self, py: Python<'_>, error: PyErr, inputs: Option<Inputs>) -> PyResult<Opaque> {
         failure::dump(py, error, inputs)
     }
 

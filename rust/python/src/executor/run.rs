@@ -21,7 +21,7 @@ use super::objects::is_put;
 use super::plan::{Plan, Slot};
 use super::shape::Shape;
 use super::size;
-use crate::template::{CLASS, HEADER, NO_BATCH, NO_KEY};
+use crate::template::{CLASS, HEADER, KEY, MAKES_ACTOR, NO_BATCH, NO_KEY, OF_CALL};
 use crate::value;
 
 /// The values of a run that is being executed. Others may look for one of them, between tasks or from inside one.
@@ -280,9 +280,13 @@ impl<'a, 'py> Runner<'a, 'py> {
         PyTuple::new(self.py, distinct)
     }
 
-    /// The collected inputs, each object once, with their numbers.
-    fn numbered_inputs(&self, place: u32) -> Inputs {
-        let parameters = &self.code.row(place)[HEADER..];
+    /// The collected inputs, each object once, with their numbers. None of a call: there they say nothing.
+    fn numbered_inputs(&self, place: u32) -> Option<Inputs> {
+        let row = self.code.row(place);
+        if matches!(row[KEY], OF_CALL | MAKES_ACTOR) {
+            return None;
+        }
+        let parameters = &row[HEADER..];
         let numbers = self.plan.shape(place).inputs.iter().map(|&parameter| parameters[parameter as usize]);
         let mut numbered = Inputs::new();
         for (number, input) in numbers.zip(&self.inputs) {
@@ -290,7 +294,7 @@ impl<'a, 'py> Runner<'a, 'py> {
                 numbered.push((number, input.clone_ref(self.py)));
             }
         }
-        numbered
+        Some(numbered)
     }
 
     /// Evaluates the task on its inputs; once more on copies if it failed by writing to what another task made.

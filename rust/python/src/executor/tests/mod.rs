@@ -124,7 +124,7 @@ def before_fails(key, inputs): raise LookupError("hook")
 
 errors = types.ModuleType("eagleray._errors")
 inputs_of_failed = []
-def dump_error(error, inputs):
+def dump_error(error, inputs, call):
     inputs_of_failed.append(inputs)
     return pickle.dumps((type(error).__name__, str(error)))
 errors.dump_error = dump_error

@@ -170,7 +170,7 @@ impl Deferred {
 
     fn raised(&self, worker: &Worker, py: Python<'_>, error: PyErr) -> PyResult<Trouble> {
         let again = worker.executor.retries_for(py, self.task.graph, self.class, &error);
-        let error = dump_error(py, error, Vec::new())?;
+        let error = dump_error(py, error, None)?;
         Ok(if again { Trouble::Retry(error) } else { Trouble::Raised(error) })
     }
 }
