@@ -37,6 +37,7 @@ __all__ = [
     "set_cancel_deferred",
     "start",
     "started",
+    "state",
     "stop",
     "submit",
     "task_key",
@@ -281,6 +282,15 @@ def wait(refs: list[ObjectRef], num_returns: int, timeout: float | None) -> tupl
 def counters() -> dict[str, int]: ...
 def workers() -> list[dict[str, Any]]:
     """Of each worker: id, pid, tasks, runs, state."""
+
+def state(*, tasks: int = 0, makers: int = 0, objects: int = 0, workers: bool = False) -> dict[str, Any]:
+    """How things stand. At most so many `tasks`, `makers` (tasks that make actors) and `objects`, and `workers` if asked for.
+
+    What is in it: `offered`, `free`, `actors`, `tasks`, `makers`, `objects`, `workers`; for tasks, makers and objects how many
+    there are (`tasks_total`), and for tasks and makers of how many nothing is known any more (`tasks_forgotten`);
+    `store_bytes`, `counters`; `here`, the worker that this process is, if it is one. Workers are numbers, None is the driver;
+    tasks and objects are hexadecimal digits.
+    """
 
 def order(dependencies: Sequence[Sequence[int]], keys: Sequence[Any] | None = None, /) -> list[int]:
     """The position of each task. Raises RuntimeError for a cycle, which is named by `keys` if they are given."""

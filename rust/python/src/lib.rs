@@ -22,6 +22,7 @@ mod graph;
 mod ingest;
 mod keys;
 mod local;
+mod look;
 mod logging;
 mod pickles;
 mod puts;
@@ -57,6 +58,8 @@ mod _native {
     use super::keys::task_key;
     #[pymodule_export]
     use super::local::run_local;
+    #[pymodule_export]
+    use super::look::state;
     #[pymodule_export]
     use super::refs::{_rebuild_ref, ObjectRef};
     #[pymodule_export]

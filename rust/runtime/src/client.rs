@@ -14,9 +14,11 @@ use parking_lot::Mutex;
 
 use crate::command::{Command, Ended};
 use crate::link::{LinkError, MOST_INLINE};
+use crate::look::{Look, Snapshot};
 use crate::program::{Part, Program, Value};
 use crate::session::Session;
-use crate::shared::{Counters, Input, SessionError, Snapshot, WorkerInfo};
+
+use crate::shared::{Counters, Input, SessionError, WorkerInfo};
 use crate::wire::{self, WireError};
 
 /// Why something of the driver role failed.
@@ -82,6 +84,11 @@ impl Client {
         Ok(result)
     }
 
+    /// Whose role it is.
+    pub fn peer(&self) -> PeerId {
+        self.driver.lock().peer()
+    }
+
     /// A number for a graph that will be submitted.
     pub fn next_graph(&self) -> GraphId {
         self.driver.lock().next_graph()
@@ -116,6 +123,20 @@ impl Client {
             let object = driver.next_put();
             (Some(Command::Put(object, value, contained)), object)
         })
+    }
+
+    /// The same for a constant of a graph.
+    pub fn put_literal(&self, value: Value, contained: Vec<ObjectId>) -> Result<ObjectId, ClientError> {
+        self.command(|driver| {
+            let object = driver.next_literal();
+            (Some(Command::Put(object, value, contained)), object)
+        })
+    }
+
+    /// How many uses of some objects were counted here.
+    pub fn uses(&self, objects: &[ObjectId]) -> Vec<u32> {
+        let driver = self.driver.lock();
+        objects.iter().map(|object| driver.uses(*object)).collect()
     }
 
     /// One use more of an object.
@@ -187,10 +208,10 @@ impl Client {
 
     /// How things stand: after all that was sent before, and what follows from it at once. [`ClientError::NoAnswer`] after
     /// `limit`, as in [`Client::find_actor`].
-    pub fn inspect(&self, limit: Duration) -> Result<Snapshot, ClientError> {
+    pub fn inspect(&self, look: Look, limit: Duration) -> Result<Snapshot, ClientError> {
         let token = self.command(|driver| {
             let token = driver.next_token();
-            (Some(Command::Inspect(token)), token)
+            (Some(Command::Inspect { token, look }), token)
         })?;
         let answer = self.port.wait(token, limit)?.ok_or(ClientError::NoAnswer(limit))?;
         match answer.into_iter().next() {

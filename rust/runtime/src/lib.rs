@@ -4,6 +4,7 @@
 //! `eagleray-core`, which this crate feeds with events and whose effects it carries out.
 //!
 //! * [`session`]: one thread with head and node. `pool`, `template`: its processes. `objects`, `programs`: its tables.
+//! * [`look`]: what a user may see. `history`: what is over.
 //! * [`client`]: the driver role, for the user's program and for tasks that compute.
 //! * [`link`]: a worker's side.
 //! * `wire`, `socket`: frames as types, as protobuf, as bytes.
@@ -12,7 +13,9 @@
 
 pub mod client;
 pub mod command;
+mod history;
 pub mod link;
+pub mod look;
 mod objects;
 mod pool;
 pub mod program;
@@ -27,6 +30,6 @@ mod template;
 mod tests;
 mod wire;
 
-pub use self::shared::{Counters, SessionError, Snapshot, WorkerInfo};
+pub use self::shared::{Counters, SessionError, WorkerInfo};
 pub use self::socket::SocketError;
 pub use self::wire::{FromWorker, ToWorker, WireError};

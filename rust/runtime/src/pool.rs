@@ -164,6 +164,17 @@ impl Worker {
         claimed && before && self.flights.iter().any(|flight| flight.seq == seq)
     }
 
+    /// What is counted of it.
+    pub(crate) fn info(&self) -> &WorkerInfo {
+        &self.info
+    }
+
+    /// The task its page names, and since when it runs.
+    pub(crate) fn runs_now(&self) -> Option<(u32, u32, u64)> {
+        let since = self.page().running()?.started_ns;
+        self.running().map(|(seq, index)| (seq, index, since))
+    }
+
     /// The task its page names: run and place.
     fn running(&self) -> Option<(u32, u32)> {
         let running = self.page().running()?;
@@ -240,7 +251,7 @@ pub(crate) struct Pool {
     pub(crate) workers: BTreeMap<WorkerId, Worker>,
     heard: Vec<(u32, FromTemplate)>,
     /// The last workers that have ended.
-    past: VecDeque<WorkerInfo>,
+    past: VecDeque<(WorkerInfo, Death)>,
 }
 
 impl Pool {
@@ -441,10 +452,11 @@ impl Pool {
         if self.past.len() == MOST_PAST {
             self.past.pop_front();
         }
-        self.past.push_back(worker.info);
-        self.stop_unused_template();
         let end = worker.fault.map_or(death.end, End::Protocol);
-        (Death { end, ..death }, running)
+        let death = Death { end, ..death };
+        self.past.push_back((worker.info, death.clone()));
+        self.stop_unused_template();
+        (death, running)
     }
 
     /// The bare template ends with its last worker, if there is a better one.
@@ -484,7 +496,13 @@ impl Pool {
 
     /// All workers there are and were.
     pub(crate) fn infos(&self) -> Vec<WorkerInfo> {
-        self.past.iter().cloned().chain(self.workers.values().map(|w| w.info.clone())).collect()
+        let past = self.past.iter().map(|(info, _)| info.clone());
+        past.chain(self.workers.values().map(|w| w.info.clone())).collect()
+    }
+
+    /// The last workers that have ended, and how they did.
+    pub(crate) fn past(&self) -> impl Iterator<Item = &(WorkerInfo, Death)> + '_ {
+        self.past.iter()
     }
 
     /// Ends all processes and waits for that.

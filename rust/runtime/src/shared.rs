@@ -4,7 +4,6 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eagleray_core::head::ActorInfo;
 use eagleray_store::Arena;
 use parking_lot::{Condvar, Mutex};
 use rustc_hash::FxHashMap;
@@ -12,6 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use crate::command::{Command, Ended};
+use crate::look::{Look, Snapshot};
 
 /// Counts since the session began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +42,32 @@ pub struct Counters {
     pub sealed_bytes: u64,
 }
 
+impl Counters {
+    /// Each with its name.
+    pub fn by_name(&self) -> [(&'static str, u64); 12] {
+        [
+            ("frames", self.frames),
+            ("wakeups", self.wakeups),
+            ("runs", self.runs),
+            ("tasks", self.tasks),
+            ("inline", self.inline),
+            ("sealed", self.sealed),
+            ("pickles", self.pickles),
+            ("recalls", self.recalls),
+            ("moved", self.moved),
+            ("reruns", self.reruns),
+            ("objects", self.objects),
+            ("sealed_bytes", self.sealed_bytes),
+        ]
+    }
+
+    /// From the values that [`Counters::by_name`] gives, in its order.
+    pub(crate) fn from_values(values: [u64; 12]) -> Self {
+        let [frames, wakeups, runs, tasks, inline, sealed, pickles, recalls, moved, reruns, objects, sealed_bytes] = values;
+        Self { frames, wakeups, runs, tasks, inline, sealed, pickles, recalls, moved, reruns, objects, sealed_bytes }
+    }
+}
+
 /// What a user may see of a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerInfo {
@@ -61,17 +87,6 @@ pub struct WorkerInfo {
     pub alive: bool,
 }
 
-/// How things stand at one moment. Amounts are in units of 1 / [`WHOLE`](eagleray_core::message::WHOLE).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Snapshot {
-    /// What the node offers, by name; its slots are "CPU".
-    pub offered: Vec<(Arc<str>, u64)>,
-    /// What of that nothing occupies.
-    pub free: Vec<(Arc<str>, u64)>,
-    /// The actors that can still do something.
-    pub actors: Vec<ActorInfo>,
-}
-
 /// For the session's thread.
 #[derive(Debug)]
 pub(crate) enum Input {
@@ -87,7 +102,7 @@ pub(crate) enum Input {
     /// Workers shall be new for what comes next.
     Renew,
     /// Somebody wants to see how things stand.
-    Inspect(oneshot::Sender<Snapshot>),
+    Inspect(Look, oneshot::Sender<Snapshot>),
     Stop,
 }
 

@@ -11,6 +11,7 @@ use eagleray_core::message::{ClassSpec, Death, End, FailureKind, GraphKind, Grap
 use eagleray_runtime::SessionError;
 use eagleray_runtime::client::{Client, ClientError};
 use eagleray_runtime::command::Ended;
+use eagleray_runtime::look::Look;
 use eagleray_runtime::program::{Part, Program, Template, Value};
 use eagleray_runtime::session::{Session, SessionConfig};
 
@@ -90,7 +91,7 @@ fn zero_workers_end_graphs_and_keep_nothing() {
     assert_eq!(session.counters().tasks, 10_000);
     session.stop();
     assert!(matches!(wait(&client, submit_id(&client)), Err(ClientError::Session(SessionError::Ended))));
-    assert_eq!(session.inspect(), Err(SessionError::Ended));
+    assert_eq!(session.inspect(Look::default()), Err(SessionError::Ended));
 }
 
 /// An object of a graph that was never submitted.

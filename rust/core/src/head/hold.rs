@@ -387,9 +387,12 @@ impl Head {
         self.free(frees, drops);
         self.to_node(ToNode::Forget(id));
         let mut externals: Vec<ObjectId> = graph.externals.iter().filter(|e| e.held).map(|e| e.object).collect();
-        externals.extend(graph.contained);
+        externals.extend(&graph.contained);
         for (k, external) in (0u32..).zip(&graph.externals).filter(|(_, external)| !external.available) {
             self.forget_watcher(external.object, Watcher::Graph(id, k));
+        }
+        if self.config.keeps_ended {
+            self.ended.add(id, graph);
         }
         self.drop_holders(&externals);
     }

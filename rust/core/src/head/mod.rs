@@ -9,7 +9,7 @@
 //! workers to idle ones and serves tasks that block, `recover` handles failures. `special` are the tasks that demand more
 //! than a CPU, `resources` what they demand, and `stuck` those of them that will never get it. `independent` are tasks that
 //! stand for themselves, `actors` the objects that have a worker to themselves, `calls` what is asked of them,
-//! and `streams` what tasks make bit by bit.
+//! and `streams` what tasks make bit by bit. `look` is what a user may see.
 
 mod actors;
 mod assign;
@@ -20,6 +20,7 @@ mod estimate;
 mod graph;
 mod hold;
 mod independent;
+mod look;
 mod positions;
 mod recover;
 mod report;
@@ -47,6 +48,7 @@ use crate::message::{ActorName, FromDriver, FromNode, Place, Refusal, Run, ToDri
 
 pub use self::actors::ActorInfo;
 pub use self::check::Violation;
+pub use self::look::{EndedGraph, GraphView, ObjectInfo, TaskStanding, TaskView, Whereabouts, WorkerView};
 
 /// Amounts of resources by name, in units of 1 / [`WHOLE`].
 pub type Amounts = Vec<(Arc<str>, u64)>;
@@ -88,6 +90,8 @@ pub struct HeadConfig {
     pub offers: Vec<(Arc<str>, u64)>,
     /// A task that finds too little of a resource is passed by others for so long, in ns; then they make room for it.
     pub patience_ns: u64,
+    /// Keep graphs that are over for [`Head::take_ended`].
+    pub keeps_ended: bool,
 }
 
 impl HeadConfig {
@@ -104,6 +108,7 @@ impl HeadConfig {
             max_workers: if slots < 64 { 256 } else { slots * 4 },
             offers: Vec::new(),
             patience_ns: 100_000_000,
+            keeps_ended: false,
         }
     }
 }
@@ -308,6 +313,8 @@ pub struct Head {
     loose: Vec<ObjectId>,
     /// By the object of the task that makes them.
     streams: FxMap<ObjectId, Stream>,
+    /// Graphs that are over and were not taken.
+    ended: look::Ended,
     submitted: u64,
     wanted: u32,
     retire_at: Option<u64>,
@@ -337,6 +344,7 @@ impl Head {
             contents: FxMap::default(),
             loose: Vec::new(),
             streams: FxMap::default(),
+            ended: look::Ended::default(),
             submitted: 0,
             wanted,
             retire_at: None,

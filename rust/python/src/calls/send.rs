@@ -116,6 +116,7 @@ impl<'a> Submission<'a> {
         let code = template::to_bytes(words).into();
         self.program.templates.push(Template { code, functions: functions.collect() });
         self.spec.classes.push(class);
+        self.program.names.push(Arc::clone(&self.options.label));
         (self.program.templates.len() as u32 - 1, self.spec.classes.len() as u32 - 1)
     }
 

@@ -73,8 +73,8 @@ impl Loop {
             Command::FindActor { token, name } => ToHead::FindActor { token, name },
             Command::Yield { stream, index, part } => ToHead::Yield { stream, index, part },
             Command::Next { token, stream, index } => ToHead::Next { token, stream, index },
-            Command::Inspect(token) => {
-                self.inspections.push(Inspection::Peer(peer, token));
+            Command::Inspect { token, look } => {
+                self.inspections.push(Inspection::Peer(look, peer, token));
                 return;
             }
         };

@@ -1,51 +1,173 @@
 //! What a user may see of a session.
 
-use eagleray_core::ids::{GraphId, ObjectId, PeerId};
+use std::sync::Arc;
+
+use eagleray_core::head::{ActorInfo, GraphView, TaskStanding, Whereabouts};
+use eagleray_core::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
+use eagleray_core::message::GraphKind;
+use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
 use super::{Loop, Session};
+use crate::look::{Look, ObjectState, Snapshot, TaskKind, TaskState, WorkerState};
 use crate::program::Value;
-use crate::shared::{Input, SessionError, Snapshot};
+use crate::shared::{Input, SessionError};
 use crate::wire;
 
-/// Who wants to see how things stand.
+/// Who wants to see how things stand, and what of it.
 #[derive(Debug)]
 pub(super) enum Inspection {
     /// Who has the session.
-    Session(oneshot::Sender<Snapshot>),
+    Session(Look, oneshot::Sender<Snapshot>),
     /// A driver role, with a question of this token.
-    Peer(PeerId, u64),
+    Peer(Look, PeerId, u64),
 }
 
 impl Session {
     /// How things stand: after all that was sent before, and what follows from it at once. Waits for the session's thread.
-    pub fn inspect(&self) -> Result<Snapshot, SessionError> {
+    pub fn inspect(&self, look: Look) -> Result<Snapshot, SessionError> {
         let ended = || self.shared.ended().unwrap_or(SessionError::Ended);
         let (asked, answer) = oneshot::channel();
-        self.shared.input.send(Input::Inspect(asked)).map_err(|_| ended())?;
+        self.shared.input.send(Input::Inspect(look, asked)).map_err(|_| ended())?;
         answer.blocking_recv().map_err(|_| ended())
     }
 }
 
+/// What the pages say that runs, and since when.
+type Running = FxHashMap<ObjectId, u64>;
+
+/// What is common to all tasks that are looked at.
+struct Scene {
+    whereabouts: Whereabouts,
+    running: Running,
+}
+
 impl Loop {
     pub(super) fn answer_inspections(&mut self) {
-        if self.inspections.is_empty() {
-            return;
-        }
-        let (offered, free) = self.head.resources();
-        let snapshot = Snapshot { offered, free, actors: self.head.actors().collect() };
         for asked in std::mem::take(&mut self.inspections) {
             match asked {
-                Inspection::Session(asked) => {
+                Inspection::Session(look, asked) => {
                     // Who does not wait any more needs no answer.
-                    let _ = asked.send(snapshot.clone());
+                    let _ = asked.send(self.snapshot(look));
                 }
-                Inspection::Peer(peer, token) => {
+                Inspection::Peer(look, peer, token) => {
                     let nothing = ObjectId { graph: GraphId::puts(peer), index: u32::MAX };
-                    let value = Value::Inline(wire::snapshot(&snapshot));
+                    let value = Value::Inline(wire::snapshot(&self.snapshot(look)));
                     self.send_answer(peer, token, vec![(nothing, Ok(value))]);
                 }
             }
         }
     }
+
+    fn snapshot(&self, look: Look) -> Snapshot {
+        let (offered, free) = self.head.resources();
+        let mut snapshot =
+            Snapshot { offered, free, actors: self.head.actors().collect::<Vec<ActorInfo>>(), ..Snapshot::default() };
+        snapshot.store_bytes = self.store_bytes;
+        snapshot.counters = *self.shared.counters.lock();
+        if look.workers {
+            snapshot.workers = self.worker_states();
+        }
+        (snapshot.tasks_forgotten, snapshot.makers_forgotten) = self.history.forgotten();
+        if look.tasks > 0 || look.makers > 0 {
+            let scene = Scene { whereabouts: self.head.whereabouts(), running: self.running() };
+            (snapshot.tasks, snapshot.tasks_total) = self.task_states(look.tasks, &scene, |_| true);
+            (snapshot.makers, snapshot.makers_total) = self.task_states(look.makers, &scene, is_maker);
+        }
+        if look.objects > 0 {
+            let (objects, total) = self.head.objects(look.objects as usize);
+            snapshot.objects_total = total;
+            snapshot.objects = objects.into_iter().map(|info| ObjectState { name: self.name_of(info.object), info }).collect();
+        }
+        snapshot
+    }
+
+    /// What the workers run, as their pages say.
+    fn running(&self) -> Running {
+        let running = self.pool.workers.iter().filter_map(|(&id, worker)| self.runs_now(id, worker.runs_now()?));
+        running.collect()
+    }
+
+    fn runs_now(&self, worker: WorkerId, (seq, index, since): (u32, u32, u64)) -> Option<(ObjectId, u64)> {
+        Some((self.head.task_of(RunId { worker, seq }, index)?, since))
+    }
+
+    fn name_of(&self, object: ObjectId) -> Arc<str> {
+        let class = self.head.graph(object.graph).and_then(|graph| graph.class(object.index));
+        class.and_then(|class| self.programs.names(object.graph).get(class as usize).cloned()).unwrap_or_default()
+    }
+
+    fn worker_states(&self) -> Vec<WorkerState> {
+        let past = self.pool.past().map(|(info, death)| WorkerState {
+            info: info.clone(),
+            actor: None,
+            running: None,
+            blocked: false,
+            kept: 0,
+            death: Some(death.clone()),
+        });
+        let present = self.pool.workers.iter().map(|(&id, worker)| {
+            let seen = self.head.worker(id);
+            WorkerState {
+                info: worker.info().clone(),
+                actor: seen.and_then(|seen| seen.actor),
+                running: worker.runs_now().and_then(|running| self.runs_now(id, running)),
+                blocked: seen.is_some_and(|seen| seen.blocked),
+                kept: seen.map_or(0, |seen| seen.kept),
+                death: None,
+            }
+        });
+        past.chain(present).collect()
+    }
+
+    /// Tasks of the graphs that are `wanted`, at most `most`, and how many there are and were.
+    fn task_states(&self, most: u32, scene: &Scene, wanted: impl Fn(GraphView<'_>) -> bool) -> (Vec<TaskState>, u64) {
+        let mut states = Vec::new();
+        let mut total = 0;
+        let known = self.head.graphs().map(|graph| (graph, self.programs.names(graph.id())));
+        for (graph, names) in known.chain(self.history.graphs()).filter(|(graph, _)| wanted(*graph)) {
+            total += u64::from(graph.len());
+            let left = most - states.len() as u32;
+            let tasks = (0..graph.len().min(left)).filter_map(|task| self.task_state(graph, names, task, scene));
+            states.extend(tasks);
+        }
+        (states, total)
+    }
+
+    fn task_state(&self, graph: GraphView<'_>, names: &[Arc<str>], index: u32, scene: &Scene) -> Option<TaskState> {
+        let task = graph.task(index, &scene.whereabouts)?;
+        let object = graph.object(index);
+        let mut actor_name = None;
+        let kind = match graph.kind() {
+            GraphKind::Computation => TaskKind::Computation,
+            GraphKind::Independent => TaskKind::Independent,
+            GraphKind::Actor(spec) => {
+                actor_name.clone_from(&spec.name);
+                TaskKind::Actor
+            }
+            GraphKind::Calls => TaskKind::Call,
+        };
+        let running_since = scene.running.get(&object).copied();
+        let worker = match task.standing {
+            TaskStanding::Assigned(worker) | TaskStanding::Deferred(worker) => self.head.worker(worker),
+            _ => None,
+        };
+        Some(TaskState {
+            object,
+            name: names.get(task.class as usize).cloned().unwrap_or_default(),
+            kind,
+            actor: if kind == TaskKind::Actor { Some(object) } else { graph.called() },
+            actor_name,
+            standing: task.standing,
+            running_since,
+            blocked: running_since.is_some() && worker.is_some_and(|worker| worker.blocked),
+            attempts: task.attempts,
+            failure: task.failure.cloned(),
+            demand: self.head.demand_of(graph, task.class),
+        })
+    }
+}
+
+fn is_maker(graph: GraphView<'_>) -> bool {
+    matches!(graph.kind(), GraphKind::Actor(_))
 }

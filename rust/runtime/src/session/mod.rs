@@ -34,6 +34,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use self::inspect::Inspection;
 use self::interrupts::Interrupt;
 use crate::command::Ended;
+use crate::history::History;
 use crate::objects::{DRIVER, Objects, Recycled};
 use crate::pool::Pool;
 use crate::program::Value;
@@ -105,11 +106,13 @@ impl Session {
         environment.push((STORE_BYTES.into(), config.store_bytes.to_string().into()));
         let zero = config.zero_worker.map(Value::Inline);
         let state = Loop {
-            head: Head::new(config.head),
+            head: Head::new(HeadConfig { keeps_ended: true, ..config.head }),
             node: Node::new(),
             pool: Pool::new(config.template, environment, config.preload),
             objects: Objects::new(shared.input.clone()),
             programs: Programs::default(),
+            history: History::default(),
+            store_bytes,
             shared: Arc::clone(&shared),
             inputs,
             timer,
@@ -176,6 +179,9 @@ struct Loop {
     pool: Pool,
     objects: Objects,
     programs: Programs,
+    history: History,
+    /// Bytes of segments that each process may own.
+    store_bytes: u64,
     shared: Arc<Shared>,
     inputs: UnboundedReceiver<Input>,
     timer: AsyncFd<OwnedFd>,
@@ -253,7 +259,7 @@ impl Loop {
                 // They are collected in each turn.
                 Input::Unpinned => {}
                 Input::Renew => self.renew(),
-                Input::Inspect(asked) => self.inspections.push(Inspection::Session(asked)),
+                Input::Inspect(look, asked) => self.inspections.push(Inspection::Session(look, asked)),
                 Input::Stop => self.stopping = true,
             }
         }

@@ -74,6 +74,9 @@ impl Loop {
     pub(super) fn forget(&mut self, graph: GraphId) {
         tracing::debug!(peer = graph.peer.0, graph = graph.seq, "a graph is over");
         let forgotten = self.programs.forget(graph);
+        if let Some(ended) = self.head.take_ended() {
+            self.history.add(ended, forgotten.names);
+        }
         for id in forgotten.workers {
             if let Some(worker) = self.pool.workers.get_mut(&id) {
                 worker.send(&ToWorker::Forget(graph));

@@ -17,6 +17,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 
 use super::stage::{Recruit, WATCHDOG, actor, calls, chain, name};
 use crate::command::Command;
+use crate::look::Look;
 use crate::objects::{DRIVER, holder_of};
 use crate::program::{Part, Value};
 use crate::socket::Reader;
@@ -382,7 +383,7 @@ impl Intruder {
                 FromWorker::Driver(Command::CancelTask { object, force, recursive })
             }
             Message::KillActor(actor, restart) => FromWorker::Driver(Command::KillActor { actor, restart }),
-            Message::Inspect(token) => FromWorker::Driver(Command::Inspect(token)),
+            Message::Inspect(token) => FromWorker::Driver(Command::Inspect { token, look: Look { tasks: 9, makers: 9, objects: 9, workers: true } }),
             Message::FindActor(token, who) => FromWorker::Driver(Command::FindActor { token, name: name(who) }),
         }
     }

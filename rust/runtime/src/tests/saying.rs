@@ -14,7 +14,7 @@ use proptest::sample::Index;
 
 use crate::command::Command;
 use crate::program::{Part, Program, RetryFilter, Template, Value};
-use crate::shared::Snapshot;
+use crate::look::{Look, Snapshot};
 use crate::wire::{FromWorker, WireError, put_from_worker, read_from_worker, read_snapshot, snapshot};
 
 const WORKER: WorkerId = WorkerId(3);
@@ -56,6 +56,7 @@ fn submit(kind: GraphKind, contained: Vec<ObjectId>, actor_meta: Option<Bytes>) 
         surroundings: Some("s".into()),
         retry_filters: vec![RetryFilter { classes: vec![0], exceptions: None }],
         actor_meta,
+        names: vec!["sum".into()],
     };
     FromWorker::Driver(Command::Submit(Box::new(spec), Box::new(program)))
 }
@@ -124,7 +125,7 @@ fn messages() -> Vec<FromWorker> {
         driver(Command::CancelTask { object: object(1), force: false, recursive: true }),
         driver(Command::KillActor { actor: object(0), restart: true }),
         driver(Command::FindActor { token: 4, name: name() }),
-        driver(Command::Inspect(5)),
+        driver(Command::Inspect { token: 5, look: Look { tasks: 3, makers: 2, objects: 1, workers: true } }),
         driver(Command::Yield { stream: object(1), index: 7, part: object(2) }),
         driver(Command::Next { token: 6, stream: object(1), index: 8 }),
     ]

@@ -10,6 +10,7 @@ use super::parts::{
     stored_in, stored_out,
 };
 use super::proto::from_worker;
+use super::snapshot::{look_in, look_out};
 use super::report::{completed_in, completed_out, report_in, report_out};
 use super::{FromWorker, Resolve, WireError, proto, put_frame};
 use crate::command::Command;
@@ -56,7 +57,7 @@ pub(super) fn command_out(command: &Command) -> from_worker::Body {
         Command::Next { token, stream, index } => {
             Body::Next(proto::Next { token: *token, stream: Some(object_out(*stream)), index: *index })
         }
-        Command::Inspect(token) => Body::Inspect(*token),
+        Command::Inspect { token, look } => Body::Inspect(look_out(*token, *look)),
     }
 }
 
@@ -132,7 +133,7 @@ pub(crate) fn read_from_worker(
             recursive: cancel.recursive,
         },
         Body::KillActor(kill) => Command::KillActor { actor: some_object(kill.actor.as_ref())?, restart: kill.restart },
-        Body::Inspect(token) => Command::Inspect(token),
+        Body::Inspect(inspect) => look_in(inspect),
         Body::Yield(part) => Command::Yield {
             stream: some_object(part.stream.as_ref())?,
             index: part.index,
