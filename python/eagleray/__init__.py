@@ -28,6 +28,7 @@ from eagleray._engine import (
 )
 from eagleray._generators import ObjectRefGenerator
 from eagleray._handles import method
+from eagleray._memory import memory_summary
 from eagleray._remote import remote
 from eagleray._runtime_context import (
     available_resources,
@@ -54,6 +55,7 @@ __all__ = [
     "init",
     "is_initialized",
     "kill",
+    "memory_summary",
     "method",
     "nodes",
     "put",

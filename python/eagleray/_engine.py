@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from eagleray import _descriptors, _identity, _locks, _machine, _output, _runtime_env, _surroundings
+from eagleray import _descriptors, _identity, _inquiries, _locks, _machine, _output, _runtime_env, _surroundings
 from eagleray import _native as native
 from eagleray._identity import Identity
 from eagleray._native import ObjectRef
@@ -254,7 +254,7 @@ def start(
         share = max(1, cpus // slots)
         template = [sys.executable, "-P", "-c", _BOOT, path, "0", str(os.getpid()), session_dir, str(share)]
         template.append(namespace)
-        _output.start(session_dir, native.task_key, log_to_driver)
+        _output.start(session_dir, native.task_key, log_to_driver, _inquiries.answer)
         try:
             native.start(
                 slots,

@@ -335,7 +335,11 @@ class Seen:
             worker_id=self.process(worker["id"]),
             is_alive=worker["alive"],
             worker_type="WORKER",
-            exit_type=None if death is None else "INTENDED_USER_EXIT" if death.get("exit_code") == 0 else "SYSTEM_ERROR",
+            exit_type=None
+            if death is None
+            else "INTENDED_USER_EXIT"
+            if death.get("exit_code") == 0
+            else "SYSTEM_ERROR",
             exit_detail=None if death is None else _end_of(death),
             node_id=self.session.node,
             pid=worker["pid"],

@@ -234,10 +234,14 @@ def _checked(filters: Sequence[Filter] | None, kind: type[Row]) -> list[Filter]:
     if filters is None:
         return []
     if isinstance(filters, str) or not isinstance(filters, Sequence):
-        raise TypeError(f'filters must be a list of filters like ("state", "=", "ALIVE"), not {type(filters).__name__}.')
+        raise TypeError(
+            f'filters must be a list of filters like ("state", "=", "ALIVE"), not {type(filters).__name__}.'
+        )
     for each in filters:
         if isinstance(each, str) or not isinstance(each, Sequence) or len(each) != 3:
-            raise ValueError(f'A filter is a field, "=" or "!=", and a value, like ("state", "=", "ALIVE"), not {each!r}.')
+            raise ValueError(
+                f'A filter is a field, "=" or "!=", and a value, like ("state", "=", "ALIVE"), not {each!r}.'
+            )
         name, predicate, _ = each
         if name not in kind.columns():
             close = get_close_matches(str(name), kind.columns(), 1)
@@ -314,7 +318,9 @@ def _found(
     digits = wanted if isinstance(wanted, str) else getattr(wanted, "hex", None)
     digits = digits() if callable(digits) else digits
     if not isinstance(digits, str):
-        raise TypeError(f"An id is a str of hexadecimal digits, or something that has one, not {type(wanted).__name__}.")
+        raise TypeError(
+            f"An id is a str of hexadecimal digits, or something that has one, not {type(wanted).__name__}."
+        )
     rows = _look(listing, asked, (1 << 32) - 1).rows
     return next((row for row in rows if row[column] == digits), None)
 

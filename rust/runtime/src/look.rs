@@ -17,7 +17,7 @@ pub struct Look {
     pub makers: u32,
     /// At most so many objects.
     pub objects: u32,
-    /// The workers.
+    /// The workers, and what was counted.
     pub workers: bool,
 }
 
@@ -51,7 +51,7 @@ pub struct Snapshot {
     pub workers: Vec<WorkerState>,
     /// Bytes of segments that each process may own.
     pub store_bytes: u64,
-    /// What was counted since the session began.
+    /// What was counted since the session began, if workers are asked for.
     pub counters: Counters,
 }
 

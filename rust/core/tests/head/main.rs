@@ -8,6 +8,7 @@ mod fake;
 mod holding;
 mod independent;
 mod lineage;
+mod look;
 mod nesting;
 mod priority;
 mod retries;

@@ -64,8 +64,8 @@ impl Loop {
         let mut snapshot =
             Snapshot { offered, free, actors: self.head.actors().collect::<Vec<ActorInfo>>(), ..Snapshot::default() };
         snapshot.store_bytes = self.store_bytes;
-        snapshot.counters = *self.shared.counters.lock();
         if look.workers {
+            snapshot.counters = *self.shared.counters.lock();
             snapshot.workers = self.worker_states();
         }
         (snapshot.tasks_forgotten, snapshot.makers_forgotten) = self.history.forgotten();

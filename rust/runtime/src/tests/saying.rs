@@ -2,10 +2,11 @@
 
 use bytes::{Bytes, BytesMut};
 use eagleray_core::graph::Csr;
-use eagleray_core::head::ActorInfo;
+use eagleray_core::head::{ActorInfo, ObjectInfo, TaskStanding};
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
 use eagleray_core::message::{
-    ActorName, ActorSpec, ClassSpec, Demand, GraphKind, GraphSpec, Place, Report, Timing, Trouble, WHOLE,
+    ActorName, ActorSpec, ClassSpec, Death, Demand, End, Failure, FailureKind, GraphKind, GraphSpec, Place, Report, Timing,
+    Trouble, WHOLE,
 };
 use eagleray_store::{Block, Location};
 use proptest::collection::vec;
@@ -13,8 +14,9 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use crate::command::Command;
+use crate::look::{Look, ObjectState, Snapshot, TaskKind, TaskState, WorkerState};
 use crate::program::{Part, Program, RetryFilter, Template, Value};
-use crate::look::{Look, Snapshot};
+use crate::shared::{Counters, WorkerInfo};
 use crate::wire::{FromWorker, WireError, put_from_worker, read_from_worker, read_snapshot, snapshot};
 
 const WORKER: WorkerId = WorkerId(3);
@@ -164,10 +166,76 @@ fn how_things_stand_is_read_as_it_was_written() {
         offered: vec![("CPU".into(), 2 * WHOLE), ("GPU".into(), WHOLE)],
         free: vec![("CPU".into(), 0), ("GPU".into(), 1)],
         actors: vec![unnamed, named],
+        tasks: STANDINGS.map(|standing| task_state(standing, None)).to_vec(),
+        tasks_total: 6,
+        tasks_forgotten: 7,
+        makers: vec![task_state(TaskStanding::Failed, Some(name()))],
+        makers_total: 1,
+        makers_forgotten: 2,
+        objects: vec![
+            object_state(Some(Place::Inline { len: 0 }), None),
+            object_state(Some(Place::Sealed { len: 70_000 }), Some(TaskStanding::Done)),
+            object_state(None, Some(TaskStanding::Waits)),
+        ],
+        objects_total: 4,
+        workers: vec![worker_state(None), worker_state(Some(End::Signalled(9).into()))],
+        store_bytes: 1 << 40,
+        counters: Counters { frames: 1, tasks: 2, sealed_bytes: 3, ..Counters::default() },
     };
     let bytes = snapshot(&written);
     assert_eq!(read_snapshot(bytes.clone()).unwrap(), written);
     assert!(read_snapshot(bytes.slice(..bytes.len() - 1)).is_err());
+}
+
+const STANDINGS: [TaskStanding; 6] = [
+    TaskStanding::Waits,
+    TaskStanding::Ready,
+    TaskStanding::Assigned(WORKER),
+    TaskStanding::Deferred(WORKER),
+    TaskStanding::Done,
+    TaskStanding::Failed,
+];
+
+fn task_state(standing: TaskStanding, actor_name: Option<ActorName>) -> TaskState {
+    TaskState {
+        object: object(3),
+        name: "sum".into(),
+        kind: if actor_name.is_some() { TaskKind::Actor } else { TaskKind::Call },
+        actor: Some(object(4)),
+        actor_name,
+        standing,
+        running_since: matches!(standing, TaskStanding::Assigned(_)).then_some(0),
+        blocked: true,
+        attempts: 2,
+        failure: (standing == TaskStanding::Failed)
+            .then(|| Failure { origin: object(5), kind: FailureKind::Cancelled }),
+        demand: vec![("CPU".into(), WHOLE)],
+    }
+}
+
+fn object_state(place: Option<Place>, task: Option<TaskStanding>) -> ObjectState {
+    let info = ObjectInfo {
+        object: object(6),
+        place,
+        resident: place.is_none().then_some(WORKER),
+        consumers: 1,
+        holders: 2,
+        peers: vec![PeerId::USER, PeerId::of_worker(WORKER)],
+        task,
+    };
+    ObjectState { info, name: "sum".into() }
+}
+
+fn worker_state(death: Option<Death>) -> WorkerState {
+    let alive = death.is_none();
+    WorkerState {
+        info: WorkerInfo { id: WORKER.0, pid: 5, up: alive, busy: alive, runs: 6, tasks: 7, alive },
+        actor: alive.then(|| object(8)),
+        running: alive.then(|| (object(9), 10)),
+        blocked: alive,
+        kept: 11,
+        death,
+    }
 }
 
 #[test]
