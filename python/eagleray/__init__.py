@@ -30,6 +30,7 @@ from eagleray._generators import ObjectRefGenerator
 from eagleray._handles import method
 from eagleray._memory import memory_summary
 from eagleray._remote import remote
+from eagleray._timeline import timeline
 from eagleray._runtime_context import (
     available_resources,
     cluster_resources,
@@ -61,5 +62,6 @@ __all__ = [
     "put",
     "remote",
     "shutdown",
+    "timeline",
     "wait",
 ]

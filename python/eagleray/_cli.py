@@ -14,6 +14,10 @@ from eagleray._inquiries import InquiryError, Session
 from eagleray._summary import clip, size
 
 
+_WRITING = 600.0
+"""Seconds that a session may take to write its timeline."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command. Returns what the process exits with: 0, or 1 if it could not be done, with a message on stderr."""
     chosen = _parser().parse_args(arguments)
@@ -56,7 +60,16 @@ def _parser() -> argparse.ArgumentParser:
     memory.add_argument("--units", choices=["auto", "B", "KB", "MB", "GB"], default="auto")
     memory.add_argument("--stats-only", action="store_true", help="totals only")
     memory.add_argument("--num-entries", type=int, default=100, metavar="N", help="show at most so many objects (100)")
+    timeline = command("timeline", _timeline, "Writes what ran when as a Chrome trace, for https://ui.perfetto.dev.")
+    timeline.add_argument("path", nargs="?", help="where to write it (eagleray-timeline-PID.json)")
     return parser
+
+
+def _timeline(chosen: argparse.Namespace) -> None:
+    session = _chosen(chosen.session)
+    path = os.path.abspath(chosen.path or f"eagleray-timeline-{session.pid}.json")
+    events = session.ask("timeline", patience=_WRITING, path=path)
+    print(f"{events:,} events are in {path}: open it in https://ui.perfetto.dev or chrome://tracing.")
 
 
 def _chosen(name: str | None) -> Session:

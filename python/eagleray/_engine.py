@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from eagleray import _descriptors, _identity, _inquiries, _locks, _machine, _output, _runtime_env, _surroundings
+from eagleray import _descriptors, _identity, _inquiries, _locks, _machine, _output, _runtime_env, _surroundings, _timeline
 from eagleray import _native as native
 from eagleray._identity import Identity
 from eagleray._native import ObjectRef
@@ -168,6 +168,7 @@ def init(
     log_to_driver: bool = True,
     logging_level: int | str | None = None,
     include_dashboard: bool | None = None,
+    timeline: bool | None = None,
     **of_ray: object,
 ) -> None:
     """Starts the worker pool. Optional: the first use starts one with these defaults.
@@ -185,6 +186,8 @@ def init(
         log_to_driver: Show what workers print.
         logging_level: Of the logger "eagleray".
         include_dashboard: There is none, so True gives a warning.
+        timeline: Remember for `eagleray.timeline` when tasks ran: True the last million, None the last 100,000, False none.
+            If None, the environment variable EAGLERAY_TIMELINE may say 1 or 0.
         **of_ray: Other arguments of Ray's, which change no result: accepted, without effect.
 
     Raises:
@@ -205,6 +208,8 @@ def init(
     _check_address(address)
     _check_flag("log_to_driver", log_to_driver)
     _check_of_ray(of_ray)
+    if timeline is not None:
+        _check_flag("timeline", timeline)
     if include_dashboard is not None and _check_flag("include_dashboard", include_dashboard):
         warnings.warn("eagleray has no dashboard: include_dashboard=True has no effect.", stacklevel=2)
     if logging_level is not None:
@@ -217,7 +222,14 @@ def init(
                 "eagleray is initialized already. Call eagleray.shutdown() first, or init(ignore_reinit_error=True)."
             )
         start(
-            slots, store, gpus=gpus, resources=custom, namespace=namespace, runtime_env=env, log_to_driver=log_to_driver
+            slots,
+            store,
+            gpus=gpus,
+            resources=custom,
+            namespace=namespace,
+            runtime_env=env,
+            log_to_driver=log_to_driver,
+            timeline=timeline,
         )
 
 
@@ -232,6 +244,7 @@ def start(
     namespace: str | None = None,
     runtime_env: RuntimeEnv | None = None,
     log_to_driver: bool = True,
+    timeline: bool | None = None,
 ) -> None:
     """Starts the session of this process, which has none.
 
@@ -268,6 +281,7 @@ def start(
                     "memory": float(_machine.memory()),
                     **(resources or {}),
                 },
+                *_timeline.remembered(timeline),
             )
         except BaseException:
             _output.stop()

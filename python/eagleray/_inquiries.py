@@ -60,7 +60,14 @@ def memory(**options: Any) -> str:
     return memory_summary(**options)
 
 
-_ASKED: dict[str, Callable[..., Any]] = {"status": status, "memory": memory}
+def timeline(path: str) -> int:
+    """Writes the trace to a file. Gives the number of its events."""
+    from eagleray import _timeline
+
+    return _timeline.write(path)
+
+
+_ASKED: dict[str, Callable[..., Any]] = {"status": status, "memory": memory, "timeline": timeline}
 
 
 def answer(connection: socket.socket) -> None:
@@ -108,8 +115,8 @@ class Session:
                     line = stream.readline()
             except TimeoutError:
                 raise InquiryError(
-                    f"The driver of {self.directory}, process {self.pid}, did not answer within {patience:.0f} s: it is stopped, "
-                    "or busy in code that lets no other thread run."
+                    f"The driver of {self.directory}, process {self.pid}, did not answer within {patience:.0f} s: it is "
+                    "stopped, or busy in code that lets no other thread run."
                 ) from None
             except (BrokenPipeError, ConnectionResetError):
                 line = b""

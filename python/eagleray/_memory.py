@@ -59,7 +59,7 @@ def memory_summary(
         for kind, group in sorted(groups.items()):
             if kind:
                 lines.append(f"{_KINDS[kind]}:")
-            lines += [*_table(seen, _sorted(group, sort_by), units, num_entries), ""]
+            lines += [*_table(_sorted(group, sort_by), units, num_entries), ""]
     lines += _totals(seen, found, units)
     return "\n".join(lines)
 
@@ -85,7 +85,7 @@ def _sorted(rows: Sequence[ObjectState], by: str) -> list[ObjectState]:
     return sorted(rows, key=lambda row: (row.reference_type, largest(row)))
 
 
-def _table(seen: Seen, rows: Sequence[ObjectState], units: str, most: int | None) -> list[str]:
+def _table(rows: Sequence[ObjectState], units: str, most: int | None) -> list[str]:
     head = ("object", "kind", "size", "where", "held by", "still read by", "of")
     shown = rows if most is None else rows[:most]
     cells = [head, *(_line(row, units) for row in shown)]
@@ -126,6 +126,6 @@ def _totals(seen: Seen, found: Listing, units: str) -> list[str]:
     alive = sum(worker["alive"] for worker in seen.raw["workers"])
     lines.append(
         f"object store: {_size(counters['sealed_bytes'], units)} in use; each of {alive + 1} processes may have "
-        f"{_size(seen.raw['store_bytes'], units)}. Nothing is spilled: what does not fit goes to files in the session directory."
+        f"{_size(seen.raw['store_bytes'], units)}. What does not fit goes to files in the session directory."
     )
     return lines

@@ -41,6 +41,7 @@ __all__ = [
     "stop",
     "submit",
     "task_key",
+    "timeline",
     "wait",
     "worker_main",
     "workers",
@@ -232,9 +233,13 @@ def start(
     zero_worker: bool,
     results: Literal["auto", "resident", "sealed"],
     resources: dict[str, float],
+    remembered_tasks: int,
+    timeline: bool,
 ) -> None:
     """Starts the session. `template` is the command of the template process, whose standard input will be its control
-    socket. `resources` are what tasks can demand beside a slot: "GPU" (whole numbers), "memory" (bytes) and others."""
+    socket. `resources` are what tasks can demand beside a slot: "GPU" (whole numbers), "memory" (bytes) and others.
+
+    So many tasks that have ended are remembered, and with `timeline` when as many ran."""
 
 def stop() -> None:
     """Ends workers and template and waits until they are gone. Harmless when nothing runs."""
@@ -290,6 +295,17 @@ def state(*, tasks: int = 0, makers: int = 0, objects: int = 0, workers: bool = 
     there are (`tasks_total`), and for tasks and makers of how many nothing is known any more (`tasks_forgotten`);
     `store_bytes`, `counters`; `here`, the worker that this process is, if it is one. Workers are numbers, None is the driver;
     tasks and objects are hexadecimal digits.
+    """
+
+def timeline() -> dict[str, Any] | None:
+    """What ran when, in ns of the monotonic clock; None if that is not recorded. Raises RuntimeError in a worker.
+
+    - `tasks`: (id, key or None, name or None, worker, pid, begin, end, ids of what it read)
+    - `runs`: (worker, pid, number, assigned, ended, tasks)
+    - `transfers`: (id, key or None, name or None, time, worker or None for the driver, whether it was sent there, whether it is
+      sealed, bytes)
+    - `completed`: (id, time) of tasks that went on when their function had returned
+    - `forgotten`: of how many tasks that ran nothing is known any more
     """
 
 def order(dependencies: Sequence[Sequence[int]], keys: Sequence[Any] | None = None, /) -> list[int]:

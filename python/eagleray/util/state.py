@@ -135,28 +135,32 @@ def list_nodes(
 
 def get_task(id: str | Any, address: str | None = None, timeout: float = 30) -> TaskState | None:  # noqa: A002
     """The task of this id, which may be a ref to its result; None if nothing is known of it."""
-    return _found(TaskState, "task_id", Seen.tasks, "tasks", id, address)
+    found: TaskState | None = _found("task_id", Seen.tasks, "tasks", id, address)
+    return found
 
 
 def get_actor(id: str, address: str | None = None, timeout: float = 30) -> ActorState | None:  # noqa: A002
     """The actor of this id; None if nothing is known of it."""
-    return _found(ActorState, "actor_id", Seen.actors, "makers", id, address)
+    found: ActorState | None = _found("actor_id", Seen.actors, "makers", id, address)
+    return found
 
 
 def get_objects(id: str | Any, address: str | None = None, timeout: float = 30) -> list[ObjectState]:  # noqa: A002
     """The object of this id, which may be a ref to it, in a list; an empty one if there is none."""
-    found = _found(ObjectState, "object_id", Seen.objects, "objects", id, address)
+    found = _found("object_id", Seen.objects, "objects", id, address)
     return [] if found is None else [found]
 
 
 def get_worker(id: str, address: str | None = None, timeout: float = 30) -> WorkerState | None:  # noqa: A002
     """The worker of this id; None if nothing is known of it."""
-    return _found(WorkerState, "worker_id", Seen.workers, None, id, address)
+    found: WorkerState | None = _found("worker_id", Seen.workers, None, id, address)
+    return found
 
 
 def get_node(id: str, address: str | None = None, timeout: float = 30) -> NodeState | None:  # noqa: A002
     """The node of this id; None if there is none."""
-    return _found(NodeState, "node_id", Seen.nodes, None, id, address)
+    found: NodeState | None = _found("node_id", Seen.nodes, None, id, address)
+    return found
 
 
 def summarize_tasks(address: str | None = None, timeout: float = 30) -> dict[str, Any]:
@@ -307,7 +311,6 @@ def _listed(
 
 
 def _found(
-    kind: type[Any],
     column: str,
     listing: Callable[[Seen], Listing],
     asked: str | None,

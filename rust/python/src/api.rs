@@ -35,6 +35,8 @@ pub(crate) fn start(
     zero_worker: bool,
     results: &str,
     resources: &Bound<'_, PyDict>,
+    remembered_tasks: u64,
+    timeline: bool,
 ) -> PyResult<()> {
     if slots == 0 {
         return Err(PyValueError::new_err("slots must be at least 1"));
@@ -64,6 +66,8 @@ pub(crate) fn start(
         store_bytes,
         session_dir: PathBuf::from(&session_dir),
         environment: hash_seed().into_iter().collect(),
+        remembered_tasks,
+        timeline,
         zero_worker,
     };
     let session = Session::start(config).map_err(|error| PyOSError::new_err(error.to_string()))?;

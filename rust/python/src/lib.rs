@@ -59,7 +59,7 @@ mod _native {
     #[pymodule_export]
     use super::local::run_local;
     #[pymodule_export]
-    use super::look::state;
+    use super::look::{state, timeline};
     #[pymodule_export]
     use super::refs::{_rebuild_ref, ObjectRef};
     #[pymodule_export]

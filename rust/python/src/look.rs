@@ -4,12 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use eagleray_core::head::{ActorInfo, TaskStanding};
-use eagleray_core::ids::{ObjectId, WorkerId};
+use eagleray_core::head::{ActorInfo, Edges, TaskStanding};
+use eagleray_core::ids::{GraphId, ObjectId, WorkerId};
 use eagleray_core::message::{Failure, FailureKind, Place};
 use eagleray_runtime::look::{Look, ObjectState, Snapshot, TaskKind, TaskState, WorkerState};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
+use rustc_hash::FxHashMap;
 
 use crate::keys::Keys;
 use crate::refs::hex;
@@ -227,4 +229,69 @@ fn counters<'py>(py: Python<'py>, seen: &Snapshot) -> PyResult<Bound<'py, PyDict
         dict.set_item(name, value)?;
     }
     Ok(dict)
+}
+
+/// Names of tasks: keys where they are known here, else those of classes.
+struct Graphs(FxHashMap<GraphId, (Edges, Vec<Arc<str>>, Option<Arc<Keys>>)>);
+
+impl Graphs {
+    fn new(graphs: Vec<(Edges, Vec<Arc<str>>)>) -> Self {
+        Self(graphs
+                .into_iter()
+                .map(|(edges, names)| {
+                    let id = edges.id();
+                    (id, (edges, names, Keys::of(id)))
+                })
+                .collect(),
+        )
+    }
+
+    fn key(&self, py: Python<'_>, object: ObjectId) -> Option<Py<PyAny>> {
+        let (.., keys) = self.0.get(&object.graph)?;
+        Some(keys.as_ref()?.get(object.index as usize)?.clone_ref(py))
+    }
+
+    fn name(&self, object: ObjectId) -> Option<&str> {
+        let (edges, names, _) = self.0.get(&object.graph)?;
+        names.get(edges.class(object.index)? as usize).map(|name| &**name)
+    }
+
+    fn inputs(&self, object: ObjectId) -> Vec<String> {
+        let edges = self.0.get(&object.graph).map(|(edges, ..)| edges);
+        edges.map(|edges| edges.inputs(object.index).map(hex).collect()).unwrap_or_default()
+    }
+}
+
+#[pyfunction]
+pub(crate) fn timeline(py: Python<'_>) -> PyResult<Option<Bound<'_, PyDict>>> {
+    let role = Role::current()?;
+    let Some(session) = role.session() else {
+        return Err(PyRuntimeError::new_err("a worker does not know this; ask the driver"));
+    };
+    let Some(seen) = py.detach(|| session.timeline()).map_err(|error| raise(error.into()))? else { return Ok(None) };
+    let graphs = Graphs::new(seen.graphs);
+    let (runs, tasks) = (PyList::empty(py), PyList::empty(py));
+    for run in &seen.runs {
+        runs.append((run.worker, run.pid, run.seq, run.assigned_ns, run.ended_ns, run.limit))?;
+        for (object, begin, end) in run.ran() {
+            let (key, name, inputs) = (graphs.key(py, object), graphs.name(object), graphs.inputs(object));
+            tasks.append((hex(object), key, name, run.worker, run.pid, begin, end, inputs))?;
+        }
+    }
+    let transfers = PyList::empty(py);
+    for transfer in &seen.transfers {
+        let sealed = matches!(transfer.place, Place::Sealed { .. });
+        let worker = transfer.peer.worker().map(|worker| worker.0);
+        let (key, name) = (graphs.key(py, transfer.object), graphs.name(transfer.object));
+        let size = transfer.place.len();
+        transfers.append((hex(transfer.object), key, name, transfer.at_ns, worker, transfer.sent, sealed, size))?;
+    }
+    let completed: Vec<(String, u64)> = seen.completed.iter().map(|(object, at)| (hex(*object), *at)).collect();
+    let dict = PyDict::new(py);
+    dict.set_item("runs", runs)?;
+    dict.set_item("tasks", tasks)?;
+    dict.set_item("transfers", transfers)?;
+    dict.set_item("completed", completed)?;
+    dict.set_item("forgotten", seen.forgotten)?;
+    Ok(Some(dict))
 }

@@ -1,42 +1,166 @@
-//! Graphs that are over, as far as something is still known of them.
+//! What is over, as far as something is still known of it: graphs, runs, and values that came and went.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use eagleray_core::head::{EndedGraph, GraphView};
-use eagleray_core::message::GraphKind;
+use bytes::Bytes;
+use eagleray_core::head::{Edges, EndedGraph, GraphView};
+use eagleray_core::ids::{GraphId, ObjectId, PeerId, WorkerId};
+use eagleray_core::message::{GraphKind, Place};
 
-/// So many tasks of graphs that are over are remembered. A graph of more than these is forgotten at once.
-const MOST_TASKS: u64 = 100_000;
+use crate::times::Times;
 
+/// A graph that is over.
 #[derive(Debug)]
 struct Past {
     graph: EndedGraph,
     names: Vec<Arc<str>>,
 }
 
-/// See the module.
+/// A run that is over, or what of it is.
+#[derive(Clone, Debug)]
+pub struct PastRun {
+    /// Its worker.
+    pub worker: u32,
+    /// The worker's process.
+    pub pid: u32,
+    /// Its number there.
+    pub seq: u32,
+    /// The graph.
+    pub graph: GraphId,
+    /// Its tasks.
+    pub tasks: Vec<u32>,
+    /// Those from here on were taken back.
+    pub limit: u32,
+    /// When it was sent to the worker, in ns of the monotonic clock as all times here.
+    pub assigned_ns: u64,
+    /// When its end was heard of.
+    pub ended_ns: u64,
+    pub(crate) times: Vec<Bytes>,
+}
+
+impl PastRun {
+    /// The tasks that ran, with beginning and end.
+    pub fn ran(&self) -> impl Iterator<Item = (ObjectId, u64, u64)> + '_ {
+        let times = self.times.iter().flat_map(|times| Times::read(times));
+        let object = |&index: &u32| ObjectId { graph: self.graph, index };
+        self.tasks.iter().map(object).zip(times).map(|(object, (begin, end))| (object, begin, end))
+    }
+}
+
+/// A value that came to the node, or went to a worker.
+#[derive(Clone, Copy, Debug)]
+pub struct Transfer {
+    /// When.
+    pub at_ns: u64,
+    /// Whose value.
+    pub object: ObjectId,
+    /// Where its bytes are.
+    pub place: Place,
+    /// Who has made it or is given it.
+    pub peer: PeerId,
+    /// It went to a worker.
+    pub sent: bool,
+}
+
+/// All that is known of what ran when.
 #[derive(Debug, Default)]
+pub struct Timeline {
+    /// Runs, the oldest first.
+    pub runs: Vec<Arc<PastRun>>,
+    /// Values that came or went.
+    pub transfers: Vec<Transfer>,
+    /// Ends of tasks that went on after they had been deferred.
+    pub completed: Vec<(ObjectId, u64)>,
+    /// What the tasks of a graph read, and what its classes are called.
+    pub graphs: Vec<(Edges, Vec<Arc<str>>)>,
+    /// Tasks whose times are forgotten.
+    pub forgotten: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
 pub(crate) struct History {
-    /// The oldest first.
-    graphs: VecDeque<Past>,
+    /// So many tasks of graphs that are over are remembered, and so many that ran.
+    most: u64,
+    /// Times are recorded.
+    times: bool,
+    /// The oldest first, as in all of these.
+    graphs: VecDeque<Arc<Past>>,
     tasks: u64,
     /// How many tasks were forgotten, and how many of them made actors.
     forgotten: (u64, u64),
+    runs: VecDeque<Arc<PastRun>>,
+    ran: u64,
+    ran_forgotten: u64,
+    transfers: VecDeque<Transfer>,
+    completed: VecDeque<(ObjectId, u64)>,
 }
 
 impl History {
+    /// One that remembers so many tasks, and the times of as many if `times`.
+    pub(crate) fn new(most: u64, times: bool) -> Self {
+        Self {
+            most,
+            times,
+            graphs: VecDeque::new(),
+            tasks: 0,
+            forgotten: (0, 0),
+            runs: VecDeque::new(),
+            ran: 0,
+            ran_forgotten: 0,
+            transfers: VecDeque::new(),
+            completed: VecDeque::new(),
+        }
+    }
+
     /// A graph is over. Its classes are called so.
     pub(crate) fn add(&mut self, graph: EndedGraph, names: Vec<Arc<str>>) {
-        let tasks = u64::from(graph.view().len());
-        self.tasks += tasks;
-        self.graphs.push_back(Past { graph, names });
-        while self.tasks > MOST_TASKS {
+        self.tasks += u64::from(graph.view().len());
+        self.graphs.push_back(Arc::new(Past { graph, names }));
+        while self.tasks > self.most {
             let Some(oldest) = self.graphs.pop_front() else { break };
-            let tasks = u64::from(oldest.graph.view().len());
-            self.tasks -= tasks;
-            self.forgotten.0 += tasks;
-            self.forgotten.1 += u64::from(matches!(oldest.graph.view().kind(), GraphKind::Actor(_)));
+            let view = oldest.graph.view();
+            self.tasks -= u64::from(view.len());
+            self.forgotten.0 += u64::from(view.len());
+            self.forgotten.1 += u64::from(matches!(view.kind(), GraphKind::Actor(_)));
+        }
+    }
+
+    /// A run is over.
+    pub(crate) fn add_run(&mut self, run: PastRun) {
+        if !self.times {
+            return;
+        }
+        self.ran += run.tasks.len() as u64;
+        self.runs.push_back(Arc::new(run));
+        while self.ran > self.most {
+            let Some(oldest) = self.runs.pop_front() else { break };
+            self.ran -= oldest.tasks.len() as u64;
+            self.ran_forgotten += oldest.tasks.len() as u64;
+        }
+    }
+
+    /// A value came from a peer.
+    pub(crate) fn stored(&mut self, at_ns: u64, object: ObjectId, place: Place, peer: PeerId) {
+        self.transfer(Transfer { at_ns, object, place, peer, sent: false });
+    }
+
+    /// A value went to a worker.
+    pub(crate) fn sent(&mut self, at_ns: u64, object: ObjectId, place: Place, worker: WorkerId) {
+        self.transfer(Transfer { at_ns, object, place, peer: PeerId::of_worker(worker), sent: true });
+    }
+
+    fn transfer(&mut self, transfer: Transfer) {
+        if self.times {
+            keep(&mut self.transfers, transfer, self.most);
+        }
+    }
+
+    /// A deferred task has ended.
+    pub(crate) fn completed(&mut self, at_ns: u64, object: ObjectId) {
+        if self.times {
+            keep(&mut self.completed, (object, at_ns), self.most);
         }
     }
 
@@ -49,4 +173,22 @@ impl History {
     pub(crate) fn forgotten(&self) -> (u64, u64) {
         self.forgotten
     }
+
+    /// What ran when; `None` if that is not recorded.
+    pub(crate) fn timeline(&self) -> Option<Timeline> {
+        self.times.then(|| Timeline {
+            runs: self.runs.iter().cloned().collect(),
+            transfers: self.transfers.iter().copied().collect(),
+            completed: self.completed.iter().copied().collect(),
+            graphs: self.graphs.iter().map(|past| (past.graph.view().edges(), past.names.clone())).collect(),
+            forgotten: self.ran_forgotten,
+        })
+    }
+}
+
+fn keep<T>(kept: &mut VecDeque<T>, one: T, most: u64) {
+    if kept.len() as u64 >= most {
+        kept.pop_front();
+    }
+    kept.push_back(one);
 }

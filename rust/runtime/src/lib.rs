@@ -4,7 +4,7 @@
 //! `eagleray-core`, which this crate feeds with events and whose effects it carries out.
 //!
 //! * [`session`]: one thread with head and node. `pool`, `template`: its processes. `objects`, `programs`: its tables.
-//! * [`look`]: what a user may see. `history`: what is over.
+//! * [`look`]: what a user may see. `history`: what is over. [`times`]: when tasks ran.
 //! * [`client`]: the driver role, for the user's program and for tasks that compute.
 //! * [`link`]: a worker's side.
 //! * `wire`, `socket`: frames as types, as protobuf, as bytes.
@@ -26,10 +26,12 @@ mod shared;
 mod signal;
 mod socket;
 mod template;
+pub mod times;
 #[cfg(test)]
 mod tests;
 mod wire;
 
+pub use self::history::{PastRun, Timeline, Transfer};
 pub use self::shared::{Counters, SessionError, WorkerInfo};
 pub use self::socket::SocketError;
 pub use self::wire::{FromWorker, ToWorker, WireError};

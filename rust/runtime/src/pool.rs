@@ -15,6 +15,7 @@ use eagleray_store::Words;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use tokio::io::unix::AsyncFd;
 
+use crate::history::PastRun;
 use crate::objects::Introduction;
 use crate::shared::WorkerInfo;
 use crate::signal;
@@ -30,13 +31,16 @@ const MOST_FILLS: u32 = 64;
 /// Of so many workers that have ended something is still known.
 const MOST_PAST: usize = 64;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Flight {
     seq: u32,
     graph: GraphId,
     tasks: Vec<u32>,
     /// Tasks from here on were taken back.
     limit: u32,
+    assigned_ns: u64,
+    /// Of each report.
+    times: Vec<Bytes>,
 }
 
 /// A worker process.
@@ -103,10 +107,10 @@ impl Worker {
     }
 
     /// A run is on its way: it can be claimed and recalled from now on.
-    pub(crate) fn open(&mut self, run: &Run) {
+    pub(crate) fn open(&mut self, now: u64, run: &Run) {
         let limit = run.tasks.len() as u32;
         self.page().open(run.id.seq, limit);
-        self.flights.push_back(Flight { seq: run.id.seq, graph: run.graph, tasks: run.tasks.clone(), limit });
+        self.flights.push_back(Flight { seq: run.id.seq, graph: run.graph, tasks: run.tasks.clone(), limit, assigned_ns: now, times: Vec::new() });
         self.info.busy = true;
     }
 
@@ -125,14 +129,32 @@ impl Worker {
         Some(ObjectId { graph: flight.graph, index: *flight.tasks.get(index as usize)? })
     }
 
-    /// Its oldest run got on by `tasks`, and may have ended.
-    pub(crate) fn progressed(&mut self, tasks: u64, ended: bool) {
+    /// Its oldest run got on by `tasks`, which took these times, and may have ended. Then the record of it is returned.
+    pub(crate) fn progressed(&mut self, now: u64, tasks: u64, times: &Bytes, ended: bool) -> Option<PastRun> {
         self.info.tasks += tasks;
-        if ended {
-            self.info.runs += 1;
-            self.flights.pop_front();
-            self.info.busy = !self.flights.is_empty();
+        if !times.is_empty() {
+            if let Some(flight) = self.flights.front_mut() {
+                // They must not keep the whole frame alive.
+                flight.times.push(Bytes::copy_from_slice(times));
+            }
         }
+        if !ended {
+            return None;
+        }
+        self.info.runs += 1;
+        let flight = self.flights.pop_front();
+        self.info.busy = !self.flights.is_empty();
+        flight.map(|flight| self.past_run(flight, now))
+    }
+
+    fn past_run(&self, flight: Flight, ended_ns: u64) -> PastRun {
+        let Flight { seq, graph, tasks, limit, assigned_ns, times } = flight;
+        PastRun { worker: self.info.id, pid: self.info.pid, seq, graph, tasks, limit, assigned_ns, ended_ns, times }
+    }
+
+    /// Its runs, as far as they have got.
+    pub(crate) fn past_runs(&self, now: u64) -> impl Iterator<Item = PastRun> + '_ {
+        self.flights.iter().map(move |flight| self.past_run(flight.clone(), now))
     }
 
     pub(crate) fn up(&mut self, pid: u32) {

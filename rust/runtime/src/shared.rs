@@ -11,6 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use crate::command::{Command, Ended};
+use crate::history::Timeline;
 use crate::look::{Look, Snapshot};
 
 /// Counts since the session began.
@@ -103,6 +104,8 @@ pub(crate) enum Input {
     Renew,
     /// Somebody wants to see how things stand.
     Inspect(Look, oneshot::Sender<Snapshot>),
+    /// Somebody wants to see what ran when.
+    Timeline(oneshot::Sender<Option<Timeline>>),
     Stop,
 }
 

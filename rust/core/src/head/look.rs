@@ -6,6 +6,7 @@ use core::iter;
 
 use super::graph::{Graph, Standing, TaskState};
 use super::{Amounts, FxMap, Head, Worker};
+use crate::graph::Csr;
 use crate::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
 use crate::message::{Failure, GraphKind, Place, WHOLE};
 
@@ -57,6 +58,37 @@ pub struct EndedGraph {
     graph: Graph,
 }
 
+/// What the tasks of a graph read.
+#[derive(Clone, Debug)]
+pub struct Edges {
+    id: GraphId,
+    inputs: Csr,
+    externals: Vec<ObjectId>,
+    class: Vec<u32>,
+}
+
+impl Edges {
+    /// The graph.
+    pub fn id(&self) -> GraphId {
+        self.id
+    }
+
+    /// What a task reads.
+    pub fn inputs(&self, task: u32) -> impl Iterator<Item = ObjectId> + '_ {
+        let len = self.class.len() as u32;
+        let row = if task < len { self.inputs.row(task) } else { &[] };
+        row.iter().map(move |&input| match input.checked_sub(len) {
+            None => ObjectId { graph: self.id, index: input },
+            Some(external) => self.externals[external as usize],
+        })
+    }
+
+    /// The class of a task, if there is one of this number.
+    pub fn class(&self, task: u32) -> Option<u32> {
+        self.class.get(task as usize).copied()
+    }
+}
+
 /// What to know of an object that is made, or held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectInfo {
@@ -100,7 +132,7 @@ impl Ended {
         graph.position = Vec::new();
         graph.at = Vec::new();
         graph.scratch = Vec::new();
-        graph.dependents = crate::graph::Csr::new();
+        graph.dependents = Csr::new();
         self.0.push_back(EndedGraph { id, graph });
     }
 }
@@ -236,6 +268,12 @@ impl<'a> GraphView<'a> {
     /// Whether it has none.
     pub fn is_empty(self) -> bool {
         self.len() == 0
+    }
+
+    /// What is read by whom, as a copy.
+    pub fn edges(self) -> Edges {
+        let externals = self.graph.externals.iter().map(|external| external.object).collect();
+        Edges { id: self.id, inputs: self.graph.inputs.clone(), externals, class: self.graph.class.clone() }
     }
 
     /// The class of a task, if there is one of this number.

@@ -48,7 +48,7 @@ use crate::message::{ActorName, FromDriver, FromNode, Place, Refusal, Run, ToDri
 
 pub use self::actors::ActorInfo;
 pub use self::check::Violation;
-pub use self::look::{EndedGraph, GraphView, ObjectInfo, TaskStanding, TaskView, Whereabouts, WorkerView};
+pub use self::look::{Edges, EndedGraph, GraphView, ObjectInfo, TaskStanding, TaskView, Whereabouts, WorkerView};
 
 /// Amounts of resources by name, in units of 1 / [`WHOLE`].
 pub type Amounts = Vec<(Arc<str>, u64)>;

@@ -24,7 +24,7 @@ use eagleray_runtime::client::Client;
 use eagleray_runtime::command::Ended;
 use eagleray_runtime::link::{Link, LinkConfig, LinkError};
 use eagleray_runtime::program::RunProgram;
-use eagleray_runtime::session::{SESSION_DIR, STORE_BYTES};
+use eagleray_runtime::session::{RECORD_TIMES, SESSION_DIR, STORE_BYTES};
 use eagleray_runtime::{FromWorker, SocketError, ToWorker};
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
@@ -88,6 +88,8 @@ pub(crate) struct Worker {
     after_run: Mutex<Vec<Py<PyAny>>>,
     /// The driver role that its tasks have.
     role: OnceLock<Arc<Role>>,
+    /// It reports when tasks ran.
+    records_times: bool,
     /// An actor is made here, or was.
     is_actor: AtomicBool,
     interrupts: Interrupts,
@@ -219,6 +221,7 @@ pub(crate) fn worker_main(py: Python<'_>, socket: RawFd, page: RawFd, worker: u3
         surroundings: Mutex::default(),
         after_run: Mutex::default(),
         role: OnceLock::new(),
+        records_times: std::env::var_os(RECORD_TIMES).is_some(),
         is_actor: AtomicBool::new(false),
         interrupts: Interrupts::new(),
         deferred: Deferrals::default(),

@@ -46,6 +46,7 @@ impl Loop {
             }
             Command::Put(object, value, contained) => {
                 let place = wire::place_of(&value);
+                self.history.stored(now, object, place, peer);
                 if let Err(error) = self.objects.insert(object, value, &mut self.recycled) {
                     self.refuse(peer, error.to_string());
                     return;

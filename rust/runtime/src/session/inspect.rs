@@ -8,7 +8,8 @@ use eagleray_core::message::GraphKind;
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
-use super::{Loop, Session};
+use super::{Loop, Session, now_ns};
+use crate::history::Timeline;
 use crate::look::{Look, ObjectState, Snapshot, TaskKind, TaskState, WorkerState};
 use crate::program::Value;
 use crate::shared::{Input, SessionError};
@@ -29,6 +30,16 @@ impl Session {
         let ended = || self.shared.ended().unwrap_or(SessionError::Ended);
         let (asked, answer) = oneshot::channel();
         self.shared.input.send(Input::Inspect(look, asked)).map_err(|_| ended())?;
+        answer.blocking_recv().map_err(|_| ended())
+    }
+}
+
+impl Session {
+    /// What ran when, as far as it is remembered; `None` if that is not recorded.
+    pub fn timeline(&self) -> Result<Option<Timeline>, SessionError> {
+        let ended = || self.shared.ended().unwrap_or(SessionError::Ended);
+        let (asked, answer) = oneshot::channel();
+        self.shared.input.send(Input::Timeline(asked)).map_err(|_| ended())?;
         answer.blocking_recv().map_err(|_| ended())
     }
 }
@@ -57,6 +68,19 @@ impl Loop {
                 }
             }
         }
+    }
+
+    pub(super) fn answer_timeline(&self, asked: oneshot::Sender<Option<Timeline>>) {
+        let mut timeline = self.history.timeline();
+        if let Some(timeline) = &mut timeline {
+            let now = now_ns();
+            let unfinished = self.pool.workers.values().flat_map(|worker| worker.past_runs(now));
+            timeline.runs.extend(unfinished.map(Arc::new));
+            let known = self.head.graphs().map(|graph| (graph.edges(), self.programs.names(graph.id()).to_vec()));
+            timeline.graphs.extend(known);
+        }
+        // Who does not wait any more needs no answer.
+        let _ = asked.send(timeline);
     }
 
     fn snapshot(&self, look: Look) -> Snapshot {

@@ -34,7 +34,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use self::inspect::Inspection;
 use self::interrupts::Interrupt;
 use crate::command::Ended;
-use crate::history::History;
+use crate::history::{History, PastRun};
 use crate::objects::{DRIVER, Objects, Recycled};
 use crate::pool::Pool;
 use crate::program::Value;
@@ -48,6 +48,9 @@ pub const SESSION_DIR: &str = "EAGLERAY_SESSION_DIR";
 
 /// The environment variable that says how many bytes of segments a worker may own.
 pub const STORE_BYTES: &str = "EAGLERAY_STORE_BYTES";
+
+/// The environment variable that has workers record when tasks run, if it is set.
+pub const RECORD_TIMES: &str = "EAGLERAY_RECORD_TIMES";
 
 /// Settings of a session.
 #[derive(Clone, Debug)]
@@ -64,6 +67,10 @@ pub struct SessionConfig {
     pub session_dir: PathBuf,
     /// What the templates' environment has beside that of this process, and so the workers'.
     pub environment: Vec<(OsString, OsString)>,
+    /// So many tasks that have ended are remembered, to be looked at.
+    pub remembered_tasks: u64,
+    /// Of as many it is recorded when they ran.
+    pub timeline: bool,
     /// No processes: each task ends at once, with this value. For measuring what the head and the node cost.
     pub zero_worker: Option<Bytes>,
 }
@@ -104,6 +111,9 @@ impl Session {
         let mut environment = config.environment;
         environment.push((SESSION_DIR.into(), config.session_dir.into_os_string()));
         environment.push((STORE_BYTES.into(), config.store_bytes.to_string().into()));
+        if config.timeline {
+            environment.push((RECORD_TIMES.into(), "1".into()));
+        }
         let zero = config.zero_worker.map(Value::Inline);
         let state = Loop {
             head: Head::new(HeadConfig { keeps_ended: true, ..config.head }),
@@ -111,7 +121,7 @@ impl Session {
             pool: Pool::new(config.template, environment, config.preload),
             objects: Objects::new(shared.input.clone()),
             programs: Programs::default(),
-            history: History::default(),
+            history: History::new(config.remembered_tasks, config.timeline),
             store_bytes,
             shared: Arc::clone(&shared),
             inputs,
@@ -259,6 +269,7 @@ impl Loop {
                 // They are collected in each turn.
                 Input::Unpinned => {}
                 Input::Renew => self.renew(),
+                Input::Timeline(asked) => self.answer_timeline(asked),
                 Input::Inspect(look, asked) => self.inspections.push(Inspection::Session(look, asked)),
                 Input::Stop => self.stopping = true,
             }
@@ -271,6 +282,8 @@ impl Loop {
                     break;
                 }
             }
+            let unfinished: Vec<PastRun> = self.pool.workers.get(&worker).into_iter().flat_map(|w| w.past_runs(now)).collect();
+            unfinished.into_iter().for_each(|run| self.history.add_run(run));
             let (death, running) = self.pool.remove(worker, death);
             tracing::debug!(worker = worker.0, pid = death.pid, how = ?death.end, amid = ?running, "a worker has ended");
             self.node.exited(worker, death, running);

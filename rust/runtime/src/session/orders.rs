@@ -111,11 +111,12 @@ impl Loop {
             // One that is not there is left out: the worker answers with what it misses.
             let Some((value, segment)) = self.objects.for_worker(object, id) else { continue };
             worker.introduce(segment);
+            self.history.sent(now, object, wire::place_of(&value), id);
             inputs.push((object, value));
         }
         let (seq, graph, tasks) = (run.id.seq, run.graph.seq, run.tasks.len());
         tracing::trace!(worker = id.0, run = seq, graph, tasks, inputs = inputs.len(), "a run is assigned");
-        worker.open(&run);
+        worker.open(now, &run);
         worker.send(&ToWorker::Run(RunProgram { run, code, intros, inputs }));
     }
 

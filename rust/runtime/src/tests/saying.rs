@@ -85,7 +85,7 @@ fn report() -> FromWorker {
     };
     let values =
         vec![(7, value(), vec![object(2)]), (8, value(), Vec::new()), (9, value(), vec![object(3), object(4)])];
-    FromWorker::Report { report, values, wakeups: 1 }
+    FromWorker::Report { report, values, wakeups: 1, times: "some times".into() }
 }
 
 /// One message of each kind, and more of those that have forms.

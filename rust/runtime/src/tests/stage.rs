@@ -149,7 +149,7 @@ impl Stage {
             store_bytes: STORE,
             environment: Vec::new(),
             session_dir: dir.clone(),
-            zero_worker: None,
+            remembered_tasks: 1000, timeline: true, zero_worker: None,
         });
         let session = Arc::new(session.unwrap());
         let control = accept(&listener).unwrap();
@@ -348,7 +348,7 @@ fn work(link: &Link) {
                 }
                 link.page().rest();
                 let report = done(run.id, upto);
-                link.send(&FromWorker::Report { report, values, wakeups: 0 });
+                link.send(&FromWorker::Report { report, values, wakeups: 0, times: Bytes::new() });
             }
             ToWorker::Publish { objects, seal } => {
                 for object in objects {

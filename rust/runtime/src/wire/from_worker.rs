@@ -66,7 +66,9 @@ pub(crate) fn put_from_worker(out: &mut BytesMut, message: &FromWorker) {
     use from_worker::Body;
     let body = match message {
         FromWorker::Hello { pid } => Body::Hello(proto::Hello { pid: *pid }),
-        FromWorker::Report { report, values, wakeups } => Body::Report(report_out(report, values, *wakeups)),
+        FromWorker::Report { report, values, wakeups, times } => {
+            Body::Report(report_out(report, values, *wakeups, times))
+        }
         FromWorker::Published(object, value) => Body::Published(proto::Published {
             object: Some(object_out(*object)),
             stored: value.as_ref().map(|(value, contained)| stored_out(value, contained)),
@@ -89,14 +91,7 @@ pub(crate) fn read_from_worker(
     use from_worker::Body;
     let command = match proto::FromWorker::decode(frame)?.body.ok_or(WireError::Missing("body"))? {
         Body::Hello(hello) => return Ok(FromWorker::Hello { pid: hello.pid }),
-        Body::Report(report) => {
-            let slept = report.wakeups;
-            let mut message = report_in(worker, report, resolve)?;
-            if let FromWorker::Report { wakeups, .. } = &mut message {
-                *wakeups = slept;
-            }
-            return Ok(message);
-        }
+        Body::Report(report) => return report_in(worker, report, resolve),
         Body::Published(published) => {
             let object = some_object(published.object.as_ref())?;
             let stored = published.stored.map(|stored| stored_in(Some(stored), resolve)).transpose()?;
