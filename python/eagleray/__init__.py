@@ -30,7 +30,6 @@ from eagleray._generators import ObjectRefGenerator
 from eagleray._handles import method
 from eagleray._memory import memory_summary
 from eagleray._remote import remote
-from eagleray._timeline import timeline
 from eagleray._runtime_context import (
     available_resources,
     cluster_resources,
@@ -38,6 +37,7 @@ from eagleray._runtime_context import (
     get_runtime_context,
     nodes,
 )
+from eagleray._timeline import timeline
 
 __version__ = "0.1.0"
 

@@ -13,7 +13,6 @@ from eagleray import _inquiries
 from eagleray._inquiries import InquiryError, Session
 from eagleray._summary import clip, size
 
-
 _WRITING = 600.0
 """Seconds that a session may take to write its timeline."""
 

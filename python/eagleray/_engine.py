@@ -15,7 +15,17 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from eagleray import _descriptors, _identity, _inquiries, _locks, _machine, _output, _runtime_env, _surroundings, _timeline
+from eagleray import (
+    _descriptors,
+    _identity,
+    _inquiries,
+    _locks,
+    _machine,
+    _output,
+    _runtime_env,
+    _surroundings,
+    _timeline,
+)
 from eagleray import _native as native
 from eagleray._identity import Identity
 from eagleray._native import ObjectRef

@@ -34,7 +34,15 @@ pub struct Driver {
 impl Driver {
     /// The role of `peer`, which holds nothing yet.
     pub fn new(peer: PeerId) -> Self {
-        Self { peer, graphs: 0, puts: 0, literals: ObjectId::LITERALS, tokens: 0, uses: HashMap::default(), untold: Vec::new() }
+        Self {
+            peer,
+            graphs: 0,
+            puts: 0,
+            literals: ObjectId::LITERALS,
+            tokens: 0,
+            uses: HashMap::default(),
+            untold: Vec::new(),
+        }
     }
 
     /// Who it is.

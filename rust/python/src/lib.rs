@@ -22,8 +22,8 @@ mod graph;
 mod ingest;
 mod keys;
 mod local;
-mod look;
 mod logging;
+mod look;
 mod pickles;
 mod puts;
 #[allow(unsafe_code, reason = "all other calls that the compiler cannot check")]

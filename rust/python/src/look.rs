@@ -39,10 +39,7 @@ fn by_name<'py>(py: Python<'py>, amounts: &[(Arc<str>, u64)]) -> PyResult<Bound<
 }
 
 /// Node, and what is free of it, by name.
-pub(crate) fn amounts<'py>(
-    py: Python<'py>,
-    snapshot: &Snapshot,
-) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyDict>)> {
+pub(crate) fn amounts<'py>(py: Python<'py>, snapshot: &Snapshot) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyDict>)> {
     Ok((by_name(py, &snapshot.offered)?, by_name(py, &snapshot.free)?))
 }
 
@@ -137,8 +134,7 @@ fn object<'py>(py: Python<'py>, state: &ObjectState, uses: u32) -> PyResult<Boun
         None if info.object.is_literal() => "literal",
         None => "put",
     };
-    let workers: Vec<Option<u32>> =
-        info.peers.iter().map(|peer| peer.worker().map(|worker| worker.0)).collect();
+    let workers: Vec<Option<u32>> = info.peers.iter().map(|peer| peer.worker().map(|worker| worker.0)).collect();
     dict.set_item("id", hex(info.object))?;
     dict.set_item("key", key(py, info.object))?;
     dict.set_item("name", &*state.name)?;
@@ -231,34 +227,38 @@ fn counters<'py>(py: Python<'py>, seen: &Snapshot) -> PyResult<Bound<'py, PyDict
     Ok(dict)
 }
 
-/// Names of tasks: keys where they are known here, else those of classes.
-struct Graphs(FxHashMap<GraphId, (Edges, Vec<Arc<str>>, Option<Arc<Keys>>)>);
+/// What is known of a graph whose tasks ran.
+struct Known {
+    edges: Edges,
+    /// Of its classes.
+    names: Vec<Arc<str>>,
+    keys: Option<Arc<Keys>>,
+}
+
+struct Graphs(FxHashMap<GraphId, Known>);
 
 impl Graphs {
     fn new(graphs: Vec<(Edges, Vec<Arc<str>>)>) -> Self {
-        Self(graphs
-                .into_iter()
-                .map(|(edges, names)| {
-                    let id = edges.id();
-                    (id, (edges, names, Keys::of(id)))
-                })
-                .collect(),
-        )
+        let known = graphs.into_iter().map(|(edges, names)| {
+            let id = edges.id();
+            (id, Known { edges, names, keys: Keys::of(id) })
+        });
+        Self(known.collect())
     }
 
     fn key(&self, py: Python<'_>, object: ObjectId) -> Option<Py<PyAny>> {
-        let (.., keys) = self.0.get(&object.graph)?;
-        Some(keys.as_ref()?.get(object.index as usize)?.clone_ref(py))
+        let keys = self.0.get(&object.graph)?.keys.as_ref()?;
+        Some(keys.get(object.index as usize)?.clone_ref(py))
     }
 
     fn name(&self, object: ObjectId) -> Option<&str> {
-        let (edges, names, _) = self.0.get(&object.graph)?;
-        names.get(edges.class(object.index)? as usize).map(|name| &**name)
+        let known = self.0.get(&object.graph)?;
+        known.names.get(known.edges.class(object.index)? as usize).map(|name| &**name)
     }
 
     fn inputs(&self, object: ObjectId) -> Vec<String> {
-        let edges = self.0.get(&object.graph).map(|(edges, ..)| edges);
-        edges.map(|edges| edges.inputs(object.index).map(hex).collect()).unwrap_or_default()
+        let known = self.0.get(&object.graph);
+        known.map(|known| known.edges.inputs(object.index).map(hex).collect()).unwrap_or_default()
     }
 }
 

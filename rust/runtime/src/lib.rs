@@ -26,9 +26,9 @@ mod shared;
 mod signal;
 mod socket;
 mod template;
-pub mod times;
 #[cfg(test)]
 mod tests;
+pub mod times;
 mod wire;
 
 pub use self::history::{PastRun, Timeline, Transfer};

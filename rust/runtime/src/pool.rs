@@ -110,7 +110,14 @@ impl Worker {
     pub(crate) fn open(&mut self, now: u64, run: &Run) {
         let limit = run.tasks.len() as u32;
         self.page().open(run.id.seq, limit);
-        self.flights.push_back(Flight { seq: run.id.seq, graph: run.graph, tasks: run.tasks.clone(), limit, assigned_ns: now, times: Vec::new() });
+        self.flights.push_back(Flight {
+            seq: run.id.seq,
+            graph: run.graph,
+            tasks: run.tasks.clone(),
+            limit,
+            assigned_ns: now,
+            times: Vec::new(),
+        });
         self.info.busy = true;
     }
 

@@ -64,7 +64,8 @@ impl Counters {
 
     /// From the values that [`Counters::by_name`] gives, in its order.
     pub(crate) fn from_values(values: [u64; 12]) -> Self {
-        let [frames, wakeups, runs, tasks, inline, sealed, pickles, recalls, moved, reruns, objects, sealed_bytes] = values;
+        let [frames, wakeups, runs, tasks, inline, sealed, pickles, recalls, moved, reruns, objects, sealed_bytes] =
+            values;
         Self { frames, wakeups, runs, tasks, inline, sealed, pickles, recalls, moved, reruns, objects, sealed_bytes }
     }
 }

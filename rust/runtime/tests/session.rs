@@ -26,7 +26,9 @@ fn config(template: &[&str], zero_worker: bool) -> SessionConfig {
         store_bytes: 16 << 20,
         session_dir: std::env::temp_dir(),
         environment: Vec::new(),
-        remembered_tasks: 1000, timeline: true, zero_worker: zero_worker.then(|| Bytes::from_static(b"nothing")),
+        remembered_tasks: 1000,
+        timeline: true,
+        zero_worker: zero_worker.then(|| Bytes::from_static(b"nothing")),
     }
 }
 

@@ -213,7 +213,15 @@ impl Head {
         for (&object, put) in puts {
             let place = Some(put.place);
             let (holders, peers) = (put.holders, Vec::new());
-            add(&|| ObjectInfo { object, place, resident: None, consumers: 0, holders, peers: peers.clone(), task: None });
+            add(&|| ObjectInfo {
+                object,
+                place,
+                resident: None,
+                consumers: 0,
+                holders,
+                peers: peers.clone(),
+                task: None,
+            });
         }
         let whereabouts = self.whereabouts();
         for graph in self.graphs() {

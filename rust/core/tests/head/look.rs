@@ -44,7 +44,10 @@ fn objects_say_where_they_are_and_who_holds_them() {
     fake.run_graph(graph(id, &[&[], &[]], &[0]));
     let (objects, total) = fake.head.objects(9);
     assert_eq!((objects.len(), total), (2, 2), "what nobody holds and nobody has made is none");
-    assert_eq!((objects[0].object, objects[0].place, objects[0].task), (put, Some(Place::Sealed { len: 70_000 }), None));
+    assert_eq!(
+        (objects[0].object, objects[0].place, objects[0].task),
+        (put, Some(Place::Sealed { len: 70_000 }), None)
+    );
     assert_eq!((objects[1].holders, &objects[1].peers[..], objects[1].place), (1, &[PeerId::USER][..], None));
     assert!(matches!(objects[1].task, Some(TaskStanding::Assigned(_))));
     let (objects, total) = fake.head.objects(1);
@@ -84,6 +87,10 @@ fn graphs_that_are_over_are_kept_for_who_wants_them() {
             assert!((0..3).all(|index| view.task(index, &whereabouts).unwrap().standing == TaskStanding::Done));
             seen.push(view.id());
         }
-        assert_eq!(seen, if keeps_ended { vec![graph_id(1), graph_id(2)] } else { vec![] }, "in the order of their end");
+        assert_eq!(
+            seen,
+            if keeps_ended { vec![graph_id(1), graph_id(2)] } else { vec![] },
+            "in the order of their end"
+        );
     }
 }

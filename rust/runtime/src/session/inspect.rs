@@ -22,6 +22,8 @@ pub(super) enum Inspection {
     Session(Look, oneshot::Sender<Snapshot>),
     /// A driver role, with a question of this token.
     Peer(Look, PeerId, u64),
+    /// Who has the session wants to see what ran when.
+    Timeline(oneshot::Sender<Option<Timeline>>),
 }
 
 impl Session {
@@ -61,6 +63,9 @@ impl Loop {
                     // Who does not wait any more needs no answer.
                     let _ = asked.send(self.snapshot(look));
                 }
+                Inspection::Timeline(asked) => {
+                    let _ = asked.send(self.timeline());
+                }
                 Inspection::Peer(look, peer, token) => {
                     let nothing = ObjectId { graph: GraphId::puts(peer), index: u32::MAX };
                     let value = Value::Inline(wire::snapshot(&self.snapshot(look)));
@@ -70,7 +75,7 @@ impl Loop {
         }
     }
 
-    pub(super) fn answer_timeline(&self, asked: oneshot::Sender<Option<Timeline>>) {
+    fn timeline(&self) -> Option<Timeline> {
         let mut timeline = self.history.timeline();
         if let Some(timeline) = &mut timeline {
             let now = now_ns();
@@ -79,8 +84,7 @@ impl Loop {
             let known = self.head.graphs().map(|graph| (graph.edges(), self.programs.names(graph.id()).to_vec()));
             timeline.graphs.extend(known);
         }
-        // Who does not wait any more needs no answer.
-        let _ = asked.send(timeline);
+        timeline
     }
 
     fn snapshot(&self, look: Look) -> Snapshot {
@@ -101,7 +105,8 @@ impl Loop {
         if look.objects > 0 {
             let (objects, total) = self.head.objects(look.objects as usize);
             snapshot.objects_total = total;
-            snapshot.objects = objects.into_iter().map(|info| ObjectState { name: self.name_of(info.object), info }).collect();
+            snapshot.objects =
+                objects.into_iter().map(|info| ObjectState { name: self.name_of(info.object), info }).collect();
         }
         snapshot
     }

@@ -269,7 +269,7 @@ impl Loop {
                 // They are collected in each turn.
                 Input::Unpinned => {}
                 Input::Renew => self.renew(),
-                Input::Timeline(asked) => self.answer_timeline(asked),
+                Input::Timeline(asked) => self.inspections.push(Inspection::Timeline(asked)),
                 Input::Inspect(look, asked) => self.inspections.push(Inspection::Session(look, asked)),
                 Input::Stop => self.stopping = true,
             }
@@ -282,8 +282,11 @@ impl Loop {
                     break;
                 }
             }
-            let unfinished: Vec<PastRun> = self.pool.workers.get(&worker).into_iter().flat_map(|w| w.past_runs(now)).collect();
-            unfinished.into_iter().for_each(|run| self.history.add_run(run));
+            let unfinished: Vec<PastRun> =
+                self.pool.workers.get(&worker).into_iter().flat_map(|w| w.past_runs(now)).collect();
+            for run in unfinished {
+                self.history.add_run(run);
+            }
             let (death, running) = self.pool.remove(worker, death);
             tracing::debug!(worker = worker.0, pid = death.pid, how = ?death.end, amid = ?running, "a worker has ended");
             self.node.exited(worker, death, running);

@@ -383,7 +383,10 @@ impl Intruder {
                 FromWorker::Driver(Command::CancelTask { object, force, recursive })
             }
             Message::KillActor(actor, restart) => FromWorker::Driver(Command::KillActor { actor, restart }),
-            Message::Inspect(token) => FromWorker::Driver(Command::Inspect { token, look: Look { tasks: 9, makers: 9, objects: 9, workers: true } }),
+            Message::Inspect(token) => FromWorker::Driver(Command::Inspect {
+                token,
+                look: Look { tasks: 9, makers: 9, objects: 9, workers: true },
+            }),
             Message::FindActor(token, who) => FromWorker::Driver(Command::FindActor { token, name: name(who) }),
         }
     }

@@ -5,8 +5,8 @@ use eagleray_core::graph::Csr;
 use eagleray_core::head::{ActorInfo, ObjectInfo, TaskStanding};
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
 use eagleray_core::message::{
-    ActorName, ActorSpec, ClassSpec, Death, Demand, End, Failure, FailureKind, GraphKind, GraphSpec, Place, Report, Timing,
-    Trouble, WHOLE,
+    ActorName, ActorSpec, ClassSpec, Death, Demand, End, Failure, FailureKind, GraphKind, GraphSpec, Place, Report,
+    Timing, Trouble, WHOLE,
 };
 use eagleray_store::{Block, Location};
 use proptest::collection::vec;

@@ -149,7 +149,9 @@ impl Stage {
             store_bytes: STORE,
             environment: Vec::new(),
             session_dir: dir.clone(),
-            remembered_tasks: 1000, timeline: true, zero_worker: None,
+            remembered_tasks: 1000,
+            timeline: true,
+            zero_worker: None,
         });
         let session = Arc::new(session.unwrap());
         let control = accept(&listener).unwrap();

@@ -10,8 +10,8 @@ use super::parts::{
     stored_in, stored_out,
 };
 use super::proto::from_worker;
-use super::snapshot::{look_in, look_out};
 use super::report::{completed_in, completed_out, report_in, report_out};
+use super::snapshot::{look_in, look_out};
 use super::{FromWorker, Resolve, WireError, proto, put_frame};
 use crate::command::Command;
 use crate::program::Part;
