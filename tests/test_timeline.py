@@ -1,5 +1,6 @@
 """`eagleray.timeline`: what ran when."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -73,7 +74,7 @@ def test_a_dask_graph_has_all_its_tasks(session):
     by_process = Counter(task["pid"] for task in tasks)
     for pid in by_process:
         mine = sorted((task["ts"], task["ts"] + task["dur"]) for task in tasks if task["pid"] == pid)
-        assert all(end <= begin for (_, end), (begin, _) in zip(mine, mine[1:], strict=False)), "one task at a time"
+        assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(mine)), "one task at a time"
 
 
 def test_a_task_that_goes_on_when_its_function_has_returned(session):
@@ -145,7 +146,7 @@ def test_it_is_asked_for_where_it_is(fresh):
         eagleray.timeline()
     eagleray.init(num_cpus=1)
     with pytest.raises(RuntimeError, match="A task cannot ask for the timeline"):
-        eagleray.get(eagleray.remote(lambda: eagleray.timeline()).remote())
+        eagleray.get(eagleray.remote(eagleray.timeline).remote())
 
 
 def test_wrong_wishes(fresh, monkeypatch):
