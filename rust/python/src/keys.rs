@@ -1,7 +1,7 @@
 //! The keys of the graphs that this process has submitted, as long as the graph or a ref to one of its results is there:
 //! workers name a task by numbers.
 
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use eagleray_core::ids::GraphId;
@@ -12,7 +12,8 @@ use rustc_hash::FxHashMap;
 pub(crate) struct Keys {
     graph: GraphId,
     keys: Vec<Py<PyAny>>,
-    of_calls: bool,
+    /// Of calls, which become one graph: their names, as far as they are known.
+    calls: Option<Mutex<Vec<Option<Py<PyAny>>>>>,
 }
 
 static GRAPHS: Mutex<Option<FxHashMap<GraphId, Weak<Keys>>>> = Mutex::new(None);
@@ -24,17 +25,39 @@ fn graphs() -> MutexGuard<'static, Option<FxHashMap<GraphId, Weak<Keys>>>> {
 impl Keys {
     /// Makes the keys of a graph known.
     pub(crate) fn register(graph: GraphId, keys: Vec<Py<PyAny>>) -> Arc<Self> {
-        Self::enter(Self { graph, keys, of_calls: false })
+        Self::enter(Self { graph, keys, calls: None })
     }
 
-    /// Makes the names of calls known, which are a graph and stand for themselves.
-    pub(crate) fn of_calls(graph: GraphId, names: Vec<Py<PyAny>>) -> Arc<Self> {
-        Self::enter(Self { graph, keys: names, of_calls: true })
+    /// Makes the name of calls known that are tasks of a graph and stand for themselves.
+    pub(crate) fn of_calls(graph: GraphId, tasks: Range<u32>, name: &Py<PyAny>, py: Python<'_>) -> Arc<Self> {
+        let keys = Self::of(graph)
+            .unwrap_or_else(|| Self::enter(Self { graph, keys: Vec::new(), calls: Some(Mutex::default()) }));
+        if let Some(calls) = &keys.calls {
+            let mut calls = calls.lock().unwrap_or_else(PoisonError::into_inner);
+            if calls.len() < tasks.end as usize {
+                calls.resize_with(tasks.end as usize, || None);
+            }
+            for task in tasks {
+                calls[task as usize] = Some(name.clone_ref(py));
+            }
+        }
+        keys
     }
 
     /// Whether each task stands for itself.
     pub(crate) fn are_of_calls(&self) -> bool {
-        self.of_calls
+        self.calls.is_some()
+    }
+
+    /// The key of a task, or the name of a call.
+    pub(crate) fn key(&self, py: Python<'_>, task: u32) -> Option<Py<PyAny>> {
+        match &self.calls {
+            None => self.keys.get(task as usize).map(|key| key.clone_ref(py)),
+            Some(calls) => {
+                let calls = calls.lock().unwrap_or_else(PoisonError::into_inner);
+                calls.get(task as usize)?.as_ref().map(|name| name.clone_ref(py))
+            }
+        }
     }
 
     fn enter(keys: Self) -> Arc<Self> {
@@ -73,5 +96,5 @@ impl Drop for Keys {
 #[pyo3(signature = (graph, index, /))]
 pub(crate) fn task_key(py: Python<'_>, graph: u64, index: u32) -> Option<Py<PyAny>> {
     let keys = Keys::of(GraphId::from_u64(graph))?;
-    Some(keys.get(index as usize)?.clone_ref(py))
+    keys.key(py, index)
 }

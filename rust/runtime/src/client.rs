@@ -2,6 +2,7 @@
 //!
 //! The same for the user's program and for a task that computes; what differs is the [`Port`] behind it.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use eagleray_core::message::{ActorName, GraphSpec};
 use eagleray_store::StoreError;
 use parking_lot::Mutex;
 
+use crate::calls::{Batch, Call};
 use crate::command::{Command, Ended};
 use crate::link::{LinkError, MOST_INLINE};
 use crate::program::{Part, Program, Value};
@@ -41,11 +43,51 @@ pub trait Port: Send + Sync {
     /// Sends commands, in order. They may be gathered until the next [`Port::wait`].
     fn send(&self, commands: Vec<Command>) -> Result<(), ClientError>;
 
+    /// Sends first and last uses. They may come after calls that are sent later: what those read is held by others until
+    /// last uses are told that are told after these.
+    fn send_uses(&self, uses: Vec<Command>) -> Result<(), ClientError> {
+        self.send(uses)
+    }
+
+    /// Sends a call, in its order among commands. It is to be one of a new graph with this number, or of the graph of
+    /// calls before it. Gives its first task and whether the number is used; what is to be told before a new graph,
+    /// `before` sends.
+    fn call(
+        &self,
+        call: Call,
+        id: &mut dyn FnMut() -> GraphId,
+        before: &mut dyn FnMut() -> Vec<Command>,
+    ) -> Result<ObjectId, ClientError> {
+        let mut batch = Batch::new(id(), &call);
+        let object = ObjectId { graph: batch.id(), index: batch.add(call) };
+        let mut commands = before();
+        commands.extend(commands_of(batch));
+        self.send(commands)?;
+        Ok(object)
+    }
+
     /// Stores `len` bytes, which `write` fills in.
     fn store(&self, len: usize, write: &mut dyn FnMut(&mut [u8])) -> Result<Value, ClientError>;
 
     /// Waits for an answer, at most `limit`.
     fn wait(&self, token: u64, limit: Duration) -> Result<Option<Ended>, ClientError>;
+}
+
+/// What tells the head and the node of a graph of calls.
+pub(crate) fn commands_of(mut batch: Batch) -> impl Iterator<Item = Command> {
+    let uses = batch.take_uses();
+    let (spec, program, part) = batch.close();
+    let (graph, admit_upto) = (spec.id, spec.class.len() as u32);
+    let submit = Command::Submit(Box::new(spec), Box::new(program));
+    [submit, Command::Extend { graph, part, admit_upto }].into_iter().chain(uses)
+}
+
+fn uses(driver: &mut Driver) -> Vec<Command> {
+    let told = driver.take_uses().into_iter().map(|uses| match uses {
+        Uses::Hold(objects) => Command::Hold(objects),
+        Uses::Release(objects) => Command::Release(objects),
+    });
+    told.collect()
 }
 
 /// See the module.
@@ -70,14 +112,15 @@ impl Client {
     fn command<T>(&self, make: impl FnOnce(&mut Driver) -> (Option<Command>, T)) -> Result<T, ClientError> {
         let mut driver = self.driver.lock();
         let (command, result) = make(&mut driver);
-        let uses = driver.take_uses().into_iter().map(|uses| match uses {
-            Uses::Hold(objects) => Command::Hold(objects),
-            Uses::Release(objects) => Command::Release(objects),
-        });
-        let commands: Vec<Command> = uses.chain(command).collect();
-        if !commands.is_empty() {
-            // Still under the lock: what two threads send must not change places.
-            self.port.send(commands)?;
+        let mut commands = uses(&mut driver);
+        // Still under the lock: what two threads send must not change places.
+        match command {
+            None if commands.is_empty() => {}
+            None => self.port.send_uses(commands)?,
+            Some(command) => {
+                commands.push(command);
+                self.port.send(commands)?;
+            }
         }
         Ok(result)
     }
@@ -93,6 +136,31 @@ impl Client {
             driver.submitted(spec.id, &spec.outputs);
             (Some(Command::Submit(Box::new(spec), Box::new(program))), ())
         })
+    }
+
+    /// Submits a call. The results that are wanted of it are held once each from now on. Gives its first task.
+    pub fn call(&self, call: Call) -> Result<ObjectId, ClientError> {
+        let driver = RefCell::new(self.driver.lock());
+        let wanted = call.wanted.clone();
+        let mut id = || driver.borrow_mut().next_graph();
+        let first = self.port.call(call, &mut id, &mut || uses(&mut driver.borrow_mut()))?;
+        let wanted: Vec<u32> = wanted.map(|task| first.index + task).collect();
+        driver.borrow_mut().submitted(first.graph, &wanted);
+        Ok(first)
+    }
+
+    /// Submits a call that makes an actor, a graph of its own, and says of it what others are to find. The actor is held once
+    /// from now on.
+    pub fn create_actor(&self, call: Call, meta: Bytes) -> Result<ObjectId, ClientError> {
+        let mut driver = self.driver.lock();
+        let mut batch = Batch::new(driver.next_graph(), &call);
+        batch.say_of_actor(meta);
+        let actor = ObjectId { graph: batch.id(), index: batch.add(call) };
+        let mut commands = uses(&mut driver);
+        commands.extend(commands_of(batch));
+        self.port.send(commands)?;
+        driver.submitted(actor.graph, &[actor.index]);
+        Ok(actor)
     }
 
     /// Sends more of a graph's program; tasks at positions below `admit_upto` may run then.
@@ -224,10 +292,35 @@ struct LocalPort(Arc<Session>);
 
 impl Port for LocalPort {
     fn send(&self, commands: Vec<Command>) -> Result<(), ClientError> {
-        for command in commands {
-            self.0.send(Input::Command(command))?;
+        self.0.send_after_calls(commands, &mut self.0.shared().calls.lock())
+    }
+
+    fn send_uses(&self, uses: Vec<Command>) -> Result<(), ClientError> {
+        let mut open = self.0.shared().calls.lock();
+        match open.as_mut() {
+            None => self.0.send_after_calls(uses, &mut open),
+            Some(batch) => {
+                batch.then(uses);
+                Ok(())
+            }
         }
-        Ok(())
+    }
+
+    fn call(
+        &self,
+        call: Call,
+        id: &mut dyn FnMut() -> GraphId,
+        before: &mut dyn FnMut() -> Vec<Command>,
+    ) -> Result<ObjectId, ClientError> {
+        let mut open = self.0.shared().calls.lock();
+        if !open.as_ref().is_some_and(|batch| batch.takes(&call)) {
+            self.0.send_after_calls(before(), &mut open)?;
+            *open = Some(Batch::new(id(), &call));
+            // It takes all that there is when it gets to it.
+            self.0.send(Input::Calls)?;
+        }
+        let batch = open.as_mut().ok_or(SessionError::Ended)?;
+        Ok(ObjectId { graph: batch.id(), index: batch.add(call) })
     }
 
     fn store(&self, len: usize, write: &mut dyn FnMut(&mut [u8])) -> Result<Value, ClientError> {
@@ -256,6 +349,14 @@ impl Session {
     /// The driver role of the program that started this session.
     pub fn client(self: &Arc<Self>) -> Client {
         Client::new(PeerId::USER, Box::new(LocalPort(Arc::clone(self))))
+    }
+
+    /// Sends commands, and before them the calls that were not taken yet.
+    fn send_after_calls(&self, commands: Vec<Command>, open: &mut Option<Batch>) -> Result<(), ClientError> {
+        for command in open.take().into_iter().flat_map(commands_of).chain(commands) {
+            self.send(Input::Command(command))?;
+        }
+        Ok(())
     }
 
     fn send(&self, input: Input) -> Result<(), SessionError> {

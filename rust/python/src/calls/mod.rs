@@ -1,4 +1,4 @@
-//! Tasks and actors beside the graph: each call is a small graph of its own.
+//! Tasks and actors beside the graph.
 //!
 //! [`code`] and [`options`] are what many calls have in common. [`draft`] writes what one call does, [`send`] submits it.
 //! Signatures and meanings are in `_native.pyi`.
@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eagleray_core::message::{ActorName, ActorSpec, GraphKind};
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
@@ -48,7 +47,7 @@ pub(crate) fn call(
     let parts = options.parts();
     let mut draft = Draft::new(&role, code.get(), args, kwargs, options, 1 + parts, None)?;
     let mut submission = Submission::of_call(&role, options, &mut draft, GraphKind::Independent);
-    submission.program.surroundings = surroundings.map(copied);
+    submission.within(surroundings.map(copied));
     if parts == 0 {
         return submission.send(py, 0..options.num_returns);
     }
@@ -80,11 +79,8 @@ pub(crate) fn create_actor(
     };
     let mut draft = Draft::new(&role, code.get(), args, kwargs, options, 1, None)?;
     let mut submission = Submission::of_call(&role, options, &mut draft, GraphKind::Actor(Box::new(actor)));
-    submission.program.surroundings = surroundings.map(copied);
-    submission.program.actor_meta = Some(copied(meta));
-    submission.demand_something();
-    let made = submission.send(py, 0..1)?;
-    made.into_iter().next().ok_or_else(|| PyRuntimeError::new_err("an actor was not submitted"))
+    submission.within(surroundings.map(copied));
+    submission.make_actor(py, copied(meta))
 }
 
 #[pyfunction]
