@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
 use crate::annotations::amount;
-use crate::keys::Keys;
+use crate::keys::{Keys, Of};
 
 fn death_details<'py>(py: Python<'py>, death: &Death) -> PyResult<Bound<'py, PyDict>> {
     let details = PyDict::new(py);
@@ -97,7 +97,7 @@ pub(crate) fn failure(py: Python<'_>, failure: &Failure, names: Option<Names<'_>
 pub(crate) fn failure_of_another(py: Python<'_>, of: &Failure) -> PyErr {
     let keys = Keys::of(of.origin.graph);
     let names = keys.as_ref().map(|keys| Names { keys, nodes: &[], externals: [&[], &[]] });
-    let of_calls = keys.as_ref().is_some_and(|keys| keys.are_of_calls());
+    let of_calls = keys.as_ref().is_some_and(|keys| keys.whose() != Of::Graph);
     build(py, of, names, of_calls).unwrap_or_else(|error| error)
 }
 

@@ -1,6 +1,7 @@
-//! The keys of the graphs that this process has submitted, as long as the graph or a ref to one of its results is there:
-//! workers name a task by numbers.
+//! The keys of the graphs that this process has submitted, as long as the graph or a ref to one of its results is there, and a while
+//! longer if they are calls: workers name a task by numbers.
 
+use std::collections::VecDeque;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -12,8 +13,24 @@ use rustc_hash::FxHashMap;
 pub(crate) struct Keys {
     graph: GraphId,
     keys: Vec<Py<PyAny>>,
-    of_calls: bool,
+    of: Of,
 }
+
+/// Whose the keys are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Of {
+    /// The tasks of a graph of the user's.
+    Graph,
+    /// Calls, which stand for themselves.
+    Calls,
+    /// The same, of an actor.
+    ActorsCalls,
+}
+
+/// The names of so many calls are known longer than refs to their results: those that read a result may fail with it.
+const MOST_RECENT: usize = 4096;
+
+static RECENT: Mutex<VecDeque<Arc<Keys>>> = Mutex::new(VecDeque::new());
 
 static GRAPHS: Mutex<Option<FxHashMap<GraphId, Weak<Keys>>>> = Mutex::new(None);
 
@@ -24,17 +41,24 @@ fn graphs() -> MutexGuard<'static, Option<FxHashMap<GraphId, Weak<Keys>>>> {
 impl Keys {
     /// Makes the keys of a graph known.
     pub(crate) fn register(graph: GraphId, keys: Vec<Py<PyAny>>) -> Arc<Self> {
-        Self::enter(Self { graph, keys, of_calls: false })
+        Self::enter(Self { graph, keys, of: Of::Graph })
     }
 
-    /// Makes the names of calls known, which are a graph and stand for themselves.
-    pub(crate) fn of_calls(graph: GraphId, names: Vec<Py<PyAny>>) -> Arc<Self> {
-        Self::enter(Self { graph, keys: names, of_calls: true })
+    /// Makes the names of calls known, which are a graph.
+    pub(crate) fn of_calls(graph: GraphId, names: Vec<Py<PyAny>>, of: Of) -> Arc<Self> {
+        let keys = Self::enter(Self { graph, keys: names, of });
+        let mut recent = RECENT.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = if recent.len() < MOST_RECENT { None } else { recent.pop_front() };
+        recent.push_back(Arc::clone(&keys));
+        drop(recent);
+        // Not under the lock: it may be the last who holds them.
+        drop(old);
+        keys
     }
 
-    /// Whether each task stands for itself.
-    pub(crate) fn are_of_calls(&self) -> bool {
-        self.of_calls
+    /// Whose they are.
+    pub(crate) fn whose(&self) -> Of {
+        self.of
     }
 
     fn enter(keys: Self) -> Arc<Self> {

@@ -15,7 +15,7 @@ use rustc_hash::FxHasher;
 use super::code::part_function;
 use super::draft::Draft;
 use super::options::RemoteOptions;
-use crate::keys::Keys;
+use crate::keys::{Keys, Of};
 use crate::pickles::dump_constants;
 use crate::refs::ObjectRef;
 use crate::role::{Role, raise};
@@ -138,13 +138,14 @@ impl<'a> Submission<'a> {
     pub(super) fn send(self, py: Python<'_>, wanted: Range<u32>) -> PyResult<Vec<ObjectRef>> {
         let Self { role, options, program, whole, mut spec, part } = self;
         let (id, tasks) = (spec.id, spec.class.len());
+        let of = if spec.kind == GraphKind::Calls { Of::ActorsCalls } else { Of::Calls };
         spec.outputs = wanted.clone().collect();
         role.client.submit(spec, program).map_err(raise)?;
         // From here on the results are held: the refs let go of them, whatever happens next.
         let refs = if wanted.is_empty() {
             Vec::new()
         } else {
-            let keys = Keys::of_calls(id, (0..tasks).map(|_| options.key(py)).collect());
+            let keys = Keys::of_calls(id, (0..tasks).map(|_| options.key(py)).collect(), of);
             let made = |index| ObjectRef::made(role, ObjectId { graph: id, index }, &keys, whole);
             wanted.map(made).collect()
         };
