@@ -7,7 +7,7 @@ use core::cmp::Reverse;
 use super::graph::{Graph, TaskState};
 use super::positions::Positions;
 use super::special::Withheld;
-use super::{Flight, Head, ResultsMode, estimate};
+use super::{Flight, Head, ResultsMode, Worker, estimate};
 use crate::ids::{GraphId, ObjectId, RunId, WorkerId};
 use crate::message::{Run, ToNode, WHOLE, output};
 use crate::page;
@@ -46,6 +46,7 @@ impl Head {
     pub fn schedule(&mut self, now_ns: u64) {
         self.ask_for_workers();
         self.assign_calls();
+        self.short = 0;
         loop {
             while self.queue.values().any(|id| self.graphs[id].has_ready()) {
                 // The worker with the least in flight first: an idle one before a second run for a busy one.
@@ -58,20 +59,24 @@ impl Head {
                 break;
             }
         }
+        self.ask_for_more();
         self.watch_busy_workers(now_ns);
         self.retire(now_ns);
         self.drop_loose();
     }
 
-    /// How many workers at `depth` are occupied, blocked ones included.
-    pub(super) fn occupied(&self, depth: u32) -> u32 {
-        self.workers.values().filter(|w| w.of_pool() && w.depth() == Some(depth)).count() as u32
+    /// Whether a task that asks for so much of a CPU, in units of 1 / [`WHOLE`], finds a worker of its depth: as many are
+    /// occupied as there are slots, blocked ones included, and more only if their tasks ask for less than a CPU.
+    pub(super) fn has_room(&self, depth: u32, cpu: u64) -> bool {
+        let here = self.workers.values().filter(|w| w.of_pool() && w.depth() == Some(depth));
+        here.map(Worker::weight).sum::<u64>() + cpu.min(WHOLE) <= u64::from(self.config.slots) * WHOLE
     }
 
     /// Which worker should get a run of which graph and demand next, if any has room.
     fn next_assignment(&mut self, now: u64) -> Option<(WorkerId, GraphId, u32)> {
         let free_cpu = self.free_cpu();
         let mut withheld = Withheld::default();
+        self.short = 0;
         let ids: Vec<GraphId> = self.queue.values().copied().collect();
         for id in ids {
             if !self.graphs[&id].has_ready() {
@@ -96,7 +101,7 @@ impl Head {
         if withheld.workers(graph.depth) {
             return None;
         }
-        let can_start = free_cpu >= WHOLE && self.occupied(graph.depth) < self.config.slots;
+        let can_start = free_cpu >= WHOLE && self.has_room(graph.depth, WHOLE);
         let mut best: Option<((usize, u32), WorkerId)> = None;
         for (&worker_id, worker) in &self.workers {
             if worker.blocked() || worker.stopping || !worker.of_pool() || worker.flights.len() >= MOST_FLIGHTS {

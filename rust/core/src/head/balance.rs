@@ -190,6 +190,21 @@ impl Head {
         }
     }
 
+    /// Tasks that ask for less than a CPU each may be more than there are slots.
+    pub(super) fn ask_for_more(&mut self) {
+        if self.short == 0 {
+            return;
+        }
+        let up = self.workers.values().filter(|w| !w.stopping).count() as u32;
+        let actors = self.workers.values().filter(|w| !w.stopping && !w.of_pool()).count() as u32;
+        let want = (up + self.short).min(self.config.max_workers + actors);
+        // Where a worker is on its way, or there is none because all slots are in use, nothing more is needed.
+        if want > self.wanted {
+            self.wanted = want;
+            self.to_node(ToNode::Want(want));
+        }
+    }
+
     /// Workers beyond the slots are stopped when they have idled for a while.
     pub(super) fn retire(&mut self, now: u64) {
         let pool = || self.workers.values().filter(|w| w.of_pool());

@@ -220,6 +220,11 @@ impl Worker {
         self.holding.as_ref().map_or(plain, |holding| holding.need.cpu)
     }
 
+    /// For how much of a worker of its depth it counts: a task that asks for several CPUs still occupies one.
+    fn weight(&self) -> u64 {
+        self.holding.as_ref().map_or(WHOLE, |holding| holding.need.cpu.min(WHOLE))
+    }
+
     /// Whether any task may run there.
     fn of_pool(&self) -> bool {
         self.role == Role::Pool
@@ -309,6 +314,8 @@ pub struct Head {
     /// By the object of the task that makes them.
     streams: FxMap<ObjectId, Stream>,
     submitted: u64,
+    /// Tasks that lack nothing but a worker, because those that run ask for less than a CPU each.
+    short: u32,
     wanted: u32,
     retire_at: Option<u64>,
     counters: HeadCounters,
@@ -338,6 +345,7 @@ impl Head {
             loose: Vec::new(),
             streams: FxMap::default(),
             submitted: 0,
+            short: 0,
             wanted,
             retire_at: None,
             counters: HeadCounters::default(),
