@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 /// The key of each task of a graph. Known by the graph's number until the last who holds them drops them.
 pub(crate) struct Keys {
     graph: GraphId,
-    keys: Vec<Py<PyAny>>,
+    names: Vec<Py<PyAny>>,
     of: Of,
 }
 
@@ -41,12 +41,12 @@ fn graphs() -> MutexGuard<'static, Option<FxHashMap<GraphId, Weak<Keys>>>> {
 impl Keys {
     /// Makes the keys of a graph known.
     pub(crate) fn register(graph: GraphId, keys: Vec<Py<PyAny>>) -> Arc<Self> {
-        Self::enter(Self { graph, keys, of: Of::Graph })
+        Self::enter(Self { graph, names: keys, of: Of::Graph })
     }
 
     /// Makes the names of calls known, which are a graph.
     pub(crate) fn of_calls(graph: GraphId, names: Vec<Py<PyAny>>, of: Of) -> Arc<Self> {
-        let keys = Self::enter(Self { graph, keys: names, of });
+        let keys = Self::enter(Self { graph, names, of });
         let mut recent = RECENT.lock().unwrap_or_else(PoisonError::into_inner);
         let old = if recent.len() < MOST_RECENT { None } else { recent.pop_front() };
         recent.push_back(Arc::clone(&keys));
@@ -78,7 +78,7 @@ impl Deref for Keys {
     type Target = [Py<PyAny>];
 
     fn deref(&self) -> &[Py<PyAny>] {
-        &self.keys
+        &self.names
     }
 }
 
