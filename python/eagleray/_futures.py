@@ -13,7 +13,7 @@ from collections.abc import Generator
 from concurrent.futures import Future
 from typing import Any
 
-from eagleray import _engine
+from eagleray import _engine, _identity
 from eagleray._engine import ObjectRef, native
 from eagleray.exceptions import ObjectLostError
 
@@ -26,6 +26,11 @@ class _Bell:
         self.ref = self._graph.ref(0)
         self.used = False
         """Whether somebody has it to ring it."""
+
+    def is_of_session(self) -> bool:
+        """Whether its session is the one that this process has."""
+        session = _identity.current
+        return session is not None and self.ref.__dask_tokenize__()[1] == session.session
 
     def ring(self) -> None:
         self._graph.supply(0, None)
@@ -64,7 +69,7 @@ class _Waiter:
                 while not self._new and not pending:
                     self._changed.wait()
             try:
-                if bell is None or bell.used:
+                if bell is None or bell.used or not bell.is_of_session():
                     bell = _Bell()
                 self._wait(pending, bell)
             except BaseException as error:  # the session has ended: nothing that is waited for will come

@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
 use crate::annotations::amount;
-use crate::keys::Keys;
+use crate::keys::{Keys, Of};
 
 fn death_details<'py>(py: Python<'py>, death: &Death) -> PyResult<Bound<'py, PyDict>> {
     let details = PyDict::new(py);
@@ -98,7 +98,7 @@ pub(crate) fn failure_of_another(py: Python<'_>, of: &Failure) -> PyErr {
     let Some(known) = Keys::of(of.origin.graph) else {
         return build(py, of, None, false).unwrap_or_else(|error| error);
     };
-    let of_calls = known.are_of_calls();
+    let of_calls = known.whose() != Of::Graph;
     let names: Vec<Py<PyAny>>;
     let keys: &[Py<PyAny>] = if of_calls {
         names = (0..=of.origin.index).map(|task| known.key(py, task).unwrap_or_else(|| py.None())).collect();

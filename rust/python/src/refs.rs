@@ -1,5 +1,6 @@
 //! `ObjectRef`: a reference to an object, counted.
 
+use std::cell::Cell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -205,6 +206,15 @@ impl ObjectRef {
     }
 }
 
+thread_local! {
+    static REBUILT: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How many refs were unpickled on this thread.
+pub(crate) fn rebuilt() -> u64 {
+    REBUILT.get()
+}
+
 /// A ref from its pickle.
 #[pyfunction]
 #[pyo3(signature = (session, graph, index, whole=None))]
@@ -214,6 +224,7 @@ pub(crate) fn _rebuild_ref(session: &str, graph: u64, index: u32, whole: Option<
         return Err(lost("the ObjectRef is of a session that has ended, or of another one"));
     }
     let object = |(graph, index)| ObjectId { graph: GraphId::from_u64(graph), index };
+    REBUILT.set(REBUILT.get() + 1);
     let made = ObjectRef::holding(&role, object((graph, index)))?;
     Ok(made.part_of(whole.map(object)))
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eagleray_core::message::{ActorName, ActorSpec, GraphKind};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
@@ -21,6 +22,7 @@ pub(crate) use code::RemoteCode;
 pub(crate) use options::RemoteOptions;
 
 use crate::annotations::{tries, units};
+use crate::keys::{Keys, Of};
 use crate::refs::ObjectRef;
 use crate::role::{Role, raise};
 use draft::Draft;
@@ -134,5 +136,11 @@ pub(crate) fn kill_actor(actor: &Bound<'_, ObjectRef>, restart: bool) -> PyResul
 pub(crate) fn cancel(r#ref: &Bound<'_, ObjectRef>, force: bool, recursive: bool) -> PyResult<()> {
     let role = Role::current()?;
     let object = r#ref.get().whole(&role)?;
+    if force && Keys::of(object.graph).is_some_and(|keys| keys.whose() == Of::ActorsCalls) {
+        return Err(PyValueError::new_err(
+            "force=True would end the actor, and other calls with this one: cancel it without force, or end the actor with \
+             eagleray.kill().",
+        ));
+    }
     role.client.cancel_task(object, force, recursive).map_err(raise)
 }

@@ -15,7 +15,7 @@ use rustc_hash::FxHasher;
 use super::code::part_function;
 use super::draft::Draft;
 use super::options::RemoteOptions;
-use crate::keys::Keys;
+use crate::keys::{Keys, Of};
 use crate::pickles::dump_constants;
 use crate::refs::ObjectRef;
 use crate::role::{Role, raise};
@@ -130,11 +130,12 @@ impl<'a> Submission<'a> {
         let Self { role, options, mut call, whole } = self;
         call.wanted = wanted.clone();
         let tasks = call.tasks.len() as u32;
+        let of = if call.kind == GraphKind::Calls { Of::ActorsCalls } else { Of::Calls };
         let ObjectId { graph, index: first } = role.client.call(call).map_err(raise)?;
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let keys = Keys::of_calls(graph, first..first + tasks, &options.key(py), py);
+        let keys = Keys::of_calls(py, graph, first..first + tasks, &options.key(py), of);
         let whole = whole.or_else(|| (tasks > 1).then_some(ObjectId { graph, index: first }));
         let made = |task| ObjectRef::made(role, ObjectId { graph, index: first + task }, &keys, whole);
         Ok(wanted.map(made).collect())
@@ -147,7 +148,7 @@ impl<'a> Submission<'a> {
         call.shapes[0].demand.get_or_insert(Demand { cpu: WHOLE, others: Vec::new() });
         call.wanted = 0..1;
         let actor = role.client.create_actor(call, meta).map_err(raise)?;
-        let keys = Keys::of_calls(actor.graph, 0..1, &options.key(py), py);
+        let keys = Keys::of_calls(py, actor.graph, 0..1, &options.key(py), Of::Calls);
         Ok(ObjectRef::made(role, actor, &keys, None))
     }
 }
