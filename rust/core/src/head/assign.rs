@@ -3,6 +3,7 @@
 use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
+use core::ops::Bound;
 
 use super::graph::{Graph, TaskState};
 use super::positions::Positions;
@@ -48,9 +49,8 @@ impl Head {
         self.assign_calls();
         self.short = 0;
         loop {
-            while self.queue.values().any(|id| self.graphs[id].has_ready()) {
-                // The worker with the least in flight first: an idle one before a second run for a busy one.
-                let Some((worker, graph, demand)) = self.next_assignment(now_ns) else { break };
+            // The worker with the least in flight first: an idle one before a second run for a busy one.
+            while let Some((worker, graph, demand)) = self.next_assignment(now_ns) {
                 if !self.assign_run(now_ns, worker, graph, demand) {
                     break;
                 }
@@ -77,9 +77,14 @@ impl Head {
         let free_cpu = self.free_cpu();
         let mut withheld = Withheld::default();
         self.short = 0;
-        let ids: Vec<GraphId> = self.queue.values().copied().collect();
-        for id in ids {
-            if !self.graphs[&id].has_ready() {
+        if self.demanding == 0 && !self.somebody_has_room(free_cpu) {
+            return None;
+        }
+        let mut next = self.ready.first().copied();
+        while let Some(entry @ (rank, id)) = next {
+            next = self.ready.range((Bound::Excluded(entry), Bound::Unbounded)).next().copied();
+            if !self.graphs.get(&id).is_some_and(|graph| graph.rank == rank && graph.has_ready()) {
+                self.ready.remove(&entry);
                 continue;
             }
             self.decide_spread(now, id);
@@ -93,6 +98,15 @@ impl Head {
             }
         }
         None
+    }
+
+    /// Whether a worker can be given a run, if the run fits.
+    fn somebody_has_room(&self, free_cpu: u64) -> bool {
+        self.workers.values().any(|worker| {
+            let open = worker.of_pool() && !worker.blocked() && !worker.stopping && worker.flights.len() < MOST_FLIGHTS;
+            let waited_for = worker.holding.is_some() || worker.flights.iter().any(|f| f.unknown);
+            open && if worker.busy() { !waited_for } else { free_cpu >= WHOLE }
+        })
     }
 
     /// Which worker should get a run of a graph's tasks that need a CPU and nothing else.
@@ -154,7 +168,14 @@ impl Head {
         let graph = self.graphs.get_mut(&id).expect("a queued graph exists");
         if spread {
             graph.spread = true;
-            graph.spread_at = None;
+            self.forget_spread(id);
+        }
+    }
+
+    /// It is not to be looked any more whether a graph is worth spreading.
+    pub(super) fn forget_spread(&mut self, id: GraphId) {
+        if let Some(at) = self.graphs.get_mut(&id).and_then(|graph| graph.spread_at.take()) {
+            self.spreads.remove(&(at, id));
         }
     }
 
@@ -199,7 +220,9 @@ impl Head {
         if graph.home.is_none() {
             graph.home = Some(worker_id);
             if !graph.spread {
-                graph.spread_at = Some(now + self.config.spread_ns);
+                let at = now + self.config.spread_ns;
+                graph.spread_at = Some(at);
+                self.spreads.insert((at, id));
             }
         }
         let makes = graph.is_actor();

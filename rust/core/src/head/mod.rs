@@ -295,6 +295,12 @@ pub struct Head {
     graphs: BTreeMap<GraphId, Graph>,
     /// Running graphs in the order in which they are served.
     queue: BTreeMap<Rank, GraphId>,
+    /// Of those, all that have tasks to assign, in the same order. Who has none any more is found out when it is looked at.
+    ready: BTreeSet<(Rank, GraphId)>,
+    /// How many graphs have demands of their own.
+    demanding: u32,
+    /// When to look whether a graph is worth spreading.
+    spreads: BTreeSet<(u64, GraphId)>,
     puts: FxMap<ObjectId, PutObject>,
     workers: BTreeMap<WorkerId, Worker>,
     peers: BTreeMap<PeerId, Peer>,
@@ -331,6 +337,9 @@ impl Head {
             config,
             graphs: BTreeMap::new(),
             queue: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            demanding: 0,
+            spreads: BTreeSet::new(),
             puts: FxMap::default(),
             workers: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -441,8 +450,8 @@ impl Head {
     /// When [`HeadEvent::Tick`] is due, in ns of the clock of `now_ns`.
     pub fn next_deadline(&self) -> Option<u64> {
         let workers = self.workers.values().flat_map(|w| [w.sample_at, w.kill_at]);
-        let graphs = self.queue.values().map(|id| self.graphs[id].spread_at);
-        workers.chain(graphs).chain([self.retire_at]).flatten().min()
+        let spread = self.spreads.first().map(|(at, _)| *at);
+        workers.chain([spread, self.retire_at]).flatten().min()
     }
 
     fn to_node(&mut self, message: ToNode) {
