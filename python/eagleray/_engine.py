@@ -381,10 +381,12 @@ def get(refs: ObjectRef | list[ObjectRef], timeout: float | None = None, *, copy
     if not wanted:
         return []
     check_session()
-    try:
-        values = native.get(wanted, seconds, bool(copy))
-    finally:
-        _output.drain()
+    values = native.get_known(wanted, bool(copy))
+    if values is None:
+        try:
+            values = native.get(wanted, seconds, bool(copy))
+        finally:
+            _output.drain()
     return values[0] if single else values
 
 
@@ -423,14 +425,11 @@ def wait(
     """
     if not isinstance(refs, list):
         raise TypeError(f"wait() takes a list of ObjectRefs, not {type(refs).__name__}.")
-    _check_refs("wait", refs)
     count = _whole("num_returns", num_returns, 1, "refs")
     seconds = _seconds(timeout)
     _check_flag("fetch_local", fetch_local)
     if not refs:
         return [], []
-    if len(set(refs)) < len(refs):
-        raise ValueError("wait() takes each ObjectRef once; the list has duplicates.")
     if count > len(refs):
         raise ValueError(f"num_returns must be at most the number of refs, {len(refs)}, not {count}.")
     check_session()

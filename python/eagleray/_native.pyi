@@ -277,7 +277,12 @@ def run_local(dsk: Mapping[Any, Any], keys: Any) -> Any:
 
 def put(value: object) -> ObjectRef: ...
 def get(refs: list[ObjectRef], timeout: float | None, copy: bool) -> list[Any]: ...
-def wait(refs: list[ObjectRef], num_returns: int, timeout: float | None) -> tuple[list[ObjectRef], list[ObjectRef]]: ...
+def get_known(refs: list[ObjectRef], copy: bool) -> list[Any] | None:
+    """The values, if all of them are known here: small ones that were put here, or have been here before."""
+
+def wait(refs: list[ObjectRef], num_returns: int, timeout: float | None) -> tuple[list[ObjectRef], list[ObjectRef]]:
+    """Raises TypeError for what is no ref, ValueError for duplicates."""
+
 def counters() -> dict[str, int]: ...
 def workers() -> list[dict[str, Any]]:
     """Of each worker: id, pid, tasks, runs, state."""

@@ -9,11 +9,12 @@ use eagleray_core::head::{HeadConfig, ResultsMode};
 use eagleray_core::ids::ObjectId;
 use eagleray_core::order;
 use eagleray_runtime::WorkerInfo;
+use eagleray_runtime::program::Value;
 use eagleray_runtime::session::{Session, SessionConfig};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use crate::graph::{self, Graph};
 use crate::pickles;
@@ -172,6 +173,25 @@ pub(crate) fn get<'py>(
     PyList::new(py, places.into_iter().map(|place| decoded[place].clone()))
 }
 
+/// The values of refs that are known here; `None` if one is not.
+#[pyfunction]
+pub(crate) fn get_known<'py>(
+    py: Python<'py>,
+    refs: &Bound<'py, PyList>,
+    copy: bool,
+) -> PyResult<Option<Bound<'py, PyList>>> {
+    let role = Role::current()?;
+    let mut values = Vec::with_capacity(refs.len());
+    for reference in refs {
+        let Ok(reference) = reference.cast::<ObjectRef>() else { return Ok(None) };
+        let object = reference.get().object(&role)?;
+        let Some(Some(value)) = role.client.known().get(&object).cloned() else { return Ok(None) };
+        values.push((object, value));
+    }
+    let decoded = values.into_iter().map(|(object, value)| graph::decode(py, object, Value::Inline(value), copy));
+    Ok(Some(PyList::new(py, decoded.collect::<PyResult<Vec<_>>>()?)?))
+}
+
 #[pyfunction]
 pub(crate) fn wait<'py>(
     py: Python<'py>,
@@ -180,13 +200,35 @@ pub(crate) fn wait<'py>(
     timeout: Option<f64>,
 ) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyList>)> {
     let role = Role::current()?;
-    let (objects, places) = objects(&role, refs)?;
-    let ended = waiting::wait(py, &role, &objects, num_returns.min(objects.len()), false, timeout)?;
-    let ended: FxHashSet<ObjectId> = ended.into_iter().map(|(object, _)| object).collect();
+    let mut objects = Vec::with_capacity(refs.len());
+    let mut distinct = FxHashSet::with_capacity_and_hasher(refs.len(), FxBuildHasher);
+    for (place, reference) in refs.iter().enumerate() {
+        let reference = reference.cast::<ObjectRef>().map_err(|_| {
+            let class = reference.get_type().name().map_or_else(|_| "?".into(), |name| name.to_string());
+            PyTypeError::new_err(format!("wait() takes ObjectRefs; item {place} of the list is {class}."))
+        })?;
+        let object = reference.get().object(&role)?;
+        if !distinct.insert(object) {
+            return Err(PyValueError::new_err("wait() takes each ObjectRef once; the list has duplicates."));
+        }
+        objects.push(object);
+    }
+    let known: Vec<usize> = {
+        let known = role.client.known();
+        let places = (0..objects.len()).filter(|place| known.contains_key(&objects[*place]));
+        places.take(num_returns).collect()
+    };
+    let places = if known.len() >= num_returns {
+        known
+    } else {
+        let ended = waiting::wait(py, &role, &objects, num_returns.min(objects.len()), false, timeout)?;
+        let ended: FxHashSet<ObjectId> = ended.into_iter().map(|(object, _)| object).collect();
+        (0..objects.len()).filter(|place| ended.contains(&objects[*place])).take(num_returns).collect()
+    };
     let (ready, rest) = (PyList::empty(py), PyList::empty(py));
-    for (reference, place) in refs.iter().zip(places) {
-        let is_ready = ended.contains(&objects[place]) && ready.len() < num_returns;
-        if is_ready { &ready } else { &rest }.append(reference)?;
+    let mut places = places.into_iter().peekable();
+    for (place, reference) in refs.iter().enumerate() {
+        if places.next_if_eq(&place).is_some() { &ready } else { &rest }.append(reference)?;
     }
     Ok((ready, rest))
 }

@@ -11,7 +11,8 @@ use eagleray_core::driver::{Driver, Uses};
 use eagleray_core::ids::{GraphId, ObjectId, PeerId};
 use eagleray_core::message::{ActorName, GraphSpec};
 use eagleray_store::StoreError;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
+use rustc_hash::FxHashMap;
 
 use crate::calls::{Batch, Call};
 use crate::command::{Command, Ended};
@@ -82,6 +83,13 @@ pub(crate) fn commands_of(mut batch: Batch) -> impl Iterator<Item = Command> {
     [submit, Command::Extend { graph, part, admit_upto }].into_iter().chain(uses)
 }
 
+fn inline(value: &Value) -> Option<Bytes> {
+    match value {
+        Value::Inline(bytes) => Some(bytes.clone()),
+        Value::Sealed(_) => None,
+    }
+}
+
 fn uses(driver: &mut Driver) -> Vec<Command> {
     let told = driver.take_uses().into_iter().map(|uses| match uses {
         Uses::Hold(objects) => Command::Hold(objects),
@@ -94,7 +102,13 @@ fn uses(driver: &mut Driver) -> Vec<Command> {
 pub struct Client {
     driver: Mutex<Driver>,
     port: Box<dyn Port>,
+    /// Objects in use of which it is known that they are there, or have failed, and the values of those that came inline: they
+    /// need not be asked for again. Locked after `driver`, if both are.
+    known: Mutex<Known>,
 }
+
+/// What is known of objects in use that have ended. See [`Client::known`].
+pub type Known = FxHashMap<ObjectId, Option<Bytes>>;
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -105,7 +119,7 @@ impl std::fmt::Debug for Client {
 impl Client {
     /// The role of `peer`.
     pub fn new(peer: PeerId, port: Box<dyn Port>) -> Self {
-        Self { driver: Mutex::new(Driver::new(peer)), port }
+        Self { driver: Mutex::new(Driver::new(peer)), port, known: Mutex::default() }
     }
 
     /// Sends what `make` says, after the uses it must follow.
@@ -180,10 +194,13 @@ impl Client {
 
     /// Makes a stored value an object, held once. The objects that it names are held as long as it exists.
     pub fn put(&self, value: Value, contained: Vec<ObjectId>) -> Result<ObjectId, ClientError> {
-        self.command(|driver| {
+        let inline = inline(&value);
+        let object = self.command(|driver| {
             let object = driver.next_put();
             (Some(Command::Put(object, value, contained)), object)
-        })
+        })?;
+        self.known.lock().insert(object, inline);
+        Ok(object)
     }
 
     /// One use more of an object.
@@ -193,7 +210,19 @@ impl Client {
 
     /// One use less.
     pub fn release(&self, objects: &[ObjectId]) -> Result<(), ClientError> {
-        self.command(|driver| (None, objects.iter().for_each(|object| driver.release(*object))))
+        self.command(|driver| {
+            for &object in objects {
+                if driver.release(object) {
+                    self.known.lock().remove(&object);
+                }
+            }
+            (None, ())
+        })
+    }
+
+    /// Objects in use of which it is known that they have ended: answers have said so, or they were put here.
+    pub fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock()
     }
 
     /// A use more that the head has made by itself.
@@ -277,7 +306,15 @@ impl Client {
 
     /// Waits for the answer to a question, at most `limit`.
     pub fn answer(&self, token: u64, limit: Duration) -> Result<Option<Ended>, ClientError> {
-        self.port.wait(token, limit)
+        let answer = self.port.wait(token, limit)?;
+        if let Some(ended) = &answer {
+            let driver = self.driver.lock();
+            let mut known = self.known.lock();
+            for (object, outcome) in ended.iter().filter(|(object, _)| driver.uses(*object)) {
+                known.insert(*object, outcome.as_ref().ok().and_then(inline));
+            }
+        }
+        Ok(answer)
     }
 
     /// Withdraws a question: it is answered soon, with what is there.
