@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use eagleray_core::graph::Csr;
 use eagleray_core::head::{HeadConfig, ResultsMode};
@@ -14,7 +15,7 @@ use eagleray_runtime::session::{Session, SessionConfig};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
-use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::graph::{self, Graph};
 use crate::pickles;
@@ -200,38 +201,57 @@ pub(crate) fn wait<'py>(
     timeout: Option<f64>,
 ) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyList>)> {
     let role = Role::current()?;
+    let list = LISTS.fetch_add(1, Ordering::Relaxed);
+    let duplicates = || PyValueError::new_err("wait() takes each ObjectRef once; the list has duplicates.");
     let mut objects = Vec::with_capacity(refs.len());
-    let mut distinct = FxHashSet::with_capacity_and_hasher(refs.len(), FxBuildHasher);
     for (place, reference) in refs.iter().enumerate() {
         let reference = reference.cast::<ObjectRef>().map_err(|_| {
             let class = reference.get_type().name().map_or_else(|_| "?".into(), |name| name.to_string());
             PyTypeError::new_err(format!("wait() takes ObjectRefs; item {place} of the list is {class}."))
         })?;
-        let object = reference.get().object(&role)?;
-        if !distinct.insert(object) {
-            return Err(PyValueError::new_err("wait() takes each ObjectRef once; the list has duplicates."));
+        if reference.get().seen_in(list) {
+            return Err(duplicates());
         }
-        objects.push(object);
+        objects.push(reference.get().object(&role)?);
     }
     let known: Vec<usize> = {
         let known = role.client.known();
         let places = (0..objects.len()).filter(|place| known.contains_key(&objects[*place]));
         places.take(num_returns).collect()
     };
-    let places = if known.len() >= num_returns {
-        known
-    } else {
-        let ended = waiting::wait(py, &role, &objects, num_returns.min(objects.len()), false, timeout)?;
-        let ended: FxHashSet<ObjectId> = ended.into_iter().map(|(object, _)| object).collect();
-        (0..objects.len()).filter(|place| ended.contains(&objects[*place])).take(num_returns).collect()
-    };
-    let (ready, rest) = (PyList::empty(py), PyList::empty(py));
-    let mut places = places.into_iter().peekable();
+    if known.len() >= num_returns {
+        return parted(refs, &known);
+    }
+    // Two refs may be of one object.
+    if objects.iter().copied().collect::<FxHashSet<ObjectId>>().len() < objects.len() {
+        return Err(duplicates());
+    }
+    let ended = waiting::wait(py, &role, &objects, num_returns.min(objects.len()), false, timeout)?;
+    let ended: FxHashSet<ObjectId> = ended.into_iter().map(|(object, _)| object).collect();
+    let ready: Vec<usize> =
+        (0..objects.len()).filter(|place| ended.contains(&objects[*place])).take(num_returns).collect();
+    parted(refs, &ready)
+}
+
+/// The items of a list at these places, which ascend, and the others.
+fn parted<'py>(refs: &Bound<'py, PyList>, places: &[usize]) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyList>)> {
+    let (ready, rest) = (PyList::empty(refs.py()), PyList::empty(refs.py()));
+    if let [place] = places {
+        // Mostly one is waited for after the other.
+        let rest = refs.get_slice(0, refs.len());
+        ready.append(rest.get_item(*place)?)?;
+        rest.del_item(*place)?;
+        return Ok((ready, rest));
+    }
+    let mut places = places.iter().peekable();
     for (place, reference) in refs.iter().enumerate() {
-        if places.next_if_eq(&place).is_some() { &ready } else { &rest }.append(reference)?;
+        if places.next_if_eq(&&place).is_some() { &ready } else { &rest }.append(reference)?;
     }
     Ok((ready, rest))
 }
+
+/// How many lists were looked through for duplicates.
+static LISTS: AtomicU64 = AtomicU64::new(1);
 
 fn session() -> PyResult<Arc<Session>> {
     let role = Role::current()?;
