@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 /// The key of each task of a graph. Known by the graph's number until the last who holds them drops them.
 pub(crate) struct Keys {
     graph: GraphId,
-    keys: Vec<Py<PyAny>>,
+    names: Vec<Py<PyAny>>,
     of: Of,
     /// The names of calls, which become one graph, as far as they are known.
     calls: Mutex<Vec<Option<Py<PyAny>>>>,
@@ -45,13 +45,13 @@ fn graphs() -> MutexGuard<'static, Option<FxHashMap<GraphId, Weak<Keys>>>> {
 impl Keys {
     /// Makes the keys of a graph known.
     pub(crate) fn register(graph: GraphId, keys: Vec<Py<PyAny>>) -> Arc<Self> {
-        Self::enter(Self { graph, keys, of: Of::Graph, calls: Mutex::default() })
+        Self::enter(Self { graph, names: keys, of: Of::Graph, calls: Mutex::default() })
     }
 
     /// Makes the name of calls known that are tasks of a graph and stand for themselves.
     pub(crate) fn of_calls(py: Python<'_>, graph: GraphId, tasks: Range<u32>, name: &Py<PyAny>, of: Of) -> Arc<Self> {
         let keys = Self::of(graph).unwrap_or_else(|| {
-            let keys = Self::enter(Self { graph, keys: Vec::new(), of, calls: Mutex::default() });
+            let keys = Self::enter(Self { graph, names: Vec::new(), of, calls: Mutex::default() });
             let mut recent = RECENT.lock().unwrap_or_else(PoisonError::into_inner);
             let old = if recent.len() < MOST_RECENT { None } else { recent.pop_front() };
             recent.push_back(Arc::clone(&keys));
@@ -79,7 +79,7 @@ impl Keys {
     /// The key of a task, or the name of a call.
     pub(crate) fn key(&self, py: Python<'_>, task: u32) -> Option<Py<PyAny>> {
         if self.of == Of::Graph {
-            return self.keys.get(task as usize).map(|key| key.clone_ref(py));
+            return self.names.get(task as usize).map(|key| key.clone_ref(py));
         }
         let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         calls.get(task as usize)?.as_ref().map(|name| name.clone_ref(py))
@@ -120,7 +120,7 @@ impl Deref for Keys {
     type Target = [Py<PyAny>];
 
     fn deref(&self) -> &[Py<PyAny>] {
-        &self.keys
+        &self.names
     }
 }
 
