@@ -38,9 +38,10 @@ def test_two_generators_of_different_workers_fail_or_are_made_again_in_one(tmp_p
     graph = {"a": (generate_beside, one, other), "b": (generate_beside, other, one), "c": (zip, "a", "b")}
     graph["d"] = (list, "c")
     try:
-        assert ray_dask_get(graph, "d") == [(0, 0), (1, 1), (2, 2)]
+        found = ray_dask_get(graph, "d")
     except TypeError as error:
-        assert "generator" in str(error)
+        found = str(error)
+    assert found == [(0, 0), (1, 1), (2, 2)] or "generator" in found
 
 
 def test_a_generator_is_not_a_result() -> None:

@@ -43,6 +43,7 @@ __all__ = [
     "ObjectRef",
     "ObjectRefGenerator",
     "__version__",
+    "actor",
     "available_resources",
     "cancel",
     "cluster_resources",
@@ -58,6 +59,8 @@ __all__ = [
     "nodes",
     "put",
     "remote",
+    "runtime_context",
     "shutdown",
+    "util",
     "wait",
 ]

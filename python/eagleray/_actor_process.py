@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import contextvars
+import gc
 import inspect
 import os
 import sys
@@ -25,7 +25,7 @@ _TOGETHER = 3600.0
 
 
 class Plan(NamedTuple):
-    """How an actor is to be made. Comes with the arguments of the constructor."""
+    """How an actor is to be made. Comes behind the positional arguments of the constructor."""
 
     name: str | None
     namespace: str
@@ -48,8 +48,10 @@ class Create:
     def __init__(self, cls: type) -> None:
         self._cls = cls
 
-    def __call__(self, plan: Plan, *args: Any, **kwargs: Any) -> None:
+    def __call__(self, *given: Any, **kwargs: Any) -> None:
+        """Takes the arguments of the constructor, and as the last positional one the plan: so messages count right."""
         global _process
+        *args, plan = given
         task = native.current_task()
         assert task is not None  # of a worker's main thread
         _running.actor = _running.Here(
@@ -184,12 +186,16 @@ class _Coroutines:
     _instance: Any
 
     def __init__(self, most: int, creation: Task) -> None:
+        import asyncio
+
         self._creation = creation
         self._loop = asyncio.new_event_loop()
         self._most = asyncio.Semaphore(most)
         self._calls: dict[str, asyncio.Task[None]] = {}
 
     def make(self, constructor: Callable[[], Any]) -> None:
+        import asyncio
+
         asyncio.events._set_running_loop(self._loop)
         try:
             self._instance = _context(self._creation).run(constructor)
@@ -219,6 +225,8 @@ class _Coroutines:
     async def _run(
         self, deferred: native.Deferred, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
+        import asyncio
+
         try:
             async with self._most:
                 value = method.of(self._instance)(*args, **kwargs)
@@ -275,6 +283,19 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
+
+
+def end() -> None:
+    """Ends the actor of this process, if it has one, as a Python program ends: `atexit` functions, finalizers, output."""
+    global _process
+    if _process is None:
+        return
+    try:
+        atexit._run_exitfuncs()
+        _process = None
+        gc.collect()
+    finally:
+        _flush()
 
 
 def _was_here(task: Task) -> bool:

@@ -11,15 +11,15 @@ from eagleray._generators import ObjectRefGenerator
 from eagleray._options import Checked
 
 
-def code(target: object) -> native.RemoteCode:
-    """What workers call, pickled.
+def code(target: object, shown: object = None) -> native.RemoteCode:
+    """What workers call, pickled; `shown` is what messages speak of, if that is something else.
 
     Raises:
         TypeError: It cannot be pickled; the message says what of it.
     """
     if not native.in_worker():
         _modules.refresh()
-    return native.RemoteCode(target)
+    return native.RemoteCode(target, shown)
 
 
 Returns = int | str

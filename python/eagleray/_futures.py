@@ -6,7 +6,6 @@ waits for an object besides that can be made at once: that of a task that does n
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 from collections.abc import Generator
@@ -158,4 +157,6 @@ def future(ref: ObjectRef) -> Future[Any]:
 
 def awaited(ref: ObjectRef) -> Generator[Any, None, Any]:
     """What `await ref` runs."""
+    import asyncio
+
     return asyncio.wrap_future(future(ref)).__await__()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Self
 
 from eagleray import _engine, _futures
@@ -47,6 +46,8 @@ class ObjectRefGenerator:
 
     async def __anext__(self) -> ObjectRef:
         if self._refs is None:
+            import asyncio
+
             try:
                 self._refs = (await asyncio.wrap_future(_futures.future(self.completed())))._refs
             except Exception:

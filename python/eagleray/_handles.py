@@ -137,6 +137,7 @@ class _Actor:
         self.meta = meta
         self.kind = kind_of(meta)
         self.session = _identity.current
+        native.name_actor(ref, self.kind.class_name)
         self.limit: int = _options.of(self.kind.options, ACTOR, "max_pending_calls")
         self.pending: list[ObjectRef] = []
         """Refs of calls that may not have ended, if their number is limited."""

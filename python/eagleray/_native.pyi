@@ -28,11 +28,14 @@ __all__ = [
     "get",
     "in_worker",
     "kill_actor",
+    "name_actor",
     "name_by_value",
+    "note_foreign",
     "order",
     "put",
     "renew_workers",
     "resources",
+    "retire",
     "run_local",
     "set_cancel_deferred",
     "start",
@@ -140,8 +143,8 @@ def gc_after_fork() -> None:
 class RemoteCode:
     """What workers call: pickled once, loaded once in each worker that calls it. Keeps the refs in it alive."""
 
-    def __new__(cls, target: object, /) -> RemoteCode:
-        """Raises TypeError that names the target if it cannot be pickled."""
+    def __new__(cls, target: object, shown: object = None, /) -> RemoteCode:
+        """Raises TypeError that names the target, or what is to be `shown` for it, if it cannot be pickled."""
 
 @final
 class RemoteOptions:
@@ -157,10 +160,11 @@ class RemoteOptions:
         retry_exceptions: tuple[type[BaseException], ...] | None = None,
         resources: dict[str, float] | None = None,
         priority: int = 0,
+        alone: bool = False,
     ) -> RemoteOptions:
         """`name` is what is called, in messages and output. `max_retries` counts deaths of the worker, `retries` what was
         raised, of `retry_exceptions` only if they are given; -1 is for ever. `resources` are what the call occupies, by
-        name, and one CPU if it is None."""
+        name, and one CPU if it is None. If it is `alone`, its worker has nothing else to do while it runs."""
 
 @final
 class Deferred:
@@ -207,6 +211,9 @@ def call_actor(
 
 def find_actor(namespace: str, name: str) -> tuple[ObjectRef, bytes] | None:
     """The actor of this name, and its `meta`."""
+
+def name_actor(actor: ObjectRef, class_name: str) -> None:
+    """Says what an actor is called in messages, if that is not known."""
 
 def kill_actor(actor: ObjectRef, restart: bool) -> None:
     """Ends an actor's process. It is restarted if it may be and `restart` says so. What it has returned is kept."""
@@ -299,6 +306,12 @@ def current_task() -> tuple[int, int] | None:
 
 def after_run(function: Callable[[], object], /) -> None:
     """In a worker: calls a function when the present run is over, before that is reported. What it raises is dropped."""
+
+def retire() -> None:
+    """In a worker: it ends when the present run is reported, and another takes its place."""
+
+def note_foreign() -> None:
+    """Something of what is being unpickled cannot be pickled in this process as it was where it comes from."""
 
 def worker_main(socket: int, page: int, worker: int) -> None:
     """The life of a worker process. Returns when its socket is closed."""

@@ -36,7 +36,6 @@ WITHOUT_EFFECT = (
     "enable_task_events",
     "fallback_strategy",
     "label_selector",
-    "max_calls",
     "object_store_memory",
     "placement_group",
     "placement_group_bundle_index",
@@ -226,6 +225,7 @@ TASK: Mapping[str, Option] = MappingProxyType(
         **_PLACING,
         "num_returns": Option(_num_returns, 1),
         "name": Option(_text),
+        "max_calls": Option(count, 0),
         "max_retries": Option(tries, MAX_RETRIES),
         "retry_exceptions": Option(retry_exceptions, False),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, overload
@@ -27,6 +28,8 @@ class _Form:
     """Whether the result is what the function yields."""
     resources: tuple[tuple[str, float], ...] = ()
     """What the call occupies, if that is not just one CPU."""
+    most: int = 0
+    """After so many calls the worker ends; 0 for any number."""
 
 
 _PLAIN = _Form()
@@ -40,9 +43,23 @@ class _Called:
         self._form = form
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._form.most:
+            _count(self._function, self._form.most)
         with _running.assigned(dict(self._form.resources)):
             value = self._function(*args, **kwargs)
             return _generators.collected(value) if self._form.collects else value
+
+
+_calls_here: Counter[tuple[str, str]] = Counter()
+"""In a worker: calls of functions whose calls are limited, by module and name."""
+
+
+def _count(function: Callable[..., Any], most: int) -> None:
+    """Counts a call. With the last one that this process may have, it ends when it has reported."""
+    name = (str(getattr(function, "__module__", "")), getattr(function, "__qualname__", ""))
+    _calls_here[name] += 1
+    if _calls_here[name] >= most:
+        native.retire()
 
 
 class _Codes:
@@ -59,7 +76,7 @@ class _Codes:
         code = self._codes.get(form)
         if code is None:
             target = self._function if form == _PLAIN else _Called(self._function, form)
-            code = self._codes[form] = _calls.code(target)
+            code = self._codes[form] = _calls.code(target, self._function)
         return code
 
 
@@ -171,11 +188,13 @@ class RemoteFunction:
         returns = options.get("num_returns")
         if returns is None:
             returns = "streaming" if inspect.isgeneratorfunction(self._function) else 1
-        form = _Form(isinstance(returns, str), tuple(sorted(taken.items())) if special else ())
+        most = _options.of(options, TASK, "max_calls")
+        form = _Form(isinstance(returns, str), tuple(sorted(taken.items())) if special else (), most)
         said = native.RemoteOptions(
             options.get("name", self._name),
             num_returns=_calls.number(returns),
             resources=taken if special else None,
+            alone=most > 0,
             **_calls.retries(options, _options.of(options, TASK, "max_retries")),
         )
         code = self._codes.get(session, form)
@@ -202,6 +221,8 @@ def remote(*args: Any, **options: Any) -> Any:
             "dynamic", a ref to that.
         max_retries: How often a call is made again when its worker died, 3 if nobody says; -1 has no limit.
         retry_exceptions: After which exceptions it is made again, too: True for all, or a list of classes.
+        max_calls: After how many calls of the function the worker that runs them ends, and another takes its place: for
+            code that leaks. 0, if nobody says, for any number.
         max_restarts: How often an actor is made anew when its process died; -1 has no limit.
         max_task_retries: How often a call of an actor is made again when the actor was made anew.
         max_concurrency: How many calls an actor runs at a time: in threads, or coroutines if it has any (then 1000, if

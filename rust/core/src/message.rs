@@ -234,6 +234,8 @@ pub enum ActorEnd {
     Died(Death),
     /// Somebody killed it.
     Killed,
+    /// It has ended itself.
+    Exited,
     /// Nobody held it any more.
     Released,
     /// It was never made: another actor has its name.

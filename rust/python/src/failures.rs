@@ -76,8 +76,7 @@ impl Names<'_> {
     /// The error for a function or an argument of the graph that cannot be pickled.
     pub(crate) fn not_picklable(&self, object: &Bound<'_, PyAny>, cause: PyErr) -> PyErr {
         let py = object.py();
-        // Where pickling was interrupted, that goes on.
-        if !cause.is_instance_of::<PyException>(py) {
+        if says_enough(py, &cause) {
             return cause;
         }
         let build = || -> PyResult<PyErr> {
@@ -120,6 +119,7 @@ fn build(py: Python<'_>, failure: &Failure, names: Option<Names<'_>>, of_calls: 
     let names = names.filter(|_| !whole);
     let key = names.map_or_else(|| py.None(), |names| names.key(py, task));
     let details = PyDict::new(py);
+    details.set_item("actor", Keys::class_of_actor(py, failure.origin))?;
     let kind = match &failure.kind {
         FailureKind::Raised { error, attempts } => {
             let payload = PyBytes::new(py, error);
@@ -166,6 +166,7 @@ fn build(py: Python<'_>, failure: &Failure, names: Option<Names<'_>>, of_calls: 
                     "died"
                 }
                 ActorEnd::Killed => "killed",
+                ActorEnd::Exited => "exited",
                 ActorEnd::Released => "released",
                 ActorEnd::NameTaken => "name_taken",
             };
@@ -176,10 +177,18 @@ fn build(py: Python<'_>, failure: &Failure, names: Option<Names<'_>>, of_calls: 
     raised(py, "eagleray._failures", "failure", (kind, key, details))
 }
 
+/// Whether what pickling has raised is to be raised as it is: what interrupts it, and a ref whose object is gone.
+fn says_enough(py: Python<'_>, cause: &PyErr) -> bool {
+    let is_lost = || -> PyResult<bool> {
+        cause.value(py).is_instance(&py.import("eagleray.exceptions")?.getattr("ObjectLostError")?)
+    };
+    !cause.is_instance_of::<PyException>(py) || is_lost().unwrap_or(false)
+}
+
 /// The error for a value that cannot be put because it cannot be pickled.
 pub(crate) fn not_picklable_value(value: &Bound<'_, PyAny>, cause: PyErr) -> PyErr {
     let py = value.py();
-    if !cause.is_instance_of::<PyException>(py) {
+    if says_enough(py, &cause) {
         return cause;
     }
     let build = || raised(py, "eagleray._arguments", "not_picklable_value", (value, cause.value(py)));

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use eagleray_core::ids::GraphId;
+use eagleray_core::ids::{GraphId, ObjectId};
 use pyo3::prelude::*;
 use rustc_hash::FxHashMap;
 
@@ -25,8 +25,10 @@ pub(crate) enum Of {
     Graph,
     /// Calls, which stand for themselves.
     Calls,
-    /// The same, of an actor.
-    ActorsCalls,
+    /// The call that makes an actor. It has the name of the actor's class.
+    Actor,
+    /// Calls of this actor.
+    ActorsCalls(ObjectId),
 }
 
 /// The names of so many graphs of calls are known longer than refs to their results: those that read a result may fail with it.
@@ -81,6 +83,24 @@ impl Keys {
         }
         let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         calls.get(task as usize)?.as_ref().map(|name| name.clone_ref(py))
+    }
+
+    /// The name of the class of the actor that an object is, or of which a call makes it.
+    pub(crate) fn class_of_actor(py: Python<'_>, object: ObjectId) -> Option<Py<PyAny>> {
+        let keys = Self::of(object.graph)?;
+        match keys.of {
+            Of::Actor => keys.key(py, 0),
+            Of::ActorsCalls(actor) => Self::of(actor.graph)?.key(py, 0),
+            Of::Graph | Of::Calls => None,
+        }
+    }
+
+    /// A session begins: its graphs have the numbers that those of an earlier one had.
+    pub(crate) fn forget_all() {
+        let recent = std::mem::take(&mut *RECENT.lock().unwrap_or_else(PoisonError::into_inner));
+        *graphs() = None;
+        // Not under the locks: each may be the last who holds them.
+        drop(recent);
     }
 
     fn enter(keys: Self) -> Arc<Self> {

@@ -48,7 +48,9 @@ mod _native {
         stop, submit, wait, workers,
     };
     #[pymodule_export]
-    use super::calls::{RemoteCode, RemoteOptions, call, call_actor, cancel, create_actor, find_actor, kill_actor};
+    use super::calls::{
+        RemoteCode, RemoteOptions, call, call_actor, cancel, create_actor, find_actor, kill_actor, name_actor,
+    };
     #[pymodule_export]
     use super::gc::{GcGuard, gc_after_fork};
     #[pymodule_export]
@@ -60,7 +62,9 @@ mod _native {
     #[pymodule_export]
     use super::refs::{_rebuild_ref, ObjectRef};
     #[pymodule_export]
-    use super::worker::{Deferred, after_run, current_task, defer, set_cancel_deferred, worker_main};
+    use super::sharing::note_foreign;
+    #[pymodule_export]
+    use super::worker::{Deferred, after_run, current_task, defer, retire, set_cancel_deferred, worker_main};
     use super::{Bound, PyModule, PyResult, logging};
 
     #[pymodule_init]

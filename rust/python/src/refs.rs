@@ -86,7 +86,7 @@ impl ObjectRef {
     /// Its object. Raises `ObjectLostError` if it is of another session than `role`.
     pub(crate) fn object(&self, role: &Role) -> PyResult<ObjectId> {
         if !std::ptr::eq(Arc::as_ptr(&self.role), role) && self.role.session != role.session {
-            return Err(lost(&format!("{} is of a session that has ended, and its objects with it", self.__repr__())));
+            return Err(of_another_session(self.object));
         }
         Ok(self.object)
     }
@@ -116,6 +116,11 @@ fn lost(text: &str) -> PyErr {
         let class = py.import("eagleray.exceptions").and_then(|module| module.getattr("ObjectLostError"));
         class.and_then(|class| class.call1((text,))).map_or_else(|error| error, PyErr::from_value)
     })
+}
+
+/// The error for an object of a session that has ended.
+pub(crate) fn of_another_session(object: ObjectId) -> PyErr {
+    lost(&format!("ObjectRef({}) is of a session that has ended, and its objects with it.", hex(object)))
 }
 
 /// What to know for somebody who took a ref for its value.
@@ -243,7 +248,7 @@ pub(crate) fn rebuilt() -> u64 {
 pub(crate) fn _rebuild_ref(session: &str, graph: u64, index: u32, whole: Option<(u64, u32)>) -> PyResult<ObjectRef> {
     let role = Role::current()?;
     if role.session != session {
-        return Err(lost("the ObjectRef is of a session that has ended, or of another one"));
+        return Err(lost("The ObjectRef is of a session that has ended, or of another one."));
     }
     let object = |(graph, index)| ObjectId { graph: GraphId::from_u64(graph), index };
     REBUILT.set(REBUILT.get() + 1);

@@ -76,6 +76,8 @@ pub struct Call {
     pub contained: Vec<ObjectId>,
     /// The tasks whose results are asked for.
     pub wanted: std::ops::Range<u32>,
+    /// No other is in its graph, so none is in its run if it demands something.
+    pub alone: bool,
 }
 
 /// Calls that will be one graph. See the module.
@@ -92,6 +94,7 @@ pub(crate) struct Batch {
     inputs: Vec<u32>,
     input_rows: Vec<u32>,
     bytes: usize,
+    alone: bool,
     /// First and last uses to be told after it.
     uses: Vec<Command>,
 }
@@ -123,6 +126,7 @@ impl Batch {
             inputs: Vec::new(),
             input_rows: vec![0],
             bytes: 0,
+            alone: call.alone,
             uses: Vec::new(),
         }
     }
@@ -154,7 +158,9 @@ impl Batch {
 
     /// Whether a call can be one of it.
     pub(crate) fn takes(&self, call: &Call) -> bool {
-        self.spec.kind == call.kind
+        !self.alone
+            && !call.alone
+            && self.spec.kind == call.kind
             && self.spec.priority == call.priority
             && self.program.surroundings == call.surroundings
             && self.spec.class.len() < MOST_CALLS
@@ -302,6 +308,7 @@ mod tests {
             externals: externals.to_vec(),
             contained: Vec::new(),
             wanted: 0..1,
+            alone: false,
         }
     }
 
@@ -351,6 +358,8 @@ mod tests {
         assert!(!batch.takes(&other(&|call| call.priority = 1)));
         assert!(!batch.takes(&other(&|call| call.surroundings = Some("s".into()))));
         assert!(!batch.takes(&other(&|call| call.kind = GraphKind::Calls)));
+        let alone = other(&|call| call.alone = true);
+        assert!(!batch.takes(&alone) && !Batch::new(id(9), &alone).takes(&plain));
         let of_actor = other(&|call| {
             call.kind = GraphKind::Calls;
             call.externals = vec![object(1, 0)];

@@ -207,9 +207,10 @@ impl Head {
         }
     }
 
-    pub(super) fn on_kill_actor(&mut self, actor: ObjectId, restart: bool) {
+    pub(super) fn on_kill_actor(&mut self, peer: PeerId, actor: ObjectId, restart: bool) {
         let Some(record) = self.actors.get(&actor) else { return };
         match record.worker {
+            Some(worker) if !restart && peer == PeerId::of_worker(worker) => self.end_actor(actor, ActorEnd::Exited),
             Some(worker) if restart => self.to_node(ToNode::Kill(worker)),
             None if restart => {}
             _ => self.end_actor(actor, ActorEnd::Killed),

@@ -63,7 +63,7 @@ impl Head {
                 Ok(())
             }
             ToHead::KillActor { actor, restart } => {
-                self.on_kill_actor(actor, restart);
+                self.on_kill_actor(peer, actor, restart);
                 Ok(())
             }
             ToHead::FindActor { token, name } => self.on_find_actor(peer, token, &name),

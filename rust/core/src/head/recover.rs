@@ -25,7 +25,7 @@ impl Head {
         }
         let actor = graph.is_actor().then_some(ObjectId { graph: id, index: 0 });
         if let Some(actor) = actor.filter(|actor| self.actors.get(actor).is_some_and(|record| record.alive)) {
-            self.on_kill_actor(actor, false);
+            self.on_kill_actor(PeerId::USER, actor, false);
             return;
         }
         let graph = self.graphs.get_mut(&id).expect("looked up above");

@@ -154,6 +154,19 @@ fn what_the_constructor_raised_is_why_calls_fail() {
 }
 
 #[test]
+fn an_actor_that_ends_itself_is_not_said_to_be_killed() {
+    let mut fake = Fake::new(1);
+    let (actor, worker) = made(&mut fake, 1, ActorSpec { max_restarts: 5, ..spec() });
+    fake.run_graph(calls(graph_id(2), actor, 1));
+    let run = fake.only_run();
+    fake.driver(PeerId::of_worker(WorkerId(worker)), ToHead::KillActor { actor, restart: false });
+    assert!(fake.sent.contains(&ToNode::Kill(WorkerId(worker))));
+    fake.down(worker, Some((run.id.seq, 0)));
+    fake.ask(1, &[object(graph_id(2), 0)]);
+    assert!(matches!(end_of(&fake, 1), ActorEnd::Exited));
+}
+
+#[test]
 fn killing_an_actor_fails_what_it_has_not_done() {
     let mut fake = Fake::new(1);
     let (actor, worker) = made(&mut fake, 1, spec());

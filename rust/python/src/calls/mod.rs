@@ -125,6 +125,15 @@ pub(crate) fn find_actor(
 }
 
 #[pyfunction]
+pub(crate) fn name_actor(py: Python<'_>, actor: &Bound<'_, ObjectRef>, class: Py<PyAny>) -> PyResult<()> {
+    let graph = actor.get().object(&*Role::current()?)?.graph;
+    if Keys::of(graph).is_none() {
+        Keys::of_calls(py, graph, 0..1, &class, Of::Actor);
+    }
+    Ok(())
+}
+
+#[pyfunction]
 pub(crate) fn kill_actor(actor: &Bound<'_, ObjectRef>, restart: bool) -> PyResult<()> {
     let role = Role::current()?;
     let actor = actor.get().object(&role)?;
@@ -136,7 +145,7 @@ pub(crate) fn kill_actor(actor: &Bound<'_, ObjectRef>, restart: bool) -> PyResul
 pub(crate) fn cancel(r#ref: &Bound<'_, ObjectRef>, force: bool, recursive: bool) -> PyResult<()> {
     let role = Role::current()?;
     let object = r#ref.get().whole(&role)?;
-    if force && Keys::of(object.graph).is_some_and(|keys| keys.whose() == Of::ActorsCalls) {
+    if force && Keys::of(object.graph).is_some_and(|keys| matches!(keys.whose(), Of::ActorsCalls(_))) {
         return Err(PyValueError::new_err(
             "force=True would end the actor, and other calls with this one: cancel it without force, or end the actor with \
              eagleray.kill().",

@@ -11,6 +11,8 @@ use crate::annotations::{self, TaskSpec, tries};
 #[pyclass(frozen, module = "eagleray._native")]
 pub(crate) struct RemoteOptions {
     name: Py<PyString>,
+    /// A call has a worker to itself, and is the only one of its run.
+    pub(super) alone: bool,
     /// How many refs it gives.
     pub(super) num_returns: u32,
     pub(super) spec: TaskSpec,
@@ -31,7 +33,9 @@ impl RemoteOptions {
 #[pymethods]
 impl RemoteOptions {
     #[new]
-    #[pyo3(signature = (name, *, num_returns=1, max_retries=3, retries=0, retry_exceptions=None, resources=None, priority=0))]
+    #[pyo3(signature = (
+        name, *, num_returns=1, max_retries=3, retries=0, retry_exceptions=None, resources=None, priority=0, alone=false,
+    ))]
     fn new(
         py: Python<'_>,
         name: Py<PyString>,
@@ -41,6 +45,7 @@ impl RemoteOptions {
         retry_exceptions: Option<&Bound<'_, PyTuple>>,
         resources: Option<&Bound<'_, PyDict>>,
         priority: i32,
+        alone: bool,
     ) -> PyResult<Self> {
         if num_returns > MOST_RETURNS {
             return Err(PyValueError::new_err(format!(
@@ -59,7 +64,7 @@ impl RemoteOptions {
             demand: resources.map(annotations::demand).transpose()?.flatten(),
             fingerprint: 0,
         };
-        Ok(Self { name, num_returns, spec: spec.settled() })
+        Ok(Self { name, alone, num_returns, spec: spec.settled() })
     }
 }
 

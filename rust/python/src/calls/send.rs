@@ -45,6 +45,7 @@ impl<'a> Submission<'a> {
             externals,
             contained: Vec::new(),
             wanted: 0..0,
+            alone: options.alone,
         };
         Self { role, options, call, whole: None }
     }
@@ -63,6 +64,8 @@ impl<'a> Submission<'a> {
         hasher.write_u64(options.spec.fingerprint);
         let spec = &options.spec;
         let (max_retries, retries) = (spec.max_retries, spec.retries);
+        // One that says what it asks for gets a worker that has nothing else to do.
+        let demand = spec.demand.clone().or_else(|| options.alone.then(one_cpu));
         call.contained = std::mem::take(&mut draft.contained);
         let batch = draft.batch.take().map(|batch| {
             call.batches.push(batch);
@@ -74,7 +77,7 @@ impl<'a> Submission<'a> {
             inputs: std::mem::take(&mut draft.input_parameters),
             class: ClassSpec { fingerprint: hasher.finish(), max_retries, retries, demand: 0 },
             // A call of an actor runs on what the actor has.
-            demand: spec.demand.clone().filter(|_| call.kind != GraphKind::Calls),
+            demand: demand.filter(|_| call.kind != GraphKind::Calls),
             retry: (retries > 0).then(|| spec.retry_exceptions.clone()),
         });
         let reads = draft.tasks..draft.tasks + call.externals.len() as u32;
@@ -130,7 +133,10 @@ impl<'a> Submission<'a> {
         let Self { role, options, mut call, whole } = self;
         call.wanted = wanted.clone();
         let tasks = call.tasks.len() as u32;
-        let of = if call.kind == GraphKind::Calls { Of::ActorsCalls } else { Of::Calls };
+        let of = match call.kind {
+            GraphKind::Calls => Of::ActorsCalls(call.externals[0]),
+            _ => Of::Calls,
+        };
         let ObjectId { graph, index: first } = role.client.call(call).map_err(raise)?;
         if wanted.is_empty() {
             return Ok(Vec::new());
@@ -144,11 +150,16 @@ impl<'a> Submission<'a> {
     /// Submits it as the call that makes an actor.
     pub(super) fn make_actor(self, py: Python<'_>, meta: Bytes) -> PyResult<ObjectRef> {
         let Self { role, options, mut call, .. } = self;
-        // A call that asks for nothing asks for one CPU: it must be placed.
-        call.shapes[0].demand.get_or_insert(Demand { cpu: WHOLE, others: Vec::new() });
+        // It must be placed.
+        call.shapes[0].demand.get_or_insert_with(one_cpu);
         call.wanted = 0..1;
         let actor = role.client.create_actor(call, meta).map_err(raise)?;
-        let keys = Keys::of_calls(py, actor.graph, 0..1, &options.key(py), Of::Calls);
+        let keys = Keys::of_calls(py, actor.graph, 0..1, &options.key(py), Of::Actor);
         Ok(ObjectRef::made(role, actor, &keys, None))
     }
+}
+
+/// What a call asks for that says nothing of it.
+fn one_cpu() -> Demand {
+    Demand { cpu: WHOLE, others: Vec::new() }
 }

@@ -343,13 +343,18 @@ impl Loop {
         let up = self.pool.workers.iter().filter(|(_, worker)| worker.is_up()).map(|(&id, _)| id);
         let ids: Vec<WorkerId> = up.filter(|&id| !self.head.is_actors(id)).collect();
         for id in ids {
-            let Some(worker) = self.pool.workers.get_mut(&id) else { continue };
-            worker.stop();
-            if worker.is_idle() {
-                self.let_go(id);
-            } else {
-                self.node.replace(id);
-            }
+            self.retire(id);
+        }
+    }
+
+    /// Another worker takes the place of this one, which ends when it has nothing left.
+    pub(super) fn retire(&mut self, id: WorkerId) {
+        let Some(worker) = self.pool.workers.get_mut(&id) else { return };
+        worker.stop();
+        if worker.is_idle() {
+            self.let_go(id);
+        } else {
+            self.node.replace(id);
         }
     }
 

@@ -96,6 +96,7 @@ pub(super) enum Message {
     KillActor(ObjectId, bool),
     FindActor(u64, &'static str),
     Inspect(u64),
+    Retire,
 }
 
 /// Something it does.
@@ -166,6 +167,7 @@ fn messages() -> impl Strategy<Value = Message> {
         1 => (objects(), any::<bool>(), any::<bool>())
             .prop_map(|(object, force, recursive)| Message::CancelTask(object, force, recursive)),
         1 => (0..3u64).prop_map(Message::Inspect),
+        1 => Just(Message::Retire),
         1 => (objects(), any::<bool>()).prop_map(|(actor, restart)| Message::KillActor(actor, restart)),
         1 => (0..3u64, prop::sample::select(vec!["actor", "nobody"])).prop_map(|(token, name)| Message::FindActor(token, name)),
     ]
@@ -383,6 +385,7 @@ impl Intruder {
             }
             Message::KillActor(actor, restart) => FromWorker::Driver(Command::KillActor { actor, restart }),
             Message::Inspect(token) => FromWorker::Driver(Command::Inspect(token)),
+            Message::Retire => FromWorker::Retire,
             Message::FindActor(token, who) => FromWorker::Driver(Command::FindActor { token, name: name(who) }),
         }
     }

@@ -108,6 +108,7 @@ fn messages() -> Vec<FromWorker> {
         submit(GraphKind::Calls, Vec::new(), None),
         submit(actor(None, 0), Vec::new(), Some(Bytes::new())),
         submit(actor(Some(name()), u32::MAX), vec![object(8)], Some("methods".into())),
+        FromWorker::Retire,
         driver(Command::Extend {
             graph: object(0).graph,
             part: Part { functions: vec!["f".into()], batches: vec!["b".into()] },

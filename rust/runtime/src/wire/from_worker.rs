@@ -74,6 +74,7 @@ pub(crate) fn put_from_worker(out: &mut BytesMut, message: &FromWorker) {
         FromWorker::Segment { id, size } => Body::Segment(proto::Segment { id: *id, size: *size }),
         FromWorker::SegmentGone(id) => Body::SegmentGone(*id),
         FromWorker::Unpin(locations) => Body::Unpin(locations_out(locations)),
+        FromWorker::Retire => Body::Retire(true),
         FromWorker::Driver(command) => command_out(command),
     };
     put_frame(out, &proto::FromWorker { body: Some(body) });
@@ -105,6 +106,7 @@ pub(crate) fn read_from_worker(
         Body::Segment(segment) => return Ok(FromWorker::Segment { id: segment.id, size: segment.size }),
         Body::SegmentGone(id) => return Ok(FromWorker::SegmentGone(id)),
         Body::Unpin(locations) => return Ok(FromWorker::Unpin(locations_in(&locations))),
+        Body::Retire(_) => return Ok(FromWorker::Retire),
         Body::Submit(submit) => submit_in(*submit)?,
         Body::Extend(extend) => Command::Extend {
             graph: GraphId::from_u64(extend.graph),
