@@ -491,7 +491,8 @@ pub(super) fn mark_outputs(graph: &Graph, cut: &mut Cut, keep_only: bool, seal: 
                 TaskState::Done | TaskState::Failed => false,
             }
         });
-        let held = graph.objects[task as usize].holders > 0;
+        // An actor may be found by its name while nobody holds it.
+        let held = graph.objects[task as usize].holders > 0 || graph.is_actor();
         let mut flags = 0;
         if seal {
             flags = output::PUBLISH | output::SEAL;

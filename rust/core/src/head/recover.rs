@@ -113,6 +113,10 @@ impl Head {
                     continue;
                 }
                 let record = &mut graph.tasks[task as usize];
+                if record.state == TaskState::Failed {
+                    // An actor that was killed while it was made.
+                    continue;
+                }
                 record.state = TaskState::Waiting;
                 done.returned.push(task);
                 self.counters.reruns += 1;
@@ -162,7 +166,7 @@ impl Head {
         lost.retain(|object| self.forget_copy(*object, id));
         self.on_gone(lost);
         if let Role::Making(actor) | Role::Actor(actor) = role {
-            self.on_actor_down(actor, death, running.is_some());
+            self.on_actor_down(actor, id, death, running.is_some());
         }
         // Of what stands alone, what has failed is not to be placed again.
         let (alone, whole): (Vec<_>, Vec<_>) =
@@ -199,7 +203,9 @@ impl Head {
 
     /// `worker` does not have an object that it was thought to have, or could not read a published one.
     pub(super) fn on_lost(&mut self, object: ObjectId, worker: WorkerId) {
-        let Some(graph) = self.graphs.get_mut(&object.graph) else { return };
+        // An actor is made again when its worker has died, and then only.
+        let graph = self.graphs.get_mut(&object.graph).filter(|graph| !graph.is_actor());
+        let Some(graph) = graph else { return };
         let Some(record) = graph.objects.get_mut(object.index as usize) else { return };
         if record.resident == Some(worker) {
             self.on_lost_copy(object, worker);

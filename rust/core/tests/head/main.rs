@@ -1,5 +1,6 @@
 //! Transitions of the head, one subject a module: the test plays the drivers, the node and its workers.
 
+mod actor_ends;
 mod actors;
 mod basics;
 mod demands;
