@@ -58,11 +58,11 @@ impl Head {
             if !self.fail_stuck() {
                 break;
             }
+            self.follow_up();
         }
         self.ask_for_more();
         self.watch_busy_workers(now_ns);
         self.retire(now_ns);
-        self.drop_loose();
     }
 
     /// Whether a task that asks for so much of a CPU, in units of 1 / [`WHOLE`], finds a worker of its depth: as many are

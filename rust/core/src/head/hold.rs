@@ -403,11 +403,10 @@ impl Head {
         }
         self.free(frees, drops);
         self.to_node(ToNode::Forget(id));
-        let mut externals: Vec<ObjectId> = graph.externals.iter().filter(|e| e.held).map(|e| e.object).collect();
-        externals.extend(graph.contained);
+        self.loose.extend(graph.externals.iter().filter(|e| e.held).map(|e| e.object));
+        self.loose.extend(graph.contained);
         for (k, external) in (0u32..).zip(&graph.externals).filter(|(_, external)| !external.available) {
             self.forget_watcher(external.object, Watcher::Graph(id, k));
         }
-        self.drop_holders(&externals);
     }
 }

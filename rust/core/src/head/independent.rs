@@ -269,15 +269,6 @@ impl Head {
         }
     }
 
-    /// Lets go of what values named that are gone.
-    pub(super) fn drop_loose(&mut self) {
-        while !self.loose.is_empty() {
-            let mut objects = core::mem::take(&mut self.loose);
-            objects.sort_unstable();
-            self.drop_holders(&objects);
-        }
-    }
-
     /// A deferred task's worker has died. Returns the failure, if it is not to be run again.
     pub(super) fn deferred_died(&mut self, object: ObjectId, death: &Death) -> Option<Failure> {
         let graph = self.graphs.get_mut(&object.graph)?;

@@ -288,7 +288,10 @@ impl Head {
             }
         }
         // Somebody outside waits for what only its worker has.
-        asks.extend(done.held.into_iter().filter(|&index| self.watchers.contains_key(&ObjectId { graph: id, index })));
+        asks.extend(done.held.into_iter().filter(|&index| {
+            let object = ObjectId { graph: id, index };
+            self.watchers.contains_key(&object) || self.streams.contains_key(&object)
+        }));
         self.free(frees, drops);
         self.publish(id, asks);
         self.on_gone(done.gone);

@@ -9,6 +9,7 @@ mod fake;
 mod holding;
 mod independent;
 mod lineage;
+mod long_chains;
 mod nesting;
 mod priority;
 mod retries;
