@@ -189,8 +189,6 @@ impl Head {
     pub(super) fn on_not_made(&mut self, actor: ObjectId, failure: &Failure) {
         if let FailureKind::Raised { error, .. } = &failure.kind {
             self.end_actor(actor, ActorEnd::Init { error: error.clone() });
-        } else {
-            self.forget_actor(actor);
         }
     }
 
@@ -227,8 +225,10 @@ impl Head {
     }
 
     /// The worker of an actor has died. It is made again, if it may; else it has ended.
-    pub(super) fn on_actor_down(&mut self, actor: ObjectId, death: &Death, amid: bool) {
-        let Some(record) = self.actors.get_mut(&actor) else { return };
+    pub(super) fn on_actor_down(&mut self, actor: ObjectId, worker: WorkerId, death: &Death, amid: bool) {
+        // One that could not make it and was let go for that is none of it.
+        let record = self.actors.get_mut(&actor).filter(|record| record.worker == Some(worker));
+        let Some(record) = record else { return };
         record.worker = None;
         let was_alive = core::mem::take(&mut record.alive);
         if !was_alive && !amid {

@@ -58,11 +58,11 @@ impl Head {
             if !self.fail_stuck() {
                 break;
             }
+            self.follow_up();
         }
         self.ask_for_more();
         self.watch_busy_workers(now_ns);
         self.retire(now_ns);
-        self.drop_loose();
     }
 
     /// Whether a task that asks for so much of a CPU, in units of 1 / [`WHOLE`], finds a worker of its depth: as many are
@@ -491,7 +491,8 @@ pub(super) fn mark_outputs(graph: &Graph, cut: &mut Cut, keep_only: bool, seal: 
                 TaskState::Done | TaskState::Failed => false,
             }
         });
-        let held = graph.objects[task as usize].holders > 0;
+        // An actor may be found by its name while nobody holds it.
+        let held = graph.objects[task as usize].holders > 0 || graph.is_actor();
         let mut flags = 0;
         if seal {
             flags = output::PUBLISH | output::SEAL;

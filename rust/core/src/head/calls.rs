@@ -109,7 +109,7 @@ fn cut_calls(
         if graph.tasks[task as usize].state != TaskState::Ready {
             break;
         }
-        graph.ready.remove(position);
+        graph.unready(task);
         let record = &mut graph.tasks[task as usize];
         record.state = TaskState::Assigned;
         record.cut = stamp;

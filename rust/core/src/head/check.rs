@@ -51,6 +51,7 @@ impl Head {
             ensure!(found.waiting.is_empty() || self.status(*stream).is_none(), "{stream:?} is over and waited for");
         }
         ensure!(self.loose.is_empty(), "objects are not let go");
+        ensure!(self.broken.is_empty(), "graphs do not know that their inputs have failed");
         for object in self.contents.keys() {
             let exists = self.puts.contains_key(object) || self.is_published(*object);
             ensure!(exists, "{object:?} is gone and holds others");

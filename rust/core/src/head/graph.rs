@@ -11,7 +11,7 @@ use super::Rank;
 use super::positions::Positions;
 use super::resources::Need;
 use crate::graph::Csr;
-use crate::ids::{GraphId, ObjectId, WorkerId};
+use crate::ids::{GraphId, ObjectId, RunId, WorkerId};
 use crate::message::{ClassSpec, Failure, GraphKind, GraphSpec, Place, Refusal};
 
 /// Where a task stands. `Waiting` and `Ready` differ by `missing` and by admission, nothing else.
@@ -168,6 +168,8 @@ pub(super) struct Graph {
     pub(super) contained: Vec<ObjectId>,
     /// It is an actor's that lives though nobody holds it.
     pub(super) detached: bool,
+    /// The run of which a task submitted it.
+    pub(super) parent: Option<RunId>,
     /// Of calls: the first position that no run has and that has not ended.
     next_call: u32,
     /// Nesting: 0 for the user's program, one more for what is computed inside a task.
@@ -280,6 +282,7 @@ impl Graph {
             cancelled: BTreeMap::new(),
             contained: Vec::new(),
             detached: false,
+            parent: None,
             next_call: 0,
             depth,
             rank,

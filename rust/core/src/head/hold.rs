@@ -6,8 +6,9 @@ use core::cmp::Reverse;
 
 use super::graph::{Graph, TaskState};
 use super::report::{Done, complete};
+use super::independent::cancelled;
 use super::{Head, PutObject, Rank, Watcher, unknown};
-use crate::ids::{GraphId, ObjectId, PeerId};
+use crate::ids::{GraphId, ObjectId, PeerId, RunId};
 use crate::message::{Failure, FailureKind, GraphKind, GraphSpec, Place, Refusal, ToHead, ToNode};
 
 impl Head {
@@ -95,7 +96,11 @@ impl Head {
         let outputs = spec.outputs.clone();
         let contained = core::mem::take(&mut spec.contained);
         let (needs, shortage) = self.needs(&spec)?;
-        let graph = Graph::new(spec, needs, depth, rank)?;
+        let mut graph = Graph::new(spec, needs, depth, rank)?;
+        graph.parent = peer.worker().and_then(|worker| {
+            let flight = self.workers.get(&worker)?.flights.front()?;
+            Some(RunId { worker, seq: flight.seq })
+        });
         let externals: Vec<ObjectId> = graph.externals.iter().map(|e| e.object).collect();
         self.peers.entry(peer).or_default().graphs.insert(id);
         let (kind, calls) = (graph.kind.clone(), graph.is_calls());
@@ -343,9 +348,15 @@ impl Head {
         }
         let Some(record) = self.peers.get(&peer) else { return };
         for graph in record.graphs.clone() {
-            // What stands for itself may be held by others, or is to be done in any case.
-            if !self.graphs.get(&graph).is_some_and(Graph::stands_alone) {
-                self.cancel_graph(now, graph);
+            // What stands for itself may be held by others, or is to be done in any case, if all of it has come.
+            match self.graphs.get(&graph).filter(|graph| graph.stands_alone()) {
+                Some(alone) => {
+                    let rest = alone.at[alone.admitted as usize..].iter().copied();
+                    let waits = rest.filter(|&task| alone.tasks[task as usize].state == TaskState::Waiting);
+                    let failed = waits.map(|index| (index, cancelled(ObjectId { graph, index }))).collect();
+                    self.fail_tasks(graph, failed);
+                }
+                None => self.cancel_graph(now, graph),
             }
         }
         let Some(record) = self.peers.remove(&peer) else { return };
@@ -392,11 +403,10 @@ impl Head {
         }
         self.free(frees, drops);
         self.to_node(ToNode::Forget(id));
-        let mut externals: Vec<ObjectId> = graph.externals.iter().filter(|e| e.held).map(|e| e.object).collect();
-        externals.extend(graph.contained);
+        self.loose.extend(graph.externals.iter().filter(|e| e.held).map(|e| e.object));
+        self.loose.extend(graph.contained);
         for (k, external) in (0u32..).zip(&graph.externals).filter(|(_, external)| !external.available) {
             self.forget_watcher(external.object, Watcher::Graph(id, k));
         }
-        self.drop_holders(&externals);
     }
 }

@@ -43,7 +43,7 @@ use self::graph::Graph;
 use self::resources::{Holding, Resources};
 use self::streams::Stream;
 use crate::ids::{GraphId, ObjectId, PeerId, WorkerId};
-use crate::message::{ActorName, FromDriver, FromNode, Place, Refusal, Run, ToDriver, ToNode, WHOLE};
+use crate::message::{ActorName, Failure, FromDriver, FromNode, Place, Refusal, Run, ToDriver, ToNode, WHOLE};
 
 pub use self::actors::ActorInfo;
 pub use self::check::Violation;
@@ -315,8 +315,10 @@ pub struct Head {
     called: BTreeSet<ObjectId>,
     /// What published values name, each held by its value.
     contents: FxMap<ObjectId, Vec<ObjectId>>,
-    /// What values named that are gone.
+    /// What values named, or graphs read or named, that are gone: not let go yet.
     loose: Vec<ObjectId>,
+    /// Inputs of graphs that will never be there, by number. The graphs have not heard it yet.
+    broken: Vec<(GraphId, u32, Failure)>,
     /// By the object of the task that makes them.
     streams: FxMap<ObjectId, Stream>,
     submitted: u64,
@@ -352,6 +354,7 @@ impl Head {
             called: BTreeSet::new(),
             contents: FxMap::default(),
             loose: Vec::new(),
+            broken: Vec::new(),
             streams: FxMap::default(),
             submitted: 0,
             short: 0,
@@ -377,7 +380,25 @@ impl Head {
             HeadEvent::Node(message) => self.on_node(now_ns, message),
             HeadEvent::Tick => self.on_tick(now_ns),
         }
-        self.drop_loose();
+        self.follow_up();
+    }
+
+    /// Carries on what goes from graph to graph: failures to who reads what has failed, and the end to what a graph or a
+    /// value alone held. Chains of them are long, so it is done here one after the other, at the end of an event.
+    fn follow_up(&mut self) {
+        loop {
+            for (id, k, failure) in core::mem::take(&mut self.broken) {
+                self.external_failed(id, k, &failure);
+            }
+            if self.broken.is_empty() {
+                if self.loose.is_empty() {
+                    return;
+                }
+                let mut objects = core::mem::take(&mut self.loose);
+                objects.sort_unstable();
+                self.drop_holders(&objects);
+            }
+        }
     }
 
     fn on_node(&mut self, now: u64, message: FromNode) {

@@ -73,13 +73,16 @@ impl Head {
             if matches!(trouble, Some(Trouble::InputNotHere(_))) {
                 keep_inputs(graph, flight, task);
             }
+            if matches!(trouble, Some(Trouble::Deferred)) {
+                // It completes it in any case.
+                worker.deferred.insert(ObjectId { graph: id, index: task });
+            }
             match trouble {
                 // An actor was killed under it, say.
                 _ if graph.tasks[task as usize].state == TaskState::Failed => {}
                 // What a graph still makes after its end is dropped.
                 _ if !graph.running() => graph.finish(task, TaskState::Failed),
                 Some(Trouble::Deferred) => {
-                    worker.deferred.insert(ObjectId { graph: id, index: task });
                     if graph.cancelled.contains_key(&task) {
                         interrupts.push(ObjectId { graph: id, index: task });
                     }
@@ -92,6 +95,7 @@ impl Head {
                 Some(Trouble::Cancelled) => failed.push((task, FailureKind::Cancelled)),
                 None => {
                     self.counters.tasks += 1;
+                    graph.cancelled.remove(&task);
                     if graph.objects[task as usize].place.is_none() {
                         graph.objects[task as usize].resident = Some(worker_id);
                     }
@@ -200,7 +204,7 @@ impl Head {
         for (index, &task) in flight.tasks.iter().enumerate() {
             if index as u32 >= flight.upto {
                 // Neither reported nor recalled: the worker gave them back.
-                if (index as u32) < flight.limit {
+                if (index as u32) < flight.limit && graph.tasks[task as usize].state != TaskState::Failed {
                     graph.tasks[task as usize].state = TaskState::Waiting;
                     done.returned.push(task);
                 }
@@ -284,7 +288,10 @@ impl Head {
             }
         }
         // Somebody outside waits for what only its worker has.
-        asks.extend(done.held.into_iter().filter(|&index| self.watchers.contains_key(&ObjectId { graph: id, index })));
+        asks.extend(done.held.into_iter().filter(|&index| {
+            let object = ObjectId { graph: id, index };
+            self.watchers.contains_key(&object) || self.streams.contains_key(&object)
+        }));
         self.free(frees, drops);
         self.publish(id, asks);
         self.on_gone(done.gone);
@@ -321,7 +328,8 @@ impl Head {
         }
         let id = flight.graph;
         let graph = self.graphs.get_mut(&id).expect("a graph with runs in flight exists");
-        let back: Vec<u32> = flight.tasks[limit as usize..flight.limit as usize].to_vec();
+        let back = flight.tasks[limit as usize..flight.limit as usize].iter().copied();
+        let back: Vec<u32> = back.filter(|&task| graph.tasks[task as usize].state != TaskState::Failed).collect();
         flight.limit = limit;
         let mut done = Done::default();
         for &task in &back {

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::{Flight, Head, Worker};
-use crate::ids::{GraphId, ObjectId, PeerId};
+use crate::ids::{ObjectId, PeerId};
 use crate::message::{Refusal, ToDriver};
 
 /// The parts of one task's result, each held by it.
@@ -52,6 +52,7 @@ impl Head {
             return Ok(());
         }
         self.streams.entry(stream).or_default().waiting.push((peer, token, index));
+        self.publish_if_kept(stream);
         if let Some(id) = peer.worker() {
             if let Some(worker) = self.workers.get_mut(&id) {
                 worker.waits += 1;
@@ -71,17 +72,6 @@ impl Head {
             self.found(peer, token, None);
         }
         self.forget_stream_if_empty(stream);
-    }
-
-    /// A graph has ended.
-    pub(super) fn end_streams_of(&mut self, id: GraphId) {
-        let mut streams: Vec<ObjectId> = self.streams.keys().filter(|stream| stream.graph == id).copied().collect();
-        streams.sort_unstable();
-        for stream in streams {
-            if self.status(stream).is_some() {
-                self.end_stream(stream);
-            }
-        }
     }
 
     /// A question about a part is withdrawn. True if there was one.

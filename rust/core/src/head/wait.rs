@@ -110,7 +110,7 @@ impl Head {
                 }
                 Watcher::Graph(id, k) => match &status {
                     Ok(_) => self.external_available(id, k),
-                    Err(failure) => self.external_failed(id, k, failure),
+                    Err(failure) => self.broken.push((id, k, failure.clone())),
                 },
             }
         }
