@@ -110,7 +110,7 @@ impl Batch {
             priority: call.priority,
             outputs: Vec::new(),
             kind: call.kind.clone(),
-            contained: Vec::new(),
+            contained: call.contained.clone(),
         };
         Self {
             spec,
@@ -152,9 +152,11 @@ impl Batch {
         self.spec.id
     }
 
-    /// Whether a call can be one of it.
+    /// Whether a call can be one of it. What the graph names it holds as long as one of its results is held: it may neither
+    /// be one of these, nor what another call names.
     pub(crate) fn takes(&self, call: &Call) -> bool {
         self.spec.kind == call.kind
+            && self.spec.contained == call.contained
             && self.spec.priority == call.priority
             && self.program.surroundings == call.surroundings
             && self.spec.class.len() < MOST_CALLS
@@ -192,7 +194,6 @@ impl Batch {
             self.code_rows.push(self.code.len() as u32);
         }
         self.spec.outputs.extend(call.wanted.map(|task| first + task));
-        self.spec.contained.extend(call.contained);
         first
     }
 
@@ -351,6 +352,10 @@ mod tests {
         assert!(!batch.takes(&other(&|call| call.priority = 1)));
         assert!(!batch.takes(&other(&|call| call.surroundings = Some("s".into()))));
         assert!(!batch.takes(&other(&|call| call.kind = GraphKind::Calls)));
+        let naming = other(&|call| call.contained = vec![object(7, 0)]);
+        assert!(!batch.takes(&naming), "its own result, which would be held for ever");
+        assert!(Batch::new(id(8), &naming).takes(&naming));
+        assert_eq!(Batch::new(id(8), &naming).close().0.contained, [object(7, 0)]);
         let of_actor = other(&|call| {
             call.kind = GraphKind::Calls;
             call.externals = vec![object(1, 0)];
