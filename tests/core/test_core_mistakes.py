@@ -428,6 +428,19 @@ class TestSessions:
             assert eagleray.get(Counter.remote(total).read.remote()) == total
             eagleray.shutdown()
 
+    def test_names_of_the_session_before(self) -> None:
+        """Both number their graphs alike."""
+        eagleray.init(num_cpus=1)
+        counter = Counter.remote()
+        old = [counter.add.remote(1) for _ in range(3)]
+        eagleray.get(old)
+        eagleray.shutdown()
+        eagleray.init(num_cpus=1)
+        for number in range(30):
+            ref = echo.options(name=f"number {number}").remote(1)
+            eagleray.get(ref)
+            eagleray.cancel(ref, force=True)  # a ValueError for a call of an actor
+
     def test_without_a_session(self) -> None:
         """A call starts one; what asks about one that is not there says so."""
         check(lambda: eagleray.get_actor("nobody"), (RuntimeError, ValueError), "nobody|session|init")

@@ -21,7 +21,7 @@ use crate::graph::{self, Graph};
 use crate::pickles;
 use crate::refs::ObjectRef;
 use crate::role::{Kind, Role, raise};
-use crate::{annotations, failures, value, waiting};
+use crate::{annotations, failures, keys, value, waiting};
 
 /// What workers forked later should have imported, if the driver has.
 const PRELOAD: [&str; 7] = ["numpy", "pandas", "pyarrow", "dask", "dask.array", "dask.dataframe", "dask.bag"];
@@ -70,6 +70,9 @@ pub(crate) fn start(
     let session = Session::start(config).map_err(|error| PyOSError::new_err(error.to_string()))?;
     let session = Arc::new(session);
     let client = session.client();
+    if Role::find().is_none() {
+        keys::forget();
+    }
     let role = Role::new(session_dir, client, Kind::Driver(Arc::clone(&session)));
     Role::take_on(role).inspect_err(|_| session.stop())
 }

@@ -42,6 +42,14 @@ fn graphs() -> MutexGuard<'static, Option<FxHashMap<GraphId, Weak<Keys>>>> {
     GRAPHS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Nothing is known any more: a session begins, and numbers its graphs as the one before did, of which refs may be left.
+pub(crate) fn forget() {
+    let recent = std::mem::take(&mut *RECENT.lock().unwrap_or_else(PoisonError::into_inner));
+    *graphs() = None;
+    // Not under a lock: they may be the last who hold them.
+    drop(recent);
+}
+
 impl Keys {
     /// Makes the keys of a graph known.
     pub(crate) fn register(graph: GraphId, keys: Vec<Py<PyAny>>) -> Arc<Self> {

@@ -113,7 +113,7 @@ impl Batch {
             priority: call.priority,
             outputs: Vec::new(),
             kind: call.kind.clone(),
-            contained: Vec::new(),
+            contained: call.contained.clone(),
         };
         Self {
             spec,
@@ -156,11 +156,13 @@ impl Batch {
         self.spec.id
     }
 
-    /// Whether a call can be one of it.
+    /// Whether a call can be one of it. What the graph names it holds as long as one of its results is held: it may neither
+    /// be one of these, nor what another call names.
     pub(crate) fn takes(&self, call: &Call) -> bool {
         !self.alone
             && !call.alone
             && self.spec.kind == call.kind
+            && self.spec.contained == call.contained
             && self.spec.priority == call.priority
             && self.program.surroundings == call.surroundings
             && self.spec.class.len() < MOST_CALLS
@@ -198,7 +200,6 @@ impl Batch {
             self.code_rows.push(self.code.len() as u32);
         }
         self.spec.outputs.extend(call.wanted.map(|task| first + task));
-        self.spec.contained.extend(call.contained);
         first
     }
 
@@ -360,6 +361,10 @@ mod tests {
         assert!(!batch.takes(&other(&|call| call.kind = GraphKind::Calls)));
         let alone = other(&|call| call.alone = true);
         assert!(!batch.takes(&alone) && !Batch::new(id(9), &alone).takes(&plain));
+        let naming = other(&|call| call.contained = vec![object(7, 0)]);
+        assert!(!batch.takes(&naming), "its own result, which would be held for ever");
+        assert!(Batch::new(id(8), &naming).takes(&naming));
+        assert_eq!(Batch::new(id(8), &naming).close().0.contained, [object(7, 0)]);
         let of_actor = other(&|call| {
             call.kind = GraphKind::Calls;
             call.externals = vec![object(1, 0)];

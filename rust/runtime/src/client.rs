@@ -350,11 +350,15 @@ impl Port for LocalPort {
         before: &mut dyn FnMut() -> Vec<Command>,
     ) -> Result<ObjectId, ClientError> {
         let mut open = self.0.shared().calls.lock();
+        if self.0.shared().input.is_closed() {
+            // Nobody will take what is open.
+            return Err(self.0.ended().into());
+        }
         if !open.as_ref().is_some_and(|batch| batch.takes(&call)) {
             self.0.send_after_calls(before(), &mut open)?;
-            *open = Some(Batch::new(id(), &call));
             // It takes all that there is when it gets to it.
             self.0.send(Input::Calls)?;
+            *open = Some(Batch::new(id(), &call));
         }
         let batch = open.as_mut().ok_or(SessionError::Ended)?;
         Ok(ObjectId { graph: batch.id(), index: batch.add(call) })
@@ -397,7 +401,12 @@ impl Session {
     }
 
     fn send(&self, input: Input) -> Result<(), SessionError> {
-        self.shared().input.send(input).map_err(|_| self.shared().ended().unwrap_or(SessionError::Ended))
+        self.shared().input.send(input).map_err(|_| self.ended())
+    }
+
+    /// Why it has ended.
+    fn ended(&self) -> SessionError {
+        self.shared().ended().unwrap_or(SessionError::Ended)
     }
 
     /// What was counted so far.

@@ -95,7 +95,7 @@ impl Head {
         let rank = Rank { priority, root, depth: Reverse(depth), submitted: self.submitted };
         let outputs = spec.outputs.clone();
         let contained = core::mem::take(&mut spec.contained);
-        let (needs, shortage) = self.needs(&spec)?;
+        let (needs, shortages) = self.needs(&spec)?;
         let mut graph = Graph::new(spec, needs, depth, rank)?;
         graph.parent = peer.worker().and_then(|worker| {
             let flight = self.workers.get(&worker)?.flights.front()?;
@@ -119,10 +119,11 @@ impl Head {
         }
         self.enter_lane(id);
         self.fail_if_too_deep(id);
-        if let Some((task, shortage)) = shortage {
+        let infeasible = shortages.into_iter().map(|(task, shortage)| {
             let origin = ObjectId { graph: id, index: task };
-            self.fail_graph(id, &Failure { origin, kind: FailureKind::Infeasible(Box::new(shortage)) });
-        }
+            Failure { origin, kind: FailureKind::Infeasible(Box::new(shortage)) }
+        });
+        self.fail_infeasible(id, infeasible.collect());
         for (k, object) in externals.into_iter().enumerate() {
             self.need_external(id, k as u32, object);
         }

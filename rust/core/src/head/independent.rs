@@ -7,7 +7,7 @@ use super::graph::{Graph, TaskState};
 use super::report::{Done, complete};
 use super::{Flight, Head, Role};
 use crate::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
-use crate::message::{ActorEnd, Death, Failure, FailureKind, Place, Report, ToNode, Trouble};
+use crate::message::{ActorEnd, Death, Failure, FailureKind, GraphKind, Place, Report, ToNode, Trouble};
 
 impl Head {
     /// Tasks of a graph have failed, and all of the graph that reads them.
@@ -77,6 +77,15 @@ impl Head {
         self.line_up(id);
         self.release_lineage(id);
         self.remove_if_over(id);
+    }
+
+    /// Tasks of a graph demand what they can never have.
+    pub(super) fn fail_infeasible(&mut self, id: GraphId, failed: Vec<Failure>) {
+        if self.graphs.get(&id).is_some_and(|graph| graph.kind == GraphKind::Independent) {
+            self.fail_tasks(id, failed.into_iter().map(|failure| (failure.origin.index, failure)).collect());
+        } else if let Some(failure) = failed.first() {
+            self.fail_graph(id, failure);
+        }
     }
 
     /// A published object is there no more, and never will be.

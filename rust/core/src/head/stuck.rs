@@ -5,6 +5,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 
 use super::{Head, Worker};
 use crate::ids::{GraphId, ObjectId, WorkerId};
@@ -48,7 +49,7 @@ impl Head {
             }
         }
         let Some((_, failure)) = worst else { return false };
-        self.fail_graph(failure.origin.graph, &failure);
+        self.fail_infeasible(failure.origin.graph, Vec::from([failure]));
         true
     }
 

@@ -3,7 +3,8 @@
 use eagleray_core::head::HeadConfig;
 use eagleray_core::ids::{GraphId, PeerId, WorkerId};
 use eagleray_core::message::{
-    ClassSpec, Demand, FailureKind, FromNode, GPU, GraphSpec, Refusal, Shortage, ToHead, ToNode, Trouble, WHOLE,
+    ClassSpec, Demand, FailureKind, FromNode, GPU, GraphKind, GraphSpec, Refusal, Shortage, ToHead, ToNode, Trouble,
+    WHOLE,
 };
 
 use crate::fake::{Fake, graph, graph_id, object, wide};
@@ -206,6 +207,25 @@ fn what_the_node_does_not_have_fails_at_once() {
     assert!(fake.runs.is_empty());
     fake.user(ToHead::Release((1..4).map(|seq| object(graph_id(seq), 1)).collect()));
     assert!((1..4).all(|seq| fake.forgotten(graph_id(seq))));
+}
+
+#[test]
+fn of_tasks_that_stand_for_themselves_only_those_fail_that_ask_for_too_much() {
+    let mut fake = offering(2);
+    let id = graph_id(1);
+    // The last reads what the second makes.
+    let tasks = graph(id, &[&[], &[], &[], &[1]], &[0, 1, 2, 3]);
+    let spec = demanding(tasks, &[1, 2], demand(WHOLE, &[("nothing", 1)]));
+    fake.run_graph(GraphSpec { kind: GraphKind::Independent, ..spec });
+    for (token, (task, origin)) in (1..).zip([(1, 1), (2, 2), (3, 1)]) {
+        fake.ask(token, &[object(id, task)]);
+        let failure = fake.failure(token);
+        assert_eq!(failure.origin, object(id, origin));
+        assert!(matches!(failure.kind, FailureKind::Infeasible(_)));
+    }
+    fake.ask(4, &[object(id, 0)]);
+    fake.run_all();
+    assert_eq!(fake.values(4), 1);
 }
 
 #[test]

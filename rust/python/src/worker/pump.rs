@@ -13,6 +13,25 @@ use pyo3::prelude::*;
 use super::{Worker, lock};
 
 impl Worker {
+    /// Takes in what has come already, unless another thread reads: that one does it then. An answer that is taken in here
+    /// while that one begins to read would not be looked for.
+    pub(super) fn take_in(&self) -> Result<(), LinkError> {
+        let reading = lock(&self.reading);
+        if *reading {
+            return Ok(());
+        }
+        let taken = loop {
+            match self.link.try_next() {
+                Ok(Some(message)) => self.enter(message),
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        drop(reading);
+        self.news.notify_all();
+        taken
+    }
+
     /// Takes in what comes until `done`; true, or false if `limit` has passed before. Of several threads one reads, for
     /// all. To be called without the GIL.
     pub(super) fn pump(&self, limit: Option<Duration>, done: impl Fn() -> bool) -> Result<bool, PumpError> {
