@@ -12,7 +12,7 @@ use eagleray_runtime::WorkerInfo;
 use eagleray_runtime::session::{Session, SessionConfig};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::graph::{self, Graph};
@@ -180,13 +180,36 @@ pub(crate) fn wait<'py>(
     timeout: Option<f64>,
 ) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyList>)> {
     let role = Role::current()?;
-    let (objects, places) = objects(&role, refs)?;
-    let ended = waiting::wait(py, &role, &objects, num_returns.min(objects.len()), false, timeout)?;
+    // What is no ref is a part: the ref of the call that makes it, and how many parts come before.
+    let (named, parts) = (PyList::empty(py), PyList::empty(py));
+    for item in refs {
+        if item.is_exact_instance_of::<PyTuple>() { &parts } else { &named }.append(item)?;
+    }
+    let (objects, places) = objects(&role, &named)?;
+    let parts = parts
+        .iter()
+        .map(|part| -> PyResult<_> {
+            let (call, index) = part.extract::<(Bound<'_, ObjectRef>, u32)>()?;
+            Ok((call.get().object(&role)?, index))
+        })
+        .collect::<PyResult<Vec<_>>>()?;
+    let need = num_returns.min(objects.len() + parts.len());
+    let (ended, parts) = if parts.is_empty() {
+        (waiting::wait(py, &role, &objects, need, false, timeout)?, Vec::new())
+    } else {
+        waiting::wait_with_parts(py, &role, &objects, &parts, need, timeout)?
+    };
     let ended: FxHashSet<ObjectId> = ended.into_iter().map(|(object, _)| object).collect();
     let (ready, rest) = (PyList::empty(py), PyList::empty(py));
-    for (reference, place) in refs.iter().zip(places) {
-        let is_ready = ended.contains(&objects[place]) && ready.len() < num_returns;
-        if is_ready { &ready } else { &rest }.append(reference)?;
+    let (mut places, mut parts) = (places.into_iter(), parts.into_iter());
+    for item in refs {
+        let is_there = if item.is_exact_instance_of::<PyTuple>() {
+            parts.next()
+        } else {
+            places.next().map(|place| ended.contains(&objects[place]))
+        };
+        let is_ready = is_there == Some(true) && ready.len() < num_returns;
+        if is_ready { &ready } else { &rest }.append(item)?;
     }
     Ok((ready, rest))
 }

@@ -31,6 +31,7 @@ mod refs;
 mod role;
 mod sharing;
 mod sizes;
+mod streams;
 mod template;
 #[cfg(test)]
 mod testing;
@@ -59,6 +60,8 @@ mod _native {
     use super::local::run_local;
     #[pymodule_export]
     use super::refs::{_rebuild_ref, ObjectRef};
+    #[pymodule_export]
+    use super::streams::{next_part, until_taken, yield_part};
     #[pymodule_export]
     use super::worker::{Deferred, after_run, current_task, defer, set_cancel_deferred, worker_main};
     use super::{Bound, PyModule, PyResult, logging};

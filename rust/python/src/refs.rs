@@ -208,12 +208,7 @@ impl ObjectRef {
 /// A ref from its pickle.
 #[pyfunction]
 #[pyo3(signature = (session, graph, index, whole=None))]
-pub(crate) fn _rebuild_ref(
-    session: &str,
-    graph: u64,
-    index: u32,
-    whole: Option<(u64, u32)>,
-) -> PyResult<ObjectRef> {
+pub(crate) fn _rebuild_ref(session: &str, graph: u64, index: u32, whole: Option<(u64, u32)>) -> PyResult<ObjectRef> {
     let role = Role::current()?;
     if role.session != session {
         return Err(lost("the ObjectRef is of a session that has ended, or of another one"));

@@ -12,7 +12,7 @@ use eagleray_core::message::{ActorName, GraphSpec};
 use eagleray_store::StoreError;
 use parking_lot::Mutex;
 
-use crate::command::{Command, Ended};
+use crate::command::{Answer, Command, Ended};
 use crate::link::{LinkError, MOST_INLINE};
 use crate::program::{Part, Program, Value};
 use crate::session::Session;
@@ -44,8 +44,8 @@ pub trait Port: Send + Sync {
     /// Stores `len` bytes, which `write` fills in.
     fn store(&self, len: usize, write: &mut dyn FnMut(&mut [u8])) -> Result<Value, ClientError>;
 
-    /// Waits for an answer, at most `limit`.
-    fn wait(&self, token: u64, limit: Duration) -> Result<Option<Ended>, ClientError>;
+    /// Waits for the answer to one of these questions, at most `limit`.
+    fn wait(&self, tokens: &[u64], limit: Duration) -> Result<Option<Answer>, ClientError>;
 }
 
 /// See the module.
@@ -60,6 +60,14 @@ impl std::fmt::Debug for Client {
     }
 }
 
+/// What tells of uses.
+fn told(uses: Uses) -> Command {
+    match uses {
+        Uses::Hold(objects) => Command::Hold(objects),
+        Uses::Release(objects) => Command::Release(objects),
+    }
+}
+
 impl Client {
     /// The role of `peer`.
     pub fn new(peer: PeerId, port: Box<dyn Port>) -> Self {
@@ -70,11 +78,7 @@ impl Client {
     fn command<T>(&self, make: impl FnOnce(&mut Driver) -> (Option<Command>, T)) -> Result<T, ClientError> {
         let mut driver = self.driver.lock();
         let (command, result) = make(&mut driver);
-        let uses = driver.take_uses().into_iter().map(|uses| match uses {
-            Uses::Hold(objects) => Command::Hold(objects),
-            Uses::Release(objects) => Command::Release(objects),
-        });
-        let commands: Vec<Command> = uses.chain(command).collect();
+        let commands: Vec<Command> = driver.take_uses().into_iter().map(told).chain(command).collect();
         if !commands.is_empty() {
             // Still under the lock: what two threads send must not change places.
             self.port.send(commands)?;
@@ -162,7 +166,7 @@ impl Client {
             let token = driver.next_token();
             (Some(Command::FindActor { token, name }), token)
         })?;
-        let found = self.port.wait(token, limit)?.ok_or(ClientError::NoAnswer(limit))?;
+        let found = self.answer(token, limit)?.ok_or(ClientError::NoAnswer(limit))?;
         let Some((actor, value)) = found.into_iter().next() else { return Ok(None) };
         self.adopt(actor)?;
         match value {
@@ -171,9 +175,24 @@ impl Client {
         }
     }
 
-    /// The next part of what the task that runs makes bit by bit. It is held by the task's object from then on.
+    /// The next part of what the task that runs makes bit by bit. A use of it goes over to the task's object.
     pub fn yield_part(&self, stream: ObjectId, index: u32, part: ObjectId) -> Result<(), ClientError> {
-        self.command(|_| (Some(Command::Yield { stream, index, part }), ()))
+        let mut driver = self.driver.lock();
+        let mut commands: Vec<Command> = driver.take_uses().into_iter().map(told).collect();
+        commands.push(Command::Yield { stream, index, part });
+        driver.release(part);
+        commands.extend(driver.take_uses().into_iter().map(told));
+        // Under the lock, as in `command`.
+        self.port.send(commands)
+    }
+
+    /// Asks whether so many parts of what a task makes bit by bit were taken: the answer, which is empty, comes when they are.
+    /// Returns the question's token.
+    pub fn ask_ahead(&self, stream: ObjectId, taken: u32) -> Result<u64, ClientError> {
+        self.command(|driver| {
+            let token = driver.next_token();
+            (Some(Command::Ahead { token, stream, taken }), token)
+        })
     }
 
     /// Asks for a part of what a task makes bit by bit. Returns the question's token. Of the part in the answer a use is to be
@@ -192,7 +211,7 @@ impl Client {
             let token = driver.next_token();
             (Some(Command::Inspect(token)), token)
         })?;
-        let answer = self.port.wait(token, limit)?.ok_or(ClientError::NoAnswer(limit))?;
+        let answer = self.answer(token, limit)?.ok_or(ClientError::NoAnswer(limit))?;
         match answer.into_iter().next() {
             Some((_, Ok(Value::Inline(bytes)))) => Ok(wire::read_snapshot(bytes).map_err(LinkError::from)?),
             _ => Err(LinkError::from(WireError::Missing("snapshot")).into()),
@@ -209,7 +228,12 @@ impl Client {
 
     /// Waits for the answer to a question, at most `limit`.
     pub fn answer(&self, token: u64, limit: Duration) -> Result<Option<Ended>, ClientError> {
-        self.port.wait(token, limit)
+        Ok(self.port.wait(&[token], limit)?.map(|answer| answer.ended))
+    }
+
+    /// Waits for the answer to one of several questions, at most `limit`.
+    pub fn first_answer(&self, tokens: &[u64], limit: Duration) -> Result<Option<Answer>, ClientError> {
+        self.port.wait(tokens, limit)
     }
 
     /// Withdraws a question: it is answered soon, with what is there.
@@ -247,8 +271,8 @@ impl Port for LocalPort {
         Ok(Value::Sealed(arena.local(&location).ok_or(StoreError::NotHere)?))
     }
 
-    fn wait(&self, token: u64, limit: Duration) -> Result<Option<Ended>, ClientError> {
-        Ok(self.0.shared().wait(token, limit)?)
+    fn wait(&self, tokens: &[u64], limit: Duration) -> Result<Option<Answer>, ClientError> {
+        Ok(self.0.shared().wait(tokens, limit)?)
     }
 }
 

@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
-use crate::command::{Command, Ended};
+use crate::command::{Answer, Command, Ended};
 
 /// Counts since the session began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,6 +112,12 @@ struct Answers {
     wakeups: u64,
 }
 
+impl Answers {
+    fn take(&mut self, tokens: &[u64]) -> Option<Answer> {
+        tokens.iter().find_map(|&token| Some(Answer { token, ended: self.by_token.remove(&token)? }))
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -155,8 +161,8 @@ impl Shared {
         self.answers.lock().ended.clone()
     }
 
-    /// A driver's thread: waits for the answer to a question, at most `limit`.
-    pub(crate) fn wait(&self, token: u64, limit: Duration) -> Result<Option<Ended>, SessionError> {
+    /// A driver's thread: waits for the answer to one of these questions, at most `limit`.
+    pub(crate) fn wait(&self, tokens: &[u64], limit: Duration) -> Result<Option<Answer>, SessionError> {
         let deadline = Instant::now() + limit;
         let mut answers = self.answers.lock();
         loop {
@@ -165,7 +171,7 @@ impl Shared {
                 Some(why @ SessionError::Refused(_)) => return Err(why.clone()),
                 ended => {
                     let why = ended.clone();
-                    if let Some(answer) = answers.by_token.remove(&token) {
+                    if let Some(answer) = answers.take(tokens) {
                         return Ok(Some(answer));
                     }
                     if let Some(why) = why {
@@ -174,7 +180,7 @@ impl Shared {
                 }
             }
             if self.answered.wait_until(&mut answers, deadline).timed_out() {
-                return Ok(answers.by_token.remove(&token));
+                return Ok(answers.take(tokens));
             }
             answers.wakeups += 1;
         }

@@ -72,6 +72,10 @@ impl Head {
                 Ok(())
             }
             ToHead::Next { token, stream, index } => self.on_next(peer, token, stream, index),
+            ToHead::Ahead { token, stream, taken } => {
+                self.on_ahead(peer, token, stream, taken);
+                Ok(())
+            }
             ToHead::Bye => {
                 self.on_bye(now, peer);
                 Ok(())

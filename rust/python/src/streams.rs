@@ -1,0 +1,37 @@
+//! What tasks make bit by bit: the parts, and who asks for them. Signatures and meanings are in `_native.pyi`.
+
+use eagleray_core::ids::{GraphId, ObjectId};
+use pyo3::prelude::*;
+
+use crate::executor::not_picklable;
+use crate::refs::ObjectRef;
+use crate::role::{Role, raise};
+use crate::{failures, pickles, value, waiting};
+
+fn object((graph, index): (u64, u32)) -> ObjectId {
+    ObjectId { graph: GraphId::from_u64(graph), index }
+}
+
+#[pyfunction]
+pub(crate) fn yield_part(task: (u64, u32), index: u32, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    let role = Role::current()?;
+    let encoded = value::encode(value.py(), value).map_err(|cause| not_picklable(value.py(), value, cause))?;
+    let part = pickles::put(&role, encoded)?;
+    role.client.yield_part(object(task), index, part).map_err(raise)
+}
+
+#[pyfunction]
+pub(crate) fn until_taken(py: Python<'_>, task: (u64, u32), count: u32) -> PyResult<()> {
+    let role = Role::current()?;
+    waiting::taken(py, &role, object(task), count)
+}
+
+#[pyfunction]
+#[pyo3(signature = (call, index, timeout))]
+pub(crate) fn next_part(call: &Bound<'_, ObjectRef>, index: u32, timeout: Option<f64>) -> PyResult<Option<ObjectRef>> {
+    let py = call.py();
+    let role = Role::current()?;
+    let stream = call.get().object(&role)?;
+    let found = waiting::next_part(py, &role, (stream, index), timeout)?;
+    found.ok_or_else(|| failures::timeout(py, timeout.unwrap_or_default()))
+}
