@@ -13,7 +13,7 @@ import threading
 import uuid
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from eagleray import _descriptors, _identity, _locks, _machine, _output, _runtime_env, _surroundings
 from eagleray import _native as native
@@ -24,6 +24,8 @@ from eagleray.exceptions import ObjectLostError
 
 if TYPE_CHECKING:
     from eagleray._generators import ObjectRefGenerator
+
+_Waitable = TypeVar("_Waitable", bound="ObjectRef | ObjectRefGenerator")
 
 __all__ = [
     "ObjectRef",
@@ -397,19 +399,19 @@ def check_session() -> None:
         )
 
 
-def _check_refs(what: str, refs: Sequence[object]) -> None:
+def _check_refs(what: str, refs: Sequence[object], kinds: type | tuple[type, ...] = ObjectRef) -> None:
     for place, ref in enumerate(refs):
-        if not isinstance(ref, ObjectRef):
+        if not isinstance(ref, kinds):
             raise TypeError(f"{what}() takes ObjectRefs; item {place} of the list is {type(ref).__name__}.")
 
 
 def wait(
-    refs: list[ObjectRef], num_returns: int = 1, timeout: float | None = None, fetch_local: bool = True
-) -> tuple[list[ObjectRef], list[ObjectRef]]:
+    refs: list[_Waitable], num_returns: int = 1, timeout: float | None = None, fetch_local: bool = True
+) -> tuple[list[_Waitable], list[_Waitable]]:
     """Waits until `num_returns` of the refs have a value or an error, or the time is over.
 
     Args:
-        refs: The refs, each once.
+        refs: The refs, each once. An `ObjectRefGenerator` among them is ready when `next` would not wait.
         num_returns: How many of them must be ready.
         timeout: Seconds to wait at most. None waits as long as it takes.
         fetch_local: Whether values are to be on this machine. They are anyway.
@@ -421,9 +423,12 @@ def wait(
         TypeError: `refs` is not a list of refs.
         ValueError: A ref occurs twice, or `num_returns` is not between 1 and the number of refs.
     """
+    from eagleray._generators import ObjectRefGenerator
+
     if not isinstance(refs, list):
         raise TypeError(f"wait() takes a list of ObjectRefs, not {type(refs).__name__}.")
-    _check_refs("wait", refs)
+    generators = {ref._waits_for(): ref for ref in refs if isinstance(ref, ObjectRefGenerator)}
+    _check_refs("wait", refs, (ObjectRef, ObjectRefGenerator) if generators else ObjectRef)
     count = _whole("num_returns", num_returns, 1, "refs")
     seconds = _seconds(timeout)
     _check_flag("fetch_local", fetch_local)
@@ -434,7 +439,11 @@ def wait(
     if count > len(refs):
         raise ValueError(f"num_returns must be at most the number of refs, {len(refs)}, not {count}.")
     check_session()
-    return native.wait(refs, count, seconds)
+    if not generators:
+        return native.wait(refs, count, seconds)
+    waited: list[Any] = [ref._waits_for() if isinstance(ref, ObjectRefGenerator) else ref for ref in refs]
+    ready, rest = native.wait(waited, count, seconds)
+    return [generators.get(ref, ref) for ref in ready], [generators.get(ref, ref) for ref in rest]
 
 
 def cancel(ref: ObjectRef | ObjectRefGenerator, *, force: bool = False, recursive: bool = True) -> None:

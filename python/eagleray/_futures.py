@@ -1,4 +1,4 @@
-"""Futures of objects, and waiting for objects in an asyncio loop.
+"""Futures of objects, and waiting for objects and for what generators yield in an asyncio loop.
 
 One thread of a process waits for all objects whose future somebody has. To have it look at another one while it waits, it
 waits for an object besides that can be made at once: that of a task that does not run.
@@ -32,7 +32,10 @@ class _Bell:
         self._graph.admit(1)
 
 
-_Pending = dict[ObjectRef, list[Future[Any]]]
+Part = tuple[ObjectRef, int]
+"""What a generator yields: the ref of its call, and how many come before."""
+
+_Pending = dict[ObjectRef | Part, list[Future[Any]]]
 _Result = tuple[Any, BaseException | None]
 
 
@@ -41,12 +44,12 @@ class _Waiter:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._new: list[tuple[ObjectRef, Future[Any]]] = []
+        self._new: list[tuple[ObjectRef | Part, Future[Any]]] = []
         self._bell: _Bell | None = None
         """Set while the thread waits for objects."""
         threading.Thread(target=self._run, name="eagleray-futures", daemon=True).start()
 
-    def add(self, ref: ObjectRef, future: Future[Any]) -> None:
+    def add(self, ref: ObjectRef | Part, future: Future[Any]) -> None:
         with self._changed:
             self._new.append((ref, future))
             bell, self._bell = self._bell, None
@@ -97,10 +100,11 @@ class _Waiter:
             _complete(pending.pop(ref), value, error)
 
 
-def _results(refs: list[ObjectRef]) -> list[_Result]:
-    """Of each, the value or what was raised."""
+def _results(refs: list[ObjectRef | Part]) -> list[_Result]:
+    """Of each, the value or what was raised. Of parts only that they are there is wanted."""
     try:
-        return [(value, None) for value in native.get(refs, None, False)]
+        values = iter(native.get([ref for ref in refs if isinstance(ref, ObjectRef)], None, False))
+        return [(next(values) if isinstance(ref, ObjectRef) else None, None) for ref in refs]
     except BaseException as error:
         if len(refs) == 1:
             return [(None, error)]
@@ -137,6 +141,19 @@ def future(ref: ObjectRef) -> Future[Any]:
     Raises:
         ObjectLostError: The session of the ref has ended.
     """
+    return _future(ref, ref)
+
+
+def ready(part: Part) -> Future[Any]:
+    """A future that has None when a part is there, or will not come. To cancel it cancels no task.
+
+    Raises:
+        ObjectLostError: The session of the ref has ended.
+    """
+    return _future(part[0], part)
+
+
+def _future(ref: ObjectRef, what: ObjectRef | Part) -> Future[Any]:
     global _waiter
     _engine.check_session()
     session = _engine.session().session
@@ -147,7 +164,7 @@ def future(ref: ObjectRef) -> Future[Any]:
     with _guard:
         if _waiter is None:
             _waiter = _Waiter()
-    _waiter.add(ref, made)
+    _waiter.add(what, made)
     return made
 
 

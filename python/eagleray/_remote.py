@@ -12,6 +12,7 @@ from eagleray import _calls, _engine, _generators, _identity, _options, _running
 from eagleray._actors import ActorClass
 from eagleray._calls import Returns
 from eagleray._engine import native
+from eagleray._generators import Way
 from eagleray._identity import Identity
 from eagleray._options import TASK, Checked
 from eagleray._runtime_env import RuntimeEnv
@@ -23,8 +24,8 @@ __all__ = ["RemoteFunction", "remote"]
 class _Form:
     """What a worker does beside calling the function. Functions with the same form share their code."""
 
-    collects: bool = False
-    """Whether the result is what the function yields."""
+    way: Way | None = None
+    """How what it yields is handed out, if it is a generator."""
     resources: tuple[tuple[str, float], ...] = ()
     """What the call occupies, if that is not just one CPU."""
 
@@ -42,7 +43,11 @@ class _Called:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         with _running.assigned(dict(self._form.resources)):
             value = self._function(*args, **kwargs)
-            return _generators.collected(value) if self._form.collects else value
+            if self._form.way is None:
+                return value
+            task = _running.task()
+            assert task is not None  # of a worker
+            return _generators.hand_out(self._form.way, value, task)
 
 
 class _Codes:
@@ -100,6 +105,7 @@ class RemoteFunction:
                 "it call asyncio.run(), or use an actor."
             )
         said = _options.checked(options, TASK, f"the remote function {name!r}")
+        _calls.check_streams(said, _calls.is_generator(function), f"the remote function {name!r}")
         self._begin(function, said, _Codes(function), name)
         functools.update_wrapper(self, function, updated=())
 
@@ -136,6 +142,7 @@ class RemoteFunction:
             TypeError, ValueError: As of `remote`.
         """
         merged = _calls.merged(self._options, options, TASK, f"the remote function {self._name!r}")
+        _calls.check_streams(merged, _calls.is_generator(self._function), f"the remote function {self._name!r}")
         other = RemoteFunction.__new__(RemoteFunction)
         other._begin(self._function, merged, self._codes, self._name)
         functools.update_wrapper(other, self._function, updated=())
@@ -169,9 +176,10 @@ class RemoteFunction:
         taken = _options.demand(options)
         special = taken != {"CPU": 1.0}
         returns = options.get("num_returns")
+        generator = _calls.is_generator(self._function)
         if returns is None:
-            returns = "streaming" if inspect.isgeneratorfunction(self._function) else 1
-        form = _Form(isinstance(returns, str), tuple(sorted(taken.items())) if special else ())
+            returns = "streaming" if generator else 1
+        form = _Form(_calls.way(returns, options, generator), tuple(sorted(taken.items())) if special else ())
         said = native.RemoteOptions(
             options.get("name", self._name),
             num_returns=_calls.number(returns),
@@ -199,7 +207,9 @@ def remote(*args: Any, **options: Any) -> Any:
             must be one CPU to place it, and it takes none.
         name: Of a function: what it is called in messages. Of an actor: by what `get_actor` finds it.
         num_returns: How many refs a call gives. For a generator "streaming", an iterator over refs of what it yields; or
-            "dynamic", a ref to that.
+            "dynamic", a ref to all of it when it has ended.
+        _generator_backpressure_num_objects: How many values nobody has taken there may be before a streaming generator goes
+            on; -1, as if nobody says, for any number.
         max_retries: How often a call is made again when its worker died, 3 if nobody says; -1 has no limit.
         retry_exceptions: After which exceptions it is made again, too: True for all, or a list of classes.
         max_restarts: How often an actor is made anew when its process died; -1 has no limit.
