@@ -13,7 +13,7 @@ import threading
 import uuid
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
 from eagleray import _descriptors, _identity, _locks, _machine, _output, _runtime_env, _surroundings
 from eagleray import _native as native
@@ -440,7 +440,7 @@ def wait(
         raise ValueError(f"num_returns must be at most the number of refs, {len(refs)}, not {count}.")
     check_session()
     if not generators:
-        return native.wait(refs, count, seconds)
+        return native.wait(cast("list[Any]", refs), count, seconds)
     waited: list[Any] = [ref._waits_for() if isinstance(ref, ObjectRefGenerator) else ref for ref in refs]
     ready, rest = native.wait(waited, count, seconds)
     return [generators.get(ref, ref) for ref in ready], [generators.get(ref, ref) for ref in rest]

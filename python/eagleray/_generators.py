@@ -199,7 +199,7 @@ async def hand_out_async(way: Way, values: Any, task: Task) -> Any:
     values = values if inspect.isasyncgen(values) else _slowly(_checked(values))
     try:
         if way.returns == "dynamic":
-            raise ValueError('num_returns="dynamic" is not for calls that run as coroutines. Use "streaming".')
+            return await _gathered_async(values)
         if way.returns != "streaming":
             return _returned([value async for value in values], way.returns)
         if way.ahead:
@@ -238,14 +238,30 @@ def _returned(values: list[Any], returns: int | str) -> Any:
 
 def _gathered(values: Iterable[Any]) -> DynamicObjectRefGenerator:
     """Refs of all values. If there is an error, the last one is a ref to that."""
-    from eagleray._remote import remote
-
     refs = []
     try:
-        refs.extend(_engine.put(value) for value in values)
+        for value in values:
+            refs.append(_engine.put(value))
     except Exception as error:
-        refs.append(remote(_raise).options(num_cpus=0).remote(error))
+        refs.append(_failed(error))
     return DynamicObjectRefGenerator(refs)
+
+
+async def _gathered_async(values: AsyncIterator[Any]) -> DynamicObjectRefGenerator:
+    refs = []
+    try:
+        async for value in values:
+            refs.append(_engine.put(value))
+    except Exception as error:
+        refs.append(_failed(error))
+    return DynamicObjectRefGenerator(refs)
+
+
+def _failed(error: Exception) -> ObjectRef:
+    from eagleray._remote import remote
+
+    ref: ObjectRef = remote(_raise).remote(error)
+    return ref
 
 
 def _raise(error: Exception) -> NoReturn:

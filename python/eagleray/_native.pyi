@@ -296,6 +296,7 @@ def until_taken(task: tuple[int, int], count: int) -> None:
 def next_part(call: ObjectRef, index: int, timeout: float | None) -> ObjectRef | None:
     """A part of what a call makes bit by bit, None if it has ended without. Parts before it are let go of. Raises
     GetTimeoutError if it is not there in time."""
+
 def counters() -> dict[str, int]: ...
 def workers() -> list[dict[str, Any]]:
     """Of each worker: id, pid, tasks, runs, state."""

@@ -35,3 +35,37 @@ pub(crate) fn next_part(call: &Bound<'_, ObjectRef>, index: u32, timeout: Option
     let found = waiting::next_part(py, &role, (stream, index), timeout)?;
     found.ok_or_else(|| failures::timeout(py, timeout.unwrap_or_default()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use eagleray_core::ids::{GraphId, ObjectId, PeerId};
+    use eagleray_runtime::command::Command;
+    use pyo3::prelude::*;
+    use pyo3::types::{PyList, PyString};
+
+    use super::yield_part;
+    use crate::refs::ObjectRef;
+    use crate::testing::in_role;
+
+    #[test]
+    fn a_part_goes_over_to_the_task_with_what_it_names() {
+        in_role(|py, role, sent| {
+            let task = ObjectId { graph: GraphId { peer: PeerId::USER, seq: 7 }, index: 0 };
+            let named = ObjectId { graph: GraphId { peer: PeerId::USER, seq: 8 }, index: 0 };
+            let reference = Bound::new(py, ObjectRef::holding(&Arc::clone(role), named).unwrap()).unwrap();
+            let value = PyList::new(py, [reference.into_any(), PyString::new(py, "and more").into_any()]).unwrap();
+            sent.take();
+            yield_part((task.graph.to_u64(), task.index), 3, value.as_any()).unwrap();
+            let sent = sent.take();
+            let [Command::Put(part, _, contained), Command::Yield { stream, index, part: yielded }, rest @ ..] = &sent[..]
+            else {
+                panic!("{sent:?}")
+            };
+            assert_eq!((contained[..].to_vec(), *stream, *index, yielded), (vec![named], task, 3, part));
+            let [Command::Release(released)] = rest else { panic!("{rest:?}") };
+            assert_eq!(released[..], [*part]);
+        });
+    }
+}

@@ -63,9 +63,9 @@ impl Head {
         self.drop_loose();
     }
 
-    /// How many workers at `depth` are occupied, blocked ones included.
+    /// How many workers at `depth` are occupied, blocked ones included, but for those that are ahead.
     pub(super) fn occupied(&self, depth: u32) -> u32 {
-        self.workers.values().filter(|w| w.of_pool() && w.depth() == Some(depth)).count() as u32
+        self.workers.values().filter(|w| w.of_pool() && w.depth() == Some(depth) && !w.is_ahead()).count() as u32
     }
 
     /// Which worker should get a run of which graph and demand next, if any has room.

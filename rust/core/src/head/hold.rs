@@ -343,6 +343,7 @@ impl Head {
         self.forget_nexts_of(peer);
         if let Some(worker) = peer.worker().and_then(|worker| self.workers.get_mut(&worker)) {
             worker.waits = 0;
+            worker.ahead = 0;
         }
         let Some(record) = self.peers.get(&peer) else { return };
         for graph in record.graphs.clone() {

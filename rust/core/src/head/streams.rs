@@ -7,7 +7,10 @@ use super::{Flight, Head, Worker};
 use crate::ids::{GraphId, ObjectId, PeerId};
 use crate::message::{Refusal, ToDriver};
 
-/// The parts of one task's result, each held by it until who asks has come to the next.
+/// Peer, token, and what is asked.
+pub(super) type Question = (PeerId, u64, u32);
+
+/// The parts of one task's result, each held by it until somebody asks for the next.
 #[derive(Debug, Default)]
 pub(super) struct Stream {
     /// Those from `over` on.
@@ -16,10 +19,10 @@ pub(super) struct Stream {
     over: u32,
     /// How many were given to who asked.
     taken: u32,
-    /// Who waits for a part that is not there: peer, token, index.
-    pub(super) waiting: Vec<(PeerId, u64, u32)>,
-    /// Who waits until so many were taken: peer, token, how many.
-    pub(super) ahead: Vec<(PeerId, u64, u32)>,
+    /// Who waits for a part that is not there.
+    pub(super) waiting: Vec<Question>,
+    /// Who waits until so many were taken.
+    pub(super) ahead: Vec<Question>,
 }
 
 impl Stream {
@@ -69,27 +72,43 @@ impl Head {
         }
     }
 
-    /// A part is given to who asks for it: those before are had or not wanted.
-    fn take(&mut self, stream: ObjectId, index: u32) {
+    /// Somebody asks for a part: those before are had or not wanted.
+    fn let_go_before(&mut self, stream: ObjectId, index: u32) {
         let Some(found) = self.streams.get_mut(&stream) else { return };
         let over = index.min(found.made()).saturating_sub(found.over);
         self.loose.extend(found.parts.drain(..over as usize));
         found.over += over;
-        found.taken = found.taken.max(index + 1);
-        let taken = found.taken;
-        let ahead = found.ahead.extract_if(.., |(_, _, wanted)| *wanted <= taken).collect::<Vec<_>>();
-        self.answer_without(ahead);
     }
 
-    /// Answers that there is nothing, or nothing more.
-    fn answer_without(&mut self, questions: Vec<(PeerId, u64, u32)>) {
+    /// A part is given to who asks for it.
+    fn take(&mut self, stream: ObjectId, index: u32) {
+        let Some(found) = self.streams.get_mut(&stream) else { return };
+        found.taken = found.taken.max(index + 1);
+        let taken = found.taken;
+        let ahead = found.ahead.extract_if(.., |(_, _, wanted)| *wanted <= taken).collect();
+        self.answer_ahead(ahead);
+    }
+
+    /// Answers that there is no part.
+    fn answer_without(&mut self, questions: Vec<Question>) {
         for (peer, token, _) in questions {
             self.unblock(peer);
             self.found(peer, token, None);
         }
     }
 
+    /// Answers who was ahead.
+    fn answer_ahead(&mut self, questions: Vec<Question>) {
+        for (peer, ..) in &questions {
+            if let Some(worker) = peer.worker().and_then(|worker| self.workers.get_mut(&worker)) {
+                worker.ahead -= 1;
+            }
+        }
+        self.answer_without(questions);
+    }
+
     pub(super) fn on_next(&mut self, peer: PeerId, token: u64, stream: ObjectId, index: u32) -> Result<(), Refusal> {
+        self.let_go_before(stream, index);
         let found = self.streams.get(&stream);
         let part = found.and_then(|found| found.part(index));
         let is_over = found.is_some_and(|found| index < found.over);
@@ -116,6 +135,9 @@ impl Head {
         match self.streams.get_mut(&stream).filter(|found| wanted && found.taken < taken) {
             Some(found) => {
                 found.ahead.push((peer, token, taken));
+                if let Some(worker) = peer.worker().and_then(|worker| self.workers.get_mut(&worker)) {
+                    worker.ahead += 1;
+                }
                 self.block(peer);
             }
             // Parts that nobody will take are gone at once: they need no room.
@@ -126,9 +148,9 @@ impl Head {
     /// Nothing more comes.
     pub(super) fn end_stream(&mut self, stream: ObjectId) {
         let Some(found) = self.streams.get_mut(&stream) else { return };
-        let mut questions = core::mem::take(&mut found.waiting);
-        questions.append(&mut found.ahead);
-        self.answer_without(questions);
+        let (waiting, ahead) = (core::mem::take(&mut found.waiting), core::mem::take(&mut found.ahead));
+        self.answer_without(waiting);
+        self.answer_ahead(ahead);
         self.forget_stream_if_empty(stream);
     }
 
@@ -145,15 +167,15 @@ impl Head {
 
     /// A question about parts is withdrawn. True if there was one.
     pub(super) fn forget_next(&mut self, peer: PeerId, token: u64) -> bool {
-        let is_it = |(who, what, _): &(PeerId, u64, u32)| (*who, *what) == (peer, token);
-        let asked = |found: &Stream| found.waiting.iter().chain(&found.ahead).any(is_it);
-        let Some(stream) = self.streams.iter().find(|(_, found)| asked(found)).map(|(&stream, _)| stream) else {
-            return false;
-        };
-        let found = self.streams.get_mut(&stream).expect("found above");
-        found.waiting.retain(|question| !is_it(question));
-        found.ahead.retain(|question| !is_it(question));
-        self.answer_without(Vec::from([(peer, token, 0)]));
+        let is_it = |(who, what, _): &mut Question| (*who, *what) == (peer, token);
+        let mut asked = self.streams.iter_mut().filter_map(|(&stream, found)| {
+            let waiting: Vec<Question> = found.waiting.extract_if(.., is_it).collect();
+            let ahead: Vec<Question> = found.ahead.extract_if(.., is_it).collect();
+            (!waiting.is_empty() || !ahead.is_empty()).then_some((stream, waiting, ahead))
+        });
+        let Some((stream, waiting, ahead)) = asked.next() else { return false };
+        self.answer_without(waiting);
+        self.answer_ahead(ahead);
         self.forget_stream_if_empty(stream);
         true
     }

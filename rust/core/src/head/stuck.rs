@@ -7,7 +7,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 
 use super::{Head, Worker};
-use crate::ids::{GraphId, ObjectId, PeerId, WorkerId};
+use crate::ids::{GraphId, ObjectId, WorkerId};
 use crate::message::{Failure, FailureKind, Shortage};
 
 /// Those that go on only if another of them does.
@@ -96,7 +96,7 @@ impl Head {
     /// Whether one of the questions that a worker asks will be answered.
     fn worker_goes_on(&self, id: WorkerId, stuck: &Stuck) -> bool {
         let next = |(stream, found): (&ObjectId, &super::streams::Stream)| {
-            let asks = |(peer, ..): &(PeerId, u64, u32)| peer.worker() == Some(id);
+            let asks = |(peer, ..): &super::streams::Question| peer.worker() == Some(id);
             // Who makes parts goes on when somebody takes one, and the program may do so at any time.
             found.ahead.iter().any(asks) || (!stuck.graphs.contains(&stream.graph) && found.waiting.iter().any(asks))
         };
