@@ -13,7 +13,7 @@ from collections.abc import Generator
 from concurrent.futures import Future
 from typing import Any
 
-from eagleray import _engine
+from eagleray import _engine, _identity
 from eagleray._engine import ObjectRef, native
 from eagleray.exceptions import ObjectLostError
 
@@ -26,6 +26,11 @@ class _Bell:
         self.ref = self._graph.ref(0)
         self.used = False
         """Whether somebody has it to ring it."""
+        self._session = _identity.current
+
+    def is_fresh(self) -> bool:
+        """Whether it can be waited for."""
+        return not self.used and self._session is _identity.current
 
     def ring(self) -> None:
         self._graph.supply(0, None)
@@ -67,7 +72,7 @@ class _Waiter:
                 while not self._new and not pending:
                     self._changed.wait()
             try:
-                if bell is None or bell.used:
+                if bell is None or not bell.is_fresh():
                     bell = _Bell()
                 self._wait(pending, bell)
             except BaseException as error:  # the session has ended: nothing that is waited for will come

@@ -1,5 +1,6 @@
 """Generators and who reads them, where one task runs at a time."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -40,3 +41,14 @@ class TestOnOneProcessor:
             return eagleray.get(ref)
 
         assert eagleray.get(asks.remote(Reader.remote(), str(tmp_path / "begun"))) == 3
+
+    def test_the_next_session_is_waited_for_too(self) -> None:
+        """Who waits for coroutines has something of the session for which it did last."""
+
+        async def read() -> list[int]:
+            return [await ref async for ref in eagleray.remote(numbers).remote(2)]
+
+        for _ in range(3):
+            assert asyncio.run(read()) == [0, 1]
+            eagleray.shutdown()
+            eagleray.init(num_cpus=1)
