@@ -383,10 +383,12 @@ def get(refs: ObjectRef | list[ObjectRef], timeout: float | None = None, *, copy
     if not wanted:
         return []
     check_session()
-    try:
-        values = native.get(wanted, seconds, bool(copy))
-    finally:
-        _output.drain()
+    values = native.get_known(wanted, bool(copy))
+    if values is None:
+        try:
+            values = native.get(wanted, seconds, bool(copy))
+        finally:
+            _output.drain()
     return values[0] if single else values
 
 
@@ -399,9 +401,9 @@ def check_session() -> None:
         )
 
 
-def _check_refs(what: str, refs: Sequence[object], kinds: type | tuple[type, ...] = ObjectRef) -> None:
+def _check_refs(what: str, refs: Sequence[object]) -> None:
     for place, ref in enumerate(refs):
-        if not isinstance(ref, kinds):
+        if not isinstance(ref, ObjectRef):
             raise TypeError(f"{what}() takes ObjectRefs; item {place} of the list is {type(ref).__name__}.")
 
 
@@ -423,27 +425,27 @@ def wait(
         TypeError: `refs` is not a list of refs.
         ValueError: A ref occurs twice, or `num_returns` is not between 1 and the number of refs.
     """
-    from eagleray._generators import ObjectRefGenerator
-
     if not isinstance(refs, list):
         raise TypeError(f"wait() takes a list of ObjectRefs, not {type(refs).__name__}.")
-    generators = {ref._waits_for(): ref for ref in refs if isinstance(ref, ObjectRefGenerator)}
-    _check_refs("wait", refs, (ObjectRef, ObjectRefGenerator) if generators else ObjectRef)
     count = _whole("num_returns", num_returns, 1, "refs")
     seconds = _seconds(timeout)
     _check_flag("fetch_local", fetch_local)
     if not refs:
         return [], []
-    if len(set(refs)) < len(refs):
-        raise ValueError("wait() takes each ObjectRef once; the list has duplicates.")
     if count > len(refs):
         raise ValueError(f"num_returns must be at most the number of refs, {len(refs)}, not {count}.")
     check_session()
-    if not generators:
-        return native.wait(cast("list[Any]", refs), count, seconds)
-    waited: list[Any] = [ref._waits_for() if isinstance(ref, ObjectRefGenerator) else ref for ref in refs]
-    ready, rest = native.wait(waited, count, seconds)
-    return [generators.get(ref, ref) for ref in ready], [generators.get(ref, ref) for ref in rest]
+    try:
+        return cast("tuple[list[_Waitable], list[_Waitable]]", native.wait(cast("list[Any]", refs), count, seconds))
+    except TypeError:
+        # One that is no ref: to look for generators first would take time where there are none.
+        from eagleray._generators import waited_for
+
+        items = waited_for(refs)
+        if items is None:
+            raise
+    ready, rest = native.wait_for_parts(list(items), count, seconds)
+    return [items[item] for item in ready], [items[item] for item in rest]
 
 
 def cancel(ref: ObjectRef | ObjectRefGenerator, *, force: bool = False, recursive: bool = True) -> None:

@@ -26,11 +26,11 @@ class _Bell:
         self.ref = self._graph.ref(0)
         self.used = False
         """Whether somebody has it to ring it."""
-        self._session = _identity.current
 
-    def is_fresh(self) -> bool:
-        """Whether it can be waited for."""
-        return not self.used and self._session is _identity.current
+    def is_of_session(self) -> bool:
+        """Whether its session is the one that this process has."""
+        session = _identity.current
+        return session is not None and self.ref.__dask_tokenize__()[1] == session.session
 
     def ring(self) -> None:
         self._graph.supply(0, None)
@@ -72,7 +72,7 @@ class _Waiter:
                 while not self._new and not pending:
                     self._changed.wait()
             try:
-                if bell is None or not bell.is_fresh():
+                if bell is None or bell.used or not bell.is_of_session():
                     bell = _Bell()
                 self._wait(pending, bell)
             except BaseException as error:  # the session has ended: nothing that is waited for will come
@@ -95,14 +95,22 @@ class _Waiter:
         self._take(pending, bell)
         for ref in [ref for ref, futures in pending.items() if all(future.cancelled() for future in futures)]:
             del pending[ref]
-        first, _ = native.wait([bell.ref, *pending], 1, None) if pending else ([], None)
+        first, _ = _ready([bell.ref, *pending], 1, None) if pending else ([], None)
         with self._changed:
             self._bell = None
         if not first or first[0] == bell.ref:
             return
-        ready, _ = native.wait(list(pending), len(pending), 0.0)
+        ready, _ = _ready(list(pending), len(pending), 0.0)
         for ref, (value, error) in zip(ready, _results(ready), strict=True):
             _complete(pending.pop(ref), value, error)
+
+
+def _ready(
+    refs: list[ObjectRef | Part], count: int, timeout: float | None
+) -> tuple[list[ObjectRef | Part], list[ObjectRef | Part]]:
+    wait: Any = native.wait if all(isinstance(ref, ObjectRef) for ref in refs) else native.wait_for_parts
+    ready, rest = wait(refs, count, timeout)
+    return ready, rest
 
 
 def _results(refs: list[ObjectRef | Part]) -> list[_Result]:

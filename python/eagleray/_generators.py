@@ -128,6 +128,23 @@ class ObjectRefGenerator:
         return False
 
 
+def waited_for(refs: Iterable[Any]) -> dict[ObjectRef | tuple[ObjectRef, int], Any] | None:
+    """What `native.wait_for_parts` takes for refs and generators, and which of these each stands for. None if there are others.
+
+    Raises:
+        ValueError: One occurs twice.
+    """
+    items: dict[ObjectRef | tuple[ObjectRef, int], Any] = {}
+    for ref in refs:
+        if not isinstance(ref, ObjectRef | ObjectRefGenerator):
+            return None
+        item = ref if isinstance(ref, ObjectRef) else ref._waits_for()
+        if item in items:
+            raise ValueError("wait() takes each ObjectRef once; the list has duplicates.")
+        items[item] = ref
+    return items
+
+
 class DynamicObjectRefGenerator:
     """The value of a call with `num_returns="dynamic"`: iterates over the refs of all that the generator has yielded. It
     gives each only once."""

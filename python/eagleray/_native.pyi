@@ -43,6 +43,7 @@ __all__ = [
     "task_key",
     "until_taken",
     "wait",
+    "wait_for_parts",
     "worker_main",
     "workers",
     "yield_part",
@@ -282,9 +283,17 @@ def run_local(dsk: Mapping[Any, Any], keys: Any) -> Any:
 
 def put(value: object) -> ObjectRef: ...
 def get(refs: list[ObjectRef], timeout: float | None, copy: bool) -> list[Any]: ...
-def wait(refs: list[_Waitable], num_returns: int, timeout: float | None) -> tuple[list[_Waitable], list[_Waitable]]:
-    """Those that are ready, at most `num_returns`, and the rest. A part is given by the ref of the call that makes it, and how
-    many parts come before: it is ready as well if there will be no such part."""
+def get_known(refs: list[ObjectRef], copy: bool) -> list[Any] | None:
+    """The values, if all of them are known here: small ones that were put here, or have been here before."""
+
+def wait(refs: list[ObjectRef], num_returns: int, timeout: float | None) -> tuple[list[ObjectRef], list[ObjectRef]]:
+    """Raises TypeError for what is no ref, ValueError for duplicates."""
+
+def wait_for_parts(
+    items: list[_Waitable], num_returns: int, timeout: float | None
+) -> tuple[list[_Waitable], list[_Waitable]]:
+    """The same for refs and parts without duplicates. A part is given by the ref of the call that makes it, and how many parts
+    come before: it is ready as well if there will be no such part."""
 
 def yield_part(task: tuple[int, int], index: int, value: object) -> None:
     """In a worker: the next part of what a task that runs here makes bit by bit, `index` after the first. Those who wait for

@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
 use crate::annotations::amount;
-use crate::keys::Keys;
+use crate::keys::{Keys, Of};
 
 fn death_details<'py>(py: Python<'py>, death: &Death) -> PyResult<Bound<'py, PyDict>> {
     let details = PyDict::new(py);
@@ -95,10 +95,18 @@ pub(crate) fn failure(py: Python<'_>, failure: &Failure, names: Option<Names<'_>
 
 /// The same for a task of a graph that is not at hand. Its keys are known while refs to its results are alive.
 pub(crate) fn failure_of_another(py: Python<'_>, of: &Failure) -> PyErr {
-    let keys = Keys::of(of.origin.graph);
-    let names = keys.as_ref().map(|keys| Names { keys, nodes: &[], externals: [&[], &[]] });
-    let of_calls = keys.as_ref().is_some_and(|keys| keys.are_of_calls());
-    build(py, of, names, of_calls).unwrap_or_else(|error| error)
+    let Some(known) = Keys::of(of.origin.graph) else {
+        return build(py, of, None, false).unwrap_or_else(|error| error);
+    };
+    let of_calls = known.whose() != Of::Graph;
+    let names: Vec<Py<PyAny>>;
+    let keys: &[Py<PyAny>] = if of_calls {
+        names = (0..=of.origin.index).map(|task| known.key(py, task).unwrap_or_else(|| py.None())).collect();
+        &names
+    } else {
+        &known
+    };
+    build(py, of, Some(Names { keys, nodes: &[], externals: [&[], &[]] }), of_calls).unwrap_or_else(|error| error)
 }
 
 fn build(py: Python<'_>, failure: &Failure, names: Option<Names<'_>>, of_calls: bool) -> PyResult<PyErr> {

@@ -45,8 +45,8 @@ use pyo3::prelude::*;
 mod _native {
     #[pymodule_export]
     use super::api::{
-        counters, get, in_worker, name_by_value, put, py_order, renew_workers, resources, start, started, stop, submit,
-        wait, workers,
+        counters, get, get_known, in_worker, name_by_value, put, py_order, renew_workers, resources, start, started,
+        stop, submit, wait, wait_for_parts, workers,
     };
     #[pymodule_export]
     use super::calls::{RemoteCode, RemoteOptions, call, call_actor, cancel, create_actor, find_actor, kill_actor};

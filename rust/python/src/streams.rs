@@ -59,7 +59,8 @@ mod tests {
             sent.take();
             yield_part((task.graph.to_u64(), task.index), 3, value.as_any()).unwrap();
             let sent = sent.take();
-            let [Command::Put(part, _, contained), Command::Yield { stream, index, part: yielded }, rest @ ..] = &sent[..]
+            let [Command::Put(part, _, contained), Command::Yield { stream, index, part: yielded }, rest @ ..] =
+                &sent[..]
             else {
                 panic!("{sent:?}")
             };

@@ -44,7 +44,8 @@ fn first_answer(py: Python<'_>, role: &Role, tokens: &[u64], deadline: Option<In
 /// Withdraws a question. Gives what is there.
 fn withdraw(py: Python<'_>, role: &Role, token: u64) -> PyResult<Ended> {
     role.client.withdraw(token).map_err(raise)?;
-    Ok(py.detach(|| role.client.answer(token, WITHDRAWN)).map_err(raise)?.unwrap_or_default())
+    let answer = py.detach(|| role.client.first_answer(&[token], WITHDRAWN)).map_err(raise)?;
+    Ok(answer.map(|answer| answer.ended).unwrap_or_default())
 }
 
 /// Waits for the answer to a question until `deadline`. If it does not come, what is there then is the answer. Says as well
@@ -70,6 +71,7 @@ pub(crate) fn wait(
 ) -> PyResult<Ended> {
     let token = role.client.ask(objects.to_vec(), need as u32, fail_fast).map_err(raise)?;
     let (ended, came) = answer(py, role, token, deadline(timeout))?;
+    role.client.learn(&ended);
     came.map(|_| ended)
 }
 
@@ -183,5 +185,6 @@ pub(crate) fn wait_with_parts(
             there[place] = there[place] || has_ended(py, role, *stream)?;
         }
     }
+    role.client.learn(&ended);
     Ok((ended, there))
 }

@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
+use crate::calls::Batch;
 use crate::command::{Answer, Command, Ended};
 
 /// Counts since the session began.
@@ -82,6 +83,8 @@ pub(crate) enum Input {
         size: u64,
         fd: OwnedFd,
     },
+    /// There are calls in [`Shared::calls`].
+    Calls,
     /// The driver has stopped reading some blocks.
     Unpinned,
     /// Workers shall be new for what comes next.
@@ -123,6 +126,8 @@ impl Answers {
 pub(crate) struct Shared {
     pub(crate) input: UnboundedSender<Input>,
     pub(crate) arena: Arena,
+    /// Calls that were not taken yet. Whoever sends commands holds this lock, and sends these before.
+    pub(crate) calls: Mutex<Option<Batch>>,
     /// Held from sealing to announcing: no location may be told before its segment.
     pub(crate) announcing: Mutex<()>,
     pub(crate) counters: Mutex<Counters>,
@@ -136,6 +141,7 @@ impl Shared {
         Self {
             input,
             arena,
+            calls: Mutex::default(),
             announcing: Mutex::default(),
             counters: Mutex::default(),
             workers: Mutex::default(),

@@ -140,6 +140,20 @@ impl Head {
                 "{id:?} is queued without need"
             );
         }
+        for (&rank, &id) in &self.queue {
+            ensure!(
+                !self.graphs[&id].has_ready() || self.ready.contains(&(rank, id)),
+                "{id:?} has tasks to assign and is not looked at"
+            );
+        }
+        let demanding = self.graphs.values().filter(|graph| !graph.special.is_empty()).count();
+        ensure!(self.demanding as usize == demanding, "{} graphs of {demanding} have demands", self.demanding);
+        let spreads = self.graphs.iter().filter_map(|(&id, graph)| Some((graph.spread_at?, id)));
+        ensure!(
+            spreads.collect::<alloc::collections::BTreeSet<_>>() == self.spreads,
+            "{:?} are to be looked at",
+            self.spreads
+        );
         let nested = self.deepest();
         ensure!(
             self.wanted <= self.config.max_workers.max(self.config.slots) + self.workers.len() as u32,

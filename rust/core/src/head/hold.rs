@@ -103,6 +103,7 @@ impl Head {
         let externals: Vec<ObjectId> = graph.externals.iter().map(|e| e.object).collect();
         self.peers.entry(peer).or_default().graphs.insert(id);
         let (kind, calls) = (graph.kind.clone(), graph.is_calls());
+        self.demanding += u32::from(!graph.special.is_empty());
         self.graphs.insert(id, graph);
         if !calls {
             self.queue.insert(rank, id);
@@ -365,13 +366,18 @@ impl Head {
     pub(super) fn remove_if_over(&mut self, id: GraphId) {
         let Some(graph) = self.graphs.get(&id) else { return };
         if graph.unfinished == 0 || !graph.running() {
-            let rank = graph.rank;
+            let (rank, over) = (graph.rank, graph.over());
             self.queue.remove(&rank);
+            self.forget_spread(id);
+            if over {
+                self.remove_graph(id);
+            }
         }
-        if !graph.over() {
-            return;
-        }
+    }
+
+    fn remove_graph(&mut self, id: GraphId) {
         let graph = self.graphs.remove(&id).expect("looked up above");
+        self.demanding -= u32::from(!graph.special.is_empty());
         if let Some(peer) = self.peers.get_mut(&id.peer) {
             peer.graphs.remove(&id);
         }

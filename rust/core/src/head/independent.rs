@@ -61,6 +61,7 @@ impl Head {
         if graph.unfinished == 0 {
             let rank = graph.rank;
             self.queue.remove(&rank);
+            self.forget_spread(id);
         }
         self.free(frees, Vec::new());
         self.settle(id, done);

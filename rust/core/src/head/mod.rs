@@ -222,6 +222,11 @@ impl Worker {
         self.holding.as_ref().map_or(plain, |holding| holding.need.cpu)
     }
 
+    /// For how much of a worker of its depth it counts: a task that asks for several CPUs still occupies one.
+    fn weight(&self) -> u64 {
+        self.holding.as_ref().map_or(WHOLE, |holding| holding.need.cpu.min(WHOLE))
+    }
+
     /// Whether any task may run there.
     fn of_pool(&self) -> bool {
         self.role == Role::Pool
@@ -298,6 +303,12 @@ pub struct Head {
     graphs: BTreeMap<GraphId, Graph>,
     /// Running graphs in the order in which they are served.
     queue: BTreeMap<Rank, GraphId>,
+    /// Of those, all that have tasks to assign, in the same order. Who has none any more is found out when it is looked at.
+    ready: BTreeSet<(Rank, GraphId)>,
+    /// How many graphs have demands of their own.
+    demanding: u32,
+    /// When to look whether a graph is worth spreading.
+    spreads: BTreeSet<(u64, GraphId)>,
     puts: FxMap<ObjectId, PutObject>,
     workers: BTreeMap<WorkerId, Worker>,
     peers: BTreeMap<PeerId, Peer>,
@@ -317,6 +328,8 @@ pub struct Head {
     /// By the object of the task that makes them.
     streams: FxMap<ObjectId, Stream>,
     submitted: u64,
+    /// Tasks that lack nothing but a worker, because those that run ask for less than a CPU each.
+    short: u32,
     wanted: u32,
     retire_at: Option<u64>,
     counters: HeadCounters,
@@ -332,6 +345,9 @@ impl Head {
             config,
             graphs: BTreeMap::new(),
             queue: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            demanding: 0,
+            spreads: BTreeSet::new(),
             puts: FxMap::default(),
             workers: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -346,6 +362,7 @@ impl Head {
             loose: Vec::new(),
             streams: FxMap::default(),
             submitted: 0,
+            short: 0,
             wanted,
             retire_at: None,
             counters: HeadCounters::default(),
@@ -441,8 +458,8 @@ impl Head {
     /// When [`HeadEvent::Tick`] is due, in ns of the clock of `now_ns`.
     pub fn next_deadline(&self) -> Option<u64> {
         let workers = self.workers.values().flat_map(|w| [w.sample_at, w.kill_at]);
-        let graphs = self.queue.values().map(|id| self.graphs[id].spread_at);
-        workers.chain(graphs).chain([self.retire_at]).flatten().min()
+        let spread = self.spreads.first().map(|(at, _)| *at);
+        workers.chain([spread, self.retire_at]).flatten().min()
     }
 
     fn to_node(&mut self, message: ToNode) {

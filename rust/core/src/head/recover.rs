@@ -30,7 +30,6 @@ impl Head {
         }
         let graph = self.graphs.get_mut(&id).expect("looked up above");
         graph.standing = Standing::Ended(failure.clone());
-        graph.spread_at = None;
         graph.publishing = 0;
         graph.ready.clear();
         graph.ready_on.clear();
@@ -52,6 +51,7 @@ impl Head {
         let rank = graph.rank;
         let called = graph.is_calls().then(|| graph.externals[0].object);
         self.queue.remove(&rank);
+        self.forget_spread(id);
         if let Some(called) = called {
             self.leave_lane(called, id);
         }

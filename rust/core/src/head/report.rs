@@ -291,6 +291,9 @@ impl Head {
         for object in done.published {
             self.notify(object);
         }
+        if let Some(graph) = self.graphs.get(&id).filter(|graph| graph.has_ready() && !graph.is_calls()) {
+            self.ready.insert((graph.rank, id));
+        }
         self.fail_tasks(id, doomed);
         self.line_up(id);
     }

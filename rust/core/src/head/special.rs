@@ -114,11 +114,14 @@ impl Head {
             return None;
         }
         let found = self.resources.has(need);
-        let slot = need.cpu <= free_cpu && self.occupied(depth) < self.config.slots;
+        let slot = need.cpu <= free_cpu && self.has_room(depth, need.cpu);
         if found && slot {
             if let Some(worker) = self.idle_worker(graph) {
                 return Some(worker);
             }
+            let lean = |w: &super::Worker| w.of_pool() && w.busy() && w.weight() < WHOLE;
+            let idles = self.workers.values().any(super::Worker::idle);
+            self.short += u32::from(!idles && (need.cpu < WHOLE || self.workers.values().any(lean)));
         }
         let blocked = self.workers.values().filter(|worker| worker.blocked()).filter_map(super::Worker::depth);
         let depth = blocked.min().map_or(depth, |waits| waits.min(depth));

@@ -8,7 +8,7 @@ use alloc::collections::BTreeSet;
 
 use super::{Head, Worker};
 use crate::ids::{GraphId, ObjectId, WorkerId};
-use crate::message::{Failure, FailureKind, Shortage};
+use crate::message::{Failure, FailureKind, Shortage, WHOLE};
 
 /// Those that go on only if another of them does.
 #[derive(Debug, PartialEq, Eq)]
@@ -82,7 +82,8 @@ impl Head {
         };
         // At each depth no more workers are occupied than there are slots.
         let here = |id: &&WorkerId| self.workers[*id].depth() == Some(graph.depth);
-        let room = (stuck.workers.iter().filter(here).count() as u32) < self.config.slots;
+        let occupied: u64 = stuck.workers.iter().filter(here).map(|id| self.workers[id].weight()).sum();
+        let room = occupied < u64::from(self.config.slots) * WHOLE;
         let fits = |special: &super::graph::Special| {
             !special.ready.is_empty() && self.resources.lacks_beside(&special.need, self.held_by(stuck)).is_none()
         };

@@ -372,3 +372,30 @@ fn what_a_stuck_graph_has_read_and_lost_does_not_keep_it_waiting() {
     fake.finish(&before);
     assert!(matches!(fake.failure(1).kind, FailureKind::Infeasible(_)));
 }
+
+#[test]
+fn tasks_that_ask_for_half_a_cpu_are_more_than_there_are_slots() {
+    let mut fake = Fake::new(2);
+    let half = Demand { cpu: WHOLE / 2, others: Vec::new() };
+    fake.run_graph(demanding(wide(graph_id(1), 6), &[0, 1, 2, 3, 4, 5], half));
+    // Whether they are worth a second worker is not known at once.
+    fake.tick();
+    for worker in 2..4 {
+        assert_eq!(fake.runs.len() as u32, worker);
+        assert!(fake.sent.contains(&ToNode::Want(worker + 1)), "another worker is needed");
+        fake.up(worker);
+    }
+    assert_eq!(fake.runs.len(), 4);
+    assert!(!fake.sent.contains(&ToNode::Want(5)), "there is no CPU left");
+}
+
+#[test]
+fn a_task_that_asks_for_no_cpu_does_not_wait_for_one() {
+    let mut fake = Fake::new(1);
+    fake.run_graph(wide(graph_id(1), 1));
+    let none = Demand { cpu: 0, others: Vec::new() };
+    fake.run_graph(demanding(wide(graph_id(2), 1), &[0], none));
+    assert!(fake.sent.contains(&ToNode::Want(2)));
+    fake.up(1);
+    assert_eq!(fake.runs_of(1)[0].graph, graph_id(2));
+}

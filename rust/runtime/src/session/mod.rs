@@ -33,6 +33,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use self::inspect::Inspection;
 use self::interrupts::Interrupt;
+use crate::calls::Batch;
+use crate::client::commands_of;
 use crate::command::Ended;
 use crate::objects::{DRIVER, Objects, Recycled};
 use crate::pool::Pool;
@@ -239,9 +241,20 @@ impl Loop {
         }
     }
 
+    /// The calls of the driver that nobody has taken, and before them in `inputs` all that it sent earlier.
+    fn take_calls(&mut self, inputs: &mut Vec<Input>) -> Option<Batch> {
+        let mut open = self.shared.calls.lock();
+        open.as_ref()?;
+        while let Ok(input) = self.inputs.try_recv() {
+            inputs.push(input);
+        }
+        open.take()
+    }
+
     /// Handles all that has arrived.
     fn turn(&mut self, inputs: &mut Vec<Input>) {
         let now = now_ns();
+        let calls = self.take_calls(inputs);
         for input in inputs.drain(..) {
             match input {
                 Input::Command(command) => self.command(now, PeerId::USER, command),
@@ -251,11 +264,14 @@ impl Loop {
                     }
                 }
                 // They are collected in each turn.
-                Input::Unpinned => {}
+                Input::Unpinned | Input::Calls => {}
                 Input::Renew => self.renew(),
                 Input::Inspect(asked) => self.inspections.push(Inspection::Session(asked)),
                 Input::Stop => self.stopping = true,
             }
+        }
+        for command in calls.into_iter().flat_map(commands_of) {
+            self.command(now, PeerId::USER, command);
         }
         self.read_workers(now);
         for (worker, death) in self.pool.exits() {
