@@ -26,6 +26,7 @@ __all__ = [
     "find_actor",
     "gc_after_fork",
     "get",
+    "get_known",
     "in_worker",
     "kill_actor",
     "name_by_value",

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use crate::executor::not_picklable;
 use crate::refs::ObjectRef;
 use crate::role::{Role, raise};
-use crate::{failures, pickles, value, waiting};
+use crate::{pickles, value, waiting};
 
 fn object((graph, index): (u64, u32)) -> ObjectId {
     ObjectId { graph: GraphId::from_u64(graph), index }
@@ -32,8 +32,7 @@ pub(crate) fn next_part(call: &Bound<'_, ObjectRef>, index: u32, timeout: Option
     let py = call.py();
     let role = Role::current()?;
     let stream = call.get().object(&role)?;
-    let found = waiting::next_part(py, &role, (stream, index), timeout)?;
-    found.ok_or_else(|| failures::timeout(py, timeout.unwrap_or_default()))
+    waiting::next_part(py, &role, (stream, index), timeout)
 }
 
 #[cfg(test)]

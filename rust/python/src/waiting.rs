@@ -7,6 +7,7 @@ use eagleray_core::ids::ObjectId;
 use eagleray_runtime::command::{Answer, Ended};
 use pyo3::prelude::*;
 
+use crate::failures;
 use crate::refs::ObjectRef;
 use crate::role::{Role, raise};
 
@@ -87,27 +88,26 @@ fn has_ended(py: Python<'_>, role: &Role, task: ObjectId) -> PyResult<bool> {
     Ok(!wait(py, role, &[task], 1, false, Some(0.0))?.is_empty())
 }
 
-/// Waits for a part of what a task makes bit by bit, at most `timeout`, and then gives `None` as the outer option. The
-/// inner one is that if the task has ended without.
+/// Waits for a part of what a task makes bit by bit. `None` if the task has ended without.
 ///
-/// Raises what a signal handler raises.
+/// Raises `GetTimeoutError` after `timeout`, and what a signal handler raises.
 pub(crate) fn next_part(
     py: Python<'_>,
     role: &Arc<Role>,
     (stream, index): PartOf,
     timeout: Option<f64>,
-) -> PyResult<Option<Option<ObjectRef>>> {
+) -> PyResult<Option<ObjectRef>> {
     let mut deadline = deadline(timeout);
     loop {
         let token = role.client.ask_next(stream, index).map_err(raise)?;
         let (ended, came) = answer(py, role, token, deadline)?;
         let part = part(role, &ended)?;
         if came? || part.is_some() {
-            return Ok(Some(part));
+            return Ok(part);
         }
         // What was withdrawn is answered like what will never come. If it will not, that is said at once.
         if !has_ended(py, role, stream)? {
-            return Ok(None);
+            return Err(failures::timeout(py, timeout.unwrap_or_default()));
         }
         deadline = None;
     }
