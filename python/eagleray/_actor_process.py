@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, NoReturn, Protocol
 
 from eagleray import _generators, _identity, _running, _surroundings
 from eagleray._engine import native
+from eagleray._generators import Way
 from eagleray._running import Task
 from eagleray.exceptions import TaskCancelledError
 
@@ -74,8 +75,8 @@ class Method:
     """Calls a method of this process's actor."""
 
     name: str
-    collects: bool
-    """Whether the result is what the method yields."""
+    way: Way | None
+    """How what it yields is handed out, if it is a generator."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if _process is None:
@@ -90,7 +91,22 @@ class Method:
 
     def result(self, value: Any) -> Any:
         """What the call returns, if the method has returned this."""
-        return _generators.collected(value) if self.collects else value
+        return value if self.way is None else _generators.hand_out(self.way, value, _present())
+
+    async def result_async(self, value: Any) -> Any:
+        """The same where coroutines run."""
+        # Not whatever can be awaited: an ObjectRef is a result.
+        if inspect.iscoroutine(value) or isinstance(value, asyncio.Future):
+            value = await value
+        if self.way is not None:
+            return await _generators.hand_out_async(self.way, value, _present())
+        return value
+
+
+def _present() -> Task:
+    task = _running.task()
+    assert task is not None  # of a call
+    return task
 
 
 def _ready(_instance: object) -> bool:
@@ -230,12 +246,7 @@ class _Coroutines:
         try:
             async with self._most:
                 value = method.of(self._instance)(*args, **kwargs)
-                # Not whatever can be awaited: an ObjectRef is a result.
-                if inspect.iscoroutine(value) or isinstance(value, asyncio.Future):
-                    value = await value
-                elif inspect.isasyncgen(value):
-                    value = [item async for item in value]
-                deferred.complete(method.result(value))
+                deferred.complete(await method.result_async(value))
         except asyncio.CancelledError:
             deferred.fail(_cancelled(method))
         except BaseException as error:

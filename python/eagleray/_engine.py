@@ -13,7 +13,7 @@ import threading
 import uuid
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
 from eagleray import _descriptors, _identity, _init_arguments, _locks, _machine, _output, _runtime_env, _surroundings
 from eagleray import _native as native
@@ -24,6 +24,8 @@ from eagleray.exceptions import ObjectLostError
 
 if TYPE_CHECKING:
     from eagleray._generators import ObjectRefGenerator
+
+_Waitable = TypeVar("_Waitable", bound="ObjectRef | ObjectRefGenerator")
 
 __all__ = [
     "ObjectRef",
@@ -317,12 +319,12 @@ def _check_refs(what: str, refs: Sequence[object]) -> None:
 
 
 def wait(
-    refs: list[ObjectRef], num_returns: int = 1, timeout: float | None = None, fetch_local: bool = True
-) -> tuple[list[ObjectRef], list[ObjectRef]]:
+    refs: list[_Waitable], num_returns: int = 1, timeout: float | None = None, fetch_local: bool = True
+) -> tuple[list[_Waitable], list[_Waitable]]:
     """Waits until `num_returns` of the refs have a value or an error, or the time is over.
 
     Args:
-        refs: The refs, each once.
+        refs: The refs, each once. An `ObjectRefGenerator` among them is ready when `next` would not wait.
         num_returns: How many of them must be ready.
         timeout: Seconds to wait at most. None waits as long as it takes.
         fetch_local: Whether values are to be on this machine. They are anyway.
@@ -344,7 +346,17 @@ def wait(
     if count > len(refs):
         raise ValueError(f"num_returns must be at most the number of refs, {len(refs)}, not {count}.")
     check_session()
-    return native.wait(refs, count, seconds)
+    try:
+        return cast("tuple[list[_Waitable], list[_Waitable]]", native.wait(cast("list[Any]", refs), count, seconds))
+    except TypeError:
+        # One that is no ref: to look for generators first would take time where there are none.
+        from eagleray._generators import waited_for
+
+        items = waited_for(refs)
+        if items is None:
+            raise
+    ready, rest = native.wait_for_parts(list(items), count, seconds)
+    return [items[item] for item in ready], [items[item] for item in rest]
 
 
 def cancel(ref: ObjectRef | ObjectRefGenerator, *, force: bool = False, recursive: bool = True) -> None:

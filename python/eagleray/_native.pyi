@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, Literal, NoReturn, final
+from typing import Any, Literal, NoReturn, TypeVar, final
 
 from eagleray._runtime_context import Id
 
@@ -26,10 +26,12 @@ __all__ = [
     "find_actor",
     "gc_after_fork",
     "get",
+    "get_known",
     "in_worker",
     "kill_actor",
     "name_actor",
     "name_by_value",
+    "next_part",
     "note_foreign",
     "order",
     "put",
@@ -43,10 +45,15 @@ __all__ = [
     "stop",
     "submit",
     "task_key",
+    "until_taken",
     "wait",
+    "wait_for_parts",
     "worker_main",
     "workers",
+    "yield_part",
 ]
+
+_Waitable = TypeVar("_Waitable", bound=ObjectRef | tuple[ObjectRef, int])
 
 @final
 class ObjectRef:
@@ -289,6 +296,23 @@ def get_known(refs: list[ObjectRef], copy: bool) -> list[Any] | None:
 
 def wait(refs: list[ObjectRef], num_returns: int, timeout: float | None) -> tuple[list[ObjectRef], list[ObjectRef]]:
     """Raises TypeError for what is no ref, ValueError for duplicates."""
+
+def wait_for_parts(
+    items: list[_Waitable], num_returns: int, timeout: float | None
+) -> tuple[list[_Waitable], list[_Waitable]]:
+    """The same for refs and parts without duplicates. A part is given by the ref of the call that makes it, and how many parts
+    come before: it is ready as well if there will be no such part."""
+
+def yield_part(task: tuple[int, int], index: int, value: object) -> None:
+    """In a worker: the next part of what a task that runs here makes bit by bit, `index` after the first. Those who wait for
+    it have it at once."""
+
+def until_taken(task: tuple[int, int], count: int) -> None:
+    """In a worker: waits until so many parts were taken, or nobody can take one any more."""
+
+def next_part(call: ObjectRef, index: int, timeout: float | None) -> ObjectRef | None:
+    """A part of what a call makes bit by bit, None if it has ended without. Parts before it are let go of. Raises
+    GetTimeoutError if it is not there in time."""
 
 def counters() -> dict[str, int]: ...
 def workers() -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from eagleray import _calls, _engine, _generators, _identity, _options, _running
 from eagleray._actors import ActorClass
 from eagleray._calls import Returns
 from eagleray._engine import native
+from eagleray._generators import Way
 from eagleray._identity import Identity
 from eagleray._options import TASK, Checked
 from eagleray._runtime_env import RuntimeEnv
@@ -24,8 +25,8 @@ __all__ = ["RemoteFunction", "remote"]
 class _Form:
     """What a worker does beside calling the function. Functions with the same form share their code."""
 
-    collects: bool = False
-    """Whether the result is what the function yields."""
+    way: Way | None = None
+    """How what it yields is handed out, if it is a generator."""
     resources: tuple[tuple[str, float], ...] = ()
     """What the call occupies, if that is not just one CPU."""
     most: int = 0
@@ -47,7 +48,11 @@ class _Called:
             _count(self._function, self._form.most)
         with _running.assigned(dict(self._form.resources)):
             value = self._function(*args, **kwargs)
-            return _generators.collected(value) if self._form.collects else value
+            if self._form.way is None:
+                return value
+            task = _running.task()
+            assert task is not None  # of a worker
+            return _generators.hand_out(self._form.way, value, task)
 
 
 _calls_here: Counter[tuple[str, str]] = Counter()
@@ -117,6 +122,7 @@ class RemoteFunction:
                 "it call asyncio.run(), or use an actor."
             )
         said = _options.checked(options, TASK, f"the remote function {name!r}")
+        _calls.check_streams(said, _calls.is_generator(function), f"the remote function {name!r}")
         self._begin(function, said, _Codes(function), name)
         functools.update_wrapper(self, function, updated=())
 
@@ -153,6 +159,7 @@ class RemoteFunction:
             TypeError, ValueError: As of `remote`.
         """
         merged = _calls.merged(self._options, options, TASK, f"the remote function {self._name!r}")
+        _calls.check_streams(merged, _calls.is_generator(self._function), f"the remote function {self._name!r}")
         other = RemoteFunction.__new__(RemoteFunction)
         other._begin(self._function, merged, self._codes, self._name)
         functools.update_wrapper(other, self._function, updated=())
@@ -186,10 +193,11 @@ class RemoteFunction:
         taken = _options.demand(options)
         special = taken != {"CPU": 1.0}
         returns = options.get("num_returns")
+        generator = _calls.is_generator(self._function)
         if returns is None:
-            returns = "streaming" if inspect.isgeneratorfunction(self._function) else 1
+            returns = "streaming" if generator else 1
         most = _options.of(options, TASK, "max_calls")
-        form = _Form(isinstance(returns, str), tuple(sorted(taken.items())) if special else (), most)
+        form = _Form(_calls.way(returns, options, generator), tuple(sorted(taken.items())) if special else (), most)
         said = native.RemoteOptions(
             options.get("name", self._name),
             num_returns=_calls.number(returns),
@@ -218,7 +226,9 @@ def remote(*args: Any, **options: Any) -> Any:
             must be one CPU to place it, and it takes none.
         name: Of a function: what it is called in messages. Of an actor: by what `get_actor` finds it.
         num_returns: How many refs a call gives. For a generator "streaming", an iterator over refs of what it yields; or
-            "dynamic", a ref to that.
+            "dynamic", a ref to all of it when it has ended.
+        _generator_backpressure_num_objects: How many values nobody has taken there may be before a streaming generator goes
+            on; -1, as if nobody says, for any number.
         max_retries: How often a call is made again when its worker died, 3 if nobody says; -1 has no limit.
         retry_exceptions: After which exceptions it is made again, too: True for all, or a list of classes.
         max_calls: After how many calls of the function the worker that runs them ends, and another takes its place: for

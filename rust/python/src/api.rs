@@ -236,6 +236,38 @@ pub(crate) fn wait<'py>(
     parted(refs, &ready)
 }
 
+#[pyfunction]
+pub(crate) fn wait_for_parts<'py>(
+    py: Python<'py>,
+    items: &Bound<'py, PyList>,
+    num_returns: usize,
+    timeout: Option<f64>,
+) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyList>)> {
+    let role = Role::current()?;
+    let (mut objects, mut parts) = (Vec::new(), Vec::new());
+    for item in items {
+        if let Ok(reference) = item.cast::<ObjectRef>() {
+            objects.push(reference.get().object(&role)?);
+        } else {
+            let (call, index) = item.extract::<(Bound<'_, ObjectRef>, u32)>()?;
+            parts.push((call.get().object(&role)?, index));
+        }
+    }
+    let (ended, there) = waiting::wait_with_parts(py, &role, &objects, &parts, num_returns, timeout)?;
+    let ended: FxHashSet<ObjectId> = ended.into_iter().map(|(object, _)| object).collect();
+    let (mut objects, mut there) = (objects.into_iter(), there.into_iter());
+    let mut is_ready = |item: &Bound<'_, PyAny>| {
+        if item.is_exact_instance_of::<ObjectRef>() {
+            objects.next().is_some_and(|object| ended.contains(&object))
+        } else {
+            there.next() == Some(true)
+        }
+    };
+    let ready = items.iter().map(|item| is_ready(&item)).collect::<Vec<_>>();
+    let places: Vec<usize> = (0..ready.len()).filter(|&place| ready[place]).take(num_returns).collect();
+    parted(items, &places)
+}
+
 /// The items of a list at these places, which ascend, and the others.
 fn parted<'py>(refs: &Bound<'py, PyList>, places: &[usize]) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyList>)> {
     let (ready, rest) = (PyList::empty(refs.py()), PyList::empty(refs.py()));

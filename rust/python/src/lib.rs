@@ -31,6 +31,7 @@ mod refs;
 mod role;
 mod sharing;
 mod sizes;
+mod streams;
 mod template;
 #[cfg(test)]
 mod testing;
@@ -45,7 +46,7 @@ mod _native {
     #[pymodule_export]
     use super::api::{
         counters, get, get_known, in_worker, name_by_value, put, py_order, renew_workers, resources, start, started,
-        stop, submit, wait, workers,
+        stop, submit, wait, wait_for_parts, workers,
     };
     #[pymodule_export]
     use super::calls::{
@@ -63,6 +64,8 @@ mod _native {
     use super::refs::{_rebuild_ref, ObjectRef};
     #[pymodule_export]
     use super::sharing::note_foreign;
+    #[pymodule_export]
+    use super::streams::{next_part, until_taken, yield_part};
     #[pymodule_export]
     use super::worker::{Deferred, after_run, current_task, defer, retire, set_cancel_deferred, worker_main};
     use super::{Bound, PyModule, PyResult, logging};

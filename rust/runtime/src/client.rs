@@ -15,7 +15,7 @@ use parking_lot::{Mutex, MutexGuard};
 use rustc_hash::FxHashMap;
 
 use crate::calls::{Batch, Call};
-use crate::command::{Command, Ended};
+use crate::command::{Answer, Command, Ended};
 use crate::link::{LinkError, MOST_INLINE};
 use crate::program::{Part, Program, Value};
 use crate::session::Session;
@@ -70,8 +70,8 @@ pub trait Port: Send + Sync {
     /// Stores `len` bytes, which `write` fills in.
     fn store(&self, len: usize, write: &mut dyn FnMut(&mut [u8])) -> Result<Value, ClientError>;
 
-    /// Waits for an answer, at most `limit`.
-    fn wait(&self, token: u64, limit: Duration) -> Result<Option<Ended>, ClientError>;
+    /// Waits for the answer to one of these questions, at most `limit`.
+    fn wait(&self, tokens: &[u64], limit: Duration) -> Result<Option<Answer>, ClientError>;
 }
 
 /// What tells the head and the node of a graph of calls.
@@ -259,8 +259,8 @@ impl Client {
             let token = driver.next_token();
             (Some(Command::FindActor { token, name }), token)
         })?;
-        let found = self.port.wait(token, limit)?.ok_or(ClientError::NoAnswer(limit))?;
-        let Some((actor, value)) = found.into_iter().next() else { return Ok(None) };
+        let found = self.port.wait(&[token], limit)?.ok_or(ClientError::NoAnswer(limit))?;
+        let Some((actor, value)) = found.ended.into_iter().next() else { return Ok(None) };
         self.adopt(actor)?;
         match value {
             Ok(Value::Inline(meta)) => Ok(Some((actor, meta))),
@@ -268,9 +268,26 @@ impl Client {
         }
     }
 
-    /// The next part of what the task that runs makes bit by bit. It is held by the task's object from then on.
+    /// The next part of what the task that runs makes bit by bit. A use of it goes over to the task's object.
     pub fn yield_part(&self, stream: ObjectId, index: u32, part: ObjectId) -> Result<(), ClientError> {
-        self.command(|_| (Some(Command::Yield { stream, index, part }), ()))
+        let mut driver = self.driver.lock();
+        let mut commands = uses(&mut driver);
+        commands.push(Command::Yield { stream, index, part });
+        if driver.release(part) {
+            self.known.lock().remove(&part);
+        }
+        commands.append(&mut uses(&mut driver));
+        // Still under the lock, as in `command`.
+        self.port.send(commands)
+    }
+
+    /// Asks whether so many parts of what a task makes bit by bit were taken: the answer, which is empty, comes when they are.
+    /// Returns the question's token.
+    pub fn ask_ahead(&self, stream: ObjectId, taken: u32) -> Result<u64, ClientError> {
+        self.command(|driver| {
+            let token = driver.next_token();
+            (Some(Command::Ahead { token, stream, taken }), token)
+        })
     }
 
     /// Asks for a part of what a task makes bit by bit. Returns the question's token. Of the part in the answer a use is to be
@@ -289,8 +306,8 @@ impl Client {
             let token = driver.next_token();
             (Some(Command::Inspect(token)), token)
         })?;
-        let answer = self.port.wait(token, limit)?.ok_or(ClientError::NoAnswer(limit))?;
-        match answer.into_iter().next() {
+        let answer = self.port.wait(&[token], limit)?.ok_or(ClientError::NoAnswer(limit))?;
+        match answer.ended.into_iter().next() {
             Some((_, Ok(Value::Inline(bytes)))) => Ok(wire::read_snapshot(bytes).map_err(LinkError::from)?),
             _ => Err(LinkError::from(WireError::Missing("snapshot")).into()),
         }
@@ -304,17 +321,28 @@ impl Client {
         })
     }
 
-    /// Waits for the answer to a question, at most `limit`.
+    /// Waits for the answer to a question about objects, at most `limit`.
     pub fn answer(&self, token: u64, limit: Duration) -> Result<Option<Ended>, ClientError> {
-        let answer = self.port.wait(token, limit)?;
-        if let Some(ended) = &answer {
-            let driver = self.driver.lock();
-            let mut known = self.known.lock();
-            for (object, outcome) in ended.iter().filter(|(object, _)| driver.uses(*object)) {
-                known.insert(*object, outcome.as_ref().ok().and_then(inline));
-            }
+        let answer = self.first_answer(&[token], limit)?;
+        Ok(answer.map(|answer| {
+            self.learn(&answer.ended);
+            answer.ended
+        }))
+    }
+
+    /// Waits for the answer to one of several questions, at most `limit`. What it says of objects is to be
+    /// [learned](Client::learn).
+    pub fn first_answer(&self, tokens: &[u64], limit: Duration) -> Result<Option<Answer>, ClientError> {
+        self.port.wait(tokens, limit)
+    }
+
+    /// Takes note of what an answer says of objects.
+    pub fn learn(&self, ended: &Ended) {
+        let driver = self.driver.lock();
+        let mut known = self.known.lock();
+        for (object, outcome) in ended.iter().filter(|(object, _)| driver.uses(*object)) {
+            known.insert(*object, outcome.as_ref().ok().and_then(inline));
         }
-        Ok(answer)
     }
 
     /// Withdraws a question: it is answered soon, with what is there.
@@ -381,8 +409,8 @@ impl Port for LocalPort {
         Ok(Value::Sealed(arena.local(&location).ok_or(StoreError::NotHere)?))
     }
 
-    fn wait(&self, token: u64, limit: Duration) -> Result<Option<Ended>, ClientError> {
-        Ok(self.0.shared().wait(token, limit)?)
+    fn wait(&self, tokens: &[u64], limit: Duration) -> Result<Option<Answer>, ClientError> {
+        Ok(self.0.shared().wait(tokens, limit)?)
     }
 }
 

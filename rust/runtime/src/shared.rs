@@ -12,7 +12,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use crate::calls::Batch;
-use crate::command::{Command, Ended};
+use crate::command::{Answer, Command, Ended};
 
 /// Counts since the session began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,6 +115,12 @@ struct Answers {
     wakeups: u64,
 }
 
+impl Answers {
+    fn take(&mut self, tokens: &[u64]) -> Option<Answer> {
+        tokens.iter().find_map(|&token| Some(Answer { token, ended: self.by_token.remove(&token)? }))
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -161,8 +167,8 @@ impl Shared {
         self.answers.lock().ended.clone()
     }
 
-    /// A driver's thread: waits for the answer to a question, at most `limit`.
-    pub(crate) fn wait(&self, token: u64, limit: Duration) -> Result<Option<Ended>, SessionError> {
+    /// A driver's thread: waits for the answer to one of these questions, at most `limit`.
+    pub(crate) fn wait(&self, tokens: &[u64], limit: Duration) -> Result<Option<Answer>, SessionError> {
         let deadline = Instant::now() + limit;
         let mut answers = self.answers.lock();
         loop {
@@ -171,7 +177,7 @@ impl Shared {
                 Some(why @ SessionError::Refused(_)) => return Err(why.clone()),
                 ended => {
                     let why = ended.clone();
-                    if let Some(answer) = answers.by_token.remove(&token) {
+                    if let Some(answer) = answers.take(tokens) {
                         return Ok(Some(answer));
                     }
                     if let Some(why) = why {
@@ -180,7 +186,7 @@ impl Shared {
                 }
             }
             if self.answered.wait_until(&mut answers, deadline).timed_out() {
-                return Ok(answers.by_token.remove(&token));
+                return Ok(answers.take(tokens));
             }
             answers.wakeups += 1;
         }

@@ -66,9 +66,10 @@ impl Head {
     }
 
     /// Whether a task that asks for so much of a CPU, in units of 1 / [`WHOLE`], finds a worker of its depth: as many are
-    /// occupied as there are slots, blocked ones included, and more only if their tasks ask for less than a CPU.
+    /// occupied as there are slots, blocked ones included but for those that are ahead, and more only if their tasks ask for
+    /// less than a CPU.
     pub(super) fn has_room(&self, depth: u32, cpu: u64) -> bool {
-        let here = self.workers.values().filter(|w| w.of_pool() && w.depth() == Some(depth));
+        let here = self.workers.values().filter(|w| w.of_pool() && w.depth() == Some(depth) && !w.is_ahead());
         here.map(Worker::weight).sum::<u64>() + cpu.min(WHOLE) <= u64::from(self.config.slots) * WHOLE
     }
 

@@ -180,8 +180,9 @@ impl Head {
         let blocked = pool().filter(|w| w.blocked()).count() as u32;
         let actors = self.workers.values().filter(|w| !w.of_pool() && !w.stopping).count() as u32;
         let depth = if blocked > 0 { self.deepest() } else { 0 };
-        // What a task left behind, a thread that waits, blocks a worker that has no run and belongs to no depth.
-        let beside = pool().filter(|w| w.blocked() && !w.busy()).count() as u32;
+        // What a task left behind, a thread that waits, blocks a worker that has no run and belongs to no depth. Who is ahead
+        // counts in none either.
+        let beside = pool().filter(|w| w.blocked() && (!w.busy() || w.is_ahead())).count() as u32;
         let most = (self.config.slots.saturating_mul(depth + 1) + beside).min(self.config.max_workers);
         let want = (self.config.slots + blocked).min(most).max(self.config.slots) + actors;
         if want > self.wanted {

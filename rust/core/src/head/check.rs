@@ -48,7 +48,10 @@ impl Head {
             let graph = self.graphs.get(&stream.graph);
             let held = graph.is_some_and(|g| g.objects.get(stream.index as usize).is_some_and(|o| o.holders > 0));
             ensure!(held, "{stream:?} has parts, and nobody holds it");
-            ensure!(found.waiting.is_empty() || self.status(*stream).is_none(), "{stream:?} is over and waited for");
+            ensure!(
+                found.who_waits().next().is_none() || self.status(*stream).is_none(),
+                "{stream:?} is over and waited for"
+            );
         }
         ensure!(self.loose.is_empty(), "objects are not let go");
         ensure!(self.broken.is_empty(), "graphs do not know that their inputs have failed");
@@ -66,9 +69,12 @@ impl Head {
             self.check_graph(id, graph, &holders)?;
         }
         for (&worker_id, worker) in &self.workers {
-            let nexts = self.streams.values().flat_map(|found| &found.waiting);
-            let nexts = nexts.filter(|(peer, ..)| peer.worker() == Some(worker_id)).count();
+            let nexts = self.streams.values().flat_map(super::streams::Stream::who_waits);
+            let nexts = nexts.filter(|peer| peer.worker() == Some(worker_id)).count();
             let waits = self.waits.values().filter(|w| w.peer.worker() == Some(worker_id)).count() + nexts;
+            let ahead = self.streams.values().flat_map(|found| &found.ahead);
+            let ahead = ahead.filter(|(peer, ..)| peer.worker() == Some(worker_id)).count();
+            ensure!(worker.ahead as usize == ahead, "{worker_id:?} counts {} of being ahead", worker.ahead);
             ensure!(worker.waits as usize == waits, "{worker_id:?} counts {} waits of {waits}", worker.waits);
             for flight in &worker.flights {
                 let graph = self.graphs.get(&flight.graph);

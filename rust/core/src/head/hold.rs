@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use super::graph::{Graph, TaskState};
-use super::report::{Done, complete};
 use super::independent::cancelled;
+use super::report::{Done, complete};
 use super::{Head, PutObject, Rank, Watcher, unknown};
 use crate::ids::{GraphId, ObjectId, PeerId, RunId};
 use crate::message::{Failure, FailureKind, GraphKind, GraphSpec, Place, Refusal, ToHead, ToNode};
@@ -73,6 +73,10 @@ impl Head {
                 Ok(())
             }
             ToHead::Next { token, stream, index } => self.on_next(peer, token, stream, index),
+            ToHead::Ahead { token, stream, taken } => {
+                self.on_ahead(peer, token, stream, taken);
+                Ok(())
+            }
             ToHead::Bye => {
                 self.on_bye(now, peer);
                 Ok(())
@@ -346,6 +350,7 @@ impl Head {
         self.forget_nexts_of(peer);
         if let Some(worker) = peer.worker().and_then(|worker| self.workers.get_mut(&worker)) {
             worker.waits = 0;
+            worker.ahead = 0;
         }
         let Some(record) = self.peers.get(&peer) else { return };
         for graph in record.graphs.clone() {

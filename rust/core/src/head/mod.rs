@@ -182,6 +182,8 @@ struct Worker {
     flights: VecDeque<Flight>,
     /// Questions of its driver role that are not answered. Its task is blocked while there are any.
     waits: u32,
+    /// How many of them are of who makes parts, and is ahead.
+    ahead: u32,
     /// Results it keeps beyond their run.
     kept: BTreeSet<ObjectId>,
     /// When to ask how far it is.
@@ -241,6 +243,12 @@ impl Worker {
 
     fn blocked(&self) -> bool {
         self.waits > 0
+    }
+
+    /// Whether it waits for nothing but that what it has made is taken. Who is to take it may be of the same depth, so it
+    /// occupies nothing of that.
+    fn is_ahead(&self) -> bool {
+        self.ahead > 0 && self.ahead == self.waits
     }
 
     fn idle(&self) -> bool {

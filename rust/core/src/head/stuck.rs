@@ -98,7 +98,9 @@ impl Head {
     /// Whether one of the questions that a worker asks will be answered.
     fn worker_goes_on(&self, id: WorkerId, stuck: &Stuck) -> bool {
         let next = |(stream, found): (&ObjectId, &super::streams::Stream)| {
-            !stuck.graphs.contains(&stream.graph) && found.waiting.iter().any(|(peer, ..)| peer.worker() == Some(id))
+            let asks = |(peer, ..): &super::streams::Question| peer.worker() == Some(id);
+            // Who makes parts goes on when somebody takes one, and the program may do so at any time.
+            found.ahead.iter().any(asks) || (!stuck.graphs.contains(&stream.graph) && found.waiting.iter().any(asks))
         };
         if self.streams.iter().any(next) {
             return true;

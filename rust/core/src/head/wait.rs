@@ -270,8 +270,18 @@ impl Head {
         let waits = |worker: WorkerId| self.workers.get(&worker).is_some_and(|worker| !worker.of_pool());
         let of_actors =
             self.waits.iter().filter_map(|(&id, wait)| Some((id, wait.peer.worker().filter(|w| waits(*w))?)));
-        for (wait, worker) in of_actors.collect::<Vec<_>>() {
+        let of_actors = of_actors.collect::<Vec<_>>();
+        let mut parts = Vec::new();
+        for (stream, found) in &self.streams {
+            let asks = found.waiting.iter().filter_map(|(peer, ..)| peer.worker().filter(|w| waits(*w)));
+            parts.extend(asks.map(|worker| (stream.graph, worker)));
+        }
+        parts.sort_unstable();
+        for (wait, worker) in of_actors {
             self.deepen_awaited(wait, worker);
+        }
+        for (graph, worker) in parts {
+            self.deepen_for(graph, worker);
         }
     }
 

@@ -442,3 +442,23 @@ fn a_call_of_an_actor_that_is_gone_fails() {
     assert!(fake.head.is_idle());
     assert!(USER.worker().is_none());
 }
+
+#[test]
+fn what_an_actor_waits_for_bit_by_bit_runs_for_a_task_that_waits_for_the_actor() {
+    let mut fake = Fake::new(1);
+    let (actor, worker) = made(&mut fake, 1, spec());
+    fake.up(1);
+    fake.run_graph(wide(graph_id(2), 1));
+    let task = fake.only_run();
+    fake.run_graph(calls(graph_id(3), actor, 1));
+    let made_bit_by_bit = GraphSpec { kind: GraphKind::Independent, ..wide(graph_id(4), 1) };
+    fake.run_graph(made_bit_by_bit);
+    let stream = object(graph_id(4), 0);
+    let peer = PeerId::of_worker(WorkerId(worker));
+    fake.driver(peer, ToHead::Hold(vec![stream]));
+    fake.driver(peer, ToHead::Next { token: 1, stream, index: 0 });
+    assert!(fake.runs.values().all(|run| run.graph != graph_id(4)), "the slot is occupied");
+    fake.ask_as(PeerId::of_worker(task.id.worker), 2, &[object(graph_id(3), 0)]);
+    fake.up(2);
+    assert!(fake.runs.values().any(|run| run.graph == graph_id(4)));
+}

@@ -144,6 +144,7 @@ impl Loop {
             | Command::FindActor { .. }
             | Command::Yield { .. }
             | Command::Next { .. }
+            | Command::Ahead { .. }
             | Command::Inspect(_) => true,
         };
         if fits { Ok(()) } else { Err("it speaks of a graph or an object that is not its own".into()) }

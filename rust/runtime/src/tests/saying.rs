@@ -128,6 +128,7 @@ fn messages() -> Vec<FromWorker> {
         driver(Command::Inspect(5)),
         driver(Command::Yield { stream: object(1), index: 7, part: object(2) }),
         driver(Command::Next { token: 6, stream: object(1), index: 8 }),
+        driver(Command::Ahead { token: 7, stream: object(1), taken: 9 }),
     ]
 }
 

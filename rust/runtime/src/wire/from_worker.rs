@@ -56,6 +56,9 @@ pub(super) fn command_out(command: &Command) -> from_worker::Body {
         Command::Next { token, stream, index } => {
             Body::Next(proto::Next { token: *token, stream: Some(object_out(*stream)), index: *index })
         }
+        Command::Ahead { token, stream, taken } => {
+            Body::Ahead(proto::Ahead { token: *token, stream: Some(object_out(*stream)), taken: *taken })
+        }
         Command::Inspect(token) => Body::Inspect(*token),
     }
 }
@@ -142,6 +145,9 @@ pub(crate) fn read_from_worker(
         },
         Body::Next(next) => {
             Command::Next { token: next.token, stream: some_object(next.stream.as_ref())?, index: next.index }
+        }
+        Body::Ahead(ahead) => {
+            Command::Ahead { token: ahead.token, stream: some_object(ahead.stream.as_ref())?, taken: ahead.taken }
         }
         Body::FindActor(find) => {
             Command::FindActor { token: find.token, name: name_in(find.name.ok_or(WireError::Missing("name"))?) }
