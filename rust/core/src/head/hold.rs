@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use super::graph::{Graph, TaskState};
-use super::report::{Done, complete};
 use super::independent::cancelled;
+use super::report::{Done, complete};
 use super::{Head, PutObject, Rank, Watcher, unknown};
 use crate::ids::{GraphId, ObjectId, PeerId, RunId};
 use crate::message::{Failure, FailureKind, GraphKind, GraphSpec, Place, Refusal, ToHead, ToNode};

@@ -1,7 +1,7 @@
 //! Thousands of tasks of which each reads the one before.
 
-use eagleray_core::ids::ObjectId;
 use eagleray_core::head::{Head, HeadConfig, HeadEvent};
+use eagleray_core::ids::ObjectId;
 use eagleray_core::message::{FromDriver, FromNode, GraphKind, GraphSpec, ToHead};
 
 use crate::fake::{USER, graph, graph_id, object, wide};
