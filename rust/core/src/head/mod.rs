@@ -288,6 +288,15 @@ struct Rank {
     submitted: u64,
 }
 
+/// What kind of demands a graph has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Asks {
+    /// Some beside a CPU.
+    special: bool,
+    /// Less than a CPU in one of them.
+    light: bool,
+}
+
 /// The head. See the module.
 #[derive(Debug)]
 pub struct Head {
@@ -296,9 +305,11 @@ pub struct Head {
     /// Running graphs in the order in which they are served.
     queue: BTreeMap<Rank, GraphId>,
     /// Of those, all that have tasks to assign, in the same order. Who has none any more is found out when it is looked at.
-    ready: BTreeSet<(Rank, GraphId)>,
-    /// How many graphs have demands of their own.
+    /// With what kind of demands they have.
+    ready: BTreeMap<(Rank, GraphId), Asks>,
+    /// How many of those have demands of their own, and how many ask for less than a CPU in one of them.
     demanding: u32,
+    light: u32,
     /// When to look whether a graph is worth spreading.
     spreads: BTreeSet<(u64, GraphId)>,
     puts: FxMap<ObjectId, PutObject>,
@@ -339,8 +350,9 @@ impl Head {
             config,
             graphs: BTreeMap::new(),
             queue: BTreeMap::new(),
-            ready: BTreeSet::new(),
+            ready: BTreeMap::new(),
             demanding: 0,
+            light: 0,
             spreads: BTreeSet::new(),
             puts: FxMap::default(),
             workers: BTreeMap::new(),

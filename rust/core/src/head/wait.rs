@@ -324,8 +324,8 @@ impl Head {
             open.extend(graph.externals.iter().filter(|e| e.held && !e.available).map(|e| e.object.graph));
             if self.queue.remove(&old).is_some() {
                 self.queue.insert(rank, id);
-                if self.ready.remove(&(old, id)) {
-                    self.ready.insert((rank, id));
+                if let Some(asks) = self.ready.remove(&(old, id)) {
+                    self.ready.insert((rank, id), asks);
                 }
             }
             self.fail_if_too_deep(id);
