@@ -187,7 +187,7 @@ impl Head {
                     );
                 }
             }
-            ensure!(self.called.contains(&actor) != record.lanes.is_empty(), "{actor:?} is called by nobody, or not");
+            ensure!(!self.overlooks(actor), "{actor:?} has calls that could start");
         }
         for (&id, graph) in self.graphs.iter().filter(|(_, graph)| graph.is_calls() && graph.running()) {
             let open = |&&task: &&u32| {

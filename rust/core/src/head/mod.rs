@@ -322,8 +322,8 @@ pub struct Head {
     resources: Resources,
     actors: BTreeMap<ObjectId, Actor>,
     names: BTreeMap<ActorName, ObjectId>,
-    /// Actors with calls that no run has.
-    called: BTreeSet<ObjectId>,
+    /// Actors of which a call may be able to start since it was last looked.
+    stirred: BTreeSet<ObjectId>,
     /// What published values name, each held by its value.
     contents: FxMap<ObjectId, Vec<ObjectId>>,
     /// What values named, or graphs read or named, that are gone: not let go yet.
@@ -363,7 +363,7 @@ impl Head {
             estimates: Estimates::default(),
             actors: BTreeMap::new(),
             names: BTreeMap::new(),
-            called: BTreeSet::new(),
+            stirred: BTreeSet::new(),
             contents: FxMap::default(),
             loose: Vec::new(),
             broken: Vec::new(),

@@ -198,6 +198,9 @@ impl Head {
                 self.resources.give_back(&holding);
             }
         }
+        if let Role::Actor(actor) = worker.role {
+            self.stirred.insert(actor);
+        }
         let graph = self.graphs.get_mut(&id).expect("a graph with runs in flight exists");
         graph.runs -= 1;
         flight.kept.sort_unstable();
