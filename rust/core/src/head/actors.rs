@@ -124,6 +124,7 @@ impl Head {
             return;
         };
         record.alive = true;
+        self.stirred.insert(actor);
         let cpu = record.spec.cpu;
         let worker = self.workers.get_mut(&worker_id).expect("the worker that reported exists");
         worker.role = Role::Actor(actor);
@@ -161,7 +162,7 @@ impl Head {
     /// An actor ends for good.
     fn end_actor(&mut self, actor: ObjectId, end: ActorEnd) {
         let Some(record) = self.actors.remove(&actor) else { return };
-        self.called.remove(&actor);
+        self.stirred.remove(&actor);
         if let Some(name) = &record.spec.name {
             self.names.remove(name);
         }
@@ -195,7 +196,7 @@ impl Head {
     /// The task that makes an actor has failed, and says why.
     pub(super) fn forget_actor(&mut self, actor: ObjectId) {
         let Some(record) = self.actors.remove(&actor) else { return };
-        self.called.remove(&actor);
+        self.stirred.remove(&actor);
         if let Some(name) = &record.spec.name {
             self.names.remove(name);
         }

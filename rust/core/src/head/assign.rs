@@ -78,14 +78,17 @@ impl Head {
         let free_cpu = self.free_cpu();
         let mut withheld = Withheld::default();
         self.short = 0;
-        if self.demanding == 0 && !self.somebody_has_room(free_cpu) {
+        if self.nothing_can_start(free_cpu) {
             return None;
         }
-        let mut next = self.ready.first().copied();
+        let mut next = self.ready.first_key_value().map(|(entry, _)| *entry);
         while let Some(entry @ (rank, id)) = next {
-            next = self.ready.range((Bound::Excluded(entry), Bound::Unbounded)).next().copied();
+            next = self.ready.range((Bound::Excluded(entry), Bound::Unbounded)).next().map(|(entry, _)| *entry);
             if !self.graphs.get(&id).is_some_and(|graph| graph.rank == rank && graph.has_ready()) {
-                self.ready.remove(&entry);
+                if let Some(asks) = self.ready.remove(&entry) {
+                    self.demanding -= u32::from(asks.special);
+                    self.light -= u32::from(asks.light);
+                }
                 continue;
             }
             self.decide_spread(now, id);
@@ -99,6 +102,14 @@ impl Head {
             }
         }
         None
+    }
+
+    /// Whether no task can start whatever is ready, so that thousands of graphs need not be looked at.
+    fn nothing_can_start(&self, free_cpu: u64) -> bool {
+        // Who has demands gets a worker that has nothing to do; another is started for it only if less than a CPU is asked.
+        let special = self.demanding > 0
+            && (self.light > 0 || free_cpu >= WHOLE || self.workers.values().any(super::Worker::idle));
+        !special && !self.somebody_has_room(free_cpu)
     }
 
     /// Whether a worker can be given a run, if the run fits.

@@ -143,11 +143,13 @@ impl Head {
         }
         for (&rank, &id) in &self.queue {
             ensure!(
-                !self.graphs[&id].has_ready() || self.ready.contains(&(rank, id)),
+                !self.graphs[&id].has_ready() || self.ready.contains_key(&(rank, id)),
                 "{id:?} has tasks to assign and is not looked at"
             );
         }
-        let demanding = self.graphs.values().filter(|graph| !graph.special.is_empty()).count();
+        let demanding = self.ready.values().filter(|asks| asks.special).count();
+        let light = self.ready.values().filter(|asks| asks.light).count();
+        ensure!(self.light as usize == light, "{} graphs of {light} ask for less than a CPU", self.light);
         ensure!(self.demanding as usize == demanding, "{} graphs of {demanding} have demands", self.demanding);
         let spreads = self.graphs.iter().filter_map(|(&id, graph)| Some((graph.spread_at?, id)));
         ensure!(
@@ -191,7 +193,7 @@ impl Head {
                     );
                 }
             }
-            ensure!(self.called.contains(&actor) != record.lanes.is_empty(), "{actor:?} is called by nobody, or not");
+            ensure!(!self.overlooks(actor), "{actor:?} has calls that could start");
         }
         for (&id, graph) in self.graphs.iter().filter(|(_, graph)| graph.is_calls() && graph.running()) {
             let open = |&&task: &&u32| {

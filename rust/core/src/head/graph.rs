@@ -7,12 +7,12 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::Rank;
 use super::positions::Positions;
 use super::resources::Need;
+use super::{Asks, Rank};
 use crate::graph::Csr;
 use crate::ids::{GraphId, ObjectId, RunId, WorkerId};
-use crate::message::{ClassSpec, Failure, GraphKind, GraphSpec, Place, Refusal};
+use crate::message::{ClassSpec, Failure, GraphKind, GraphSpec, Place, Refusal, WHOLE};
 
 /// Where a task stands. `Waiting` and `Ready` differ by `missing` and by admission, nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -328,6 +328,12 @@ impl Graph {
 
     pub(super) fn has_ready(&self) -> bool {
         self.has_ordinary() || self.special.iter().any(|special| !special.ready.is_empty())
+    }
+
+    /// What kind of demands it has.
+    pub(super) fn asks(&self) -> Asks {
+        let light = self.special.iter().any(|special| special.need.cpu < WHOLE);
+        Asks { special: !self.special.is_empty(), light }
     }
 
     /// Whether a task is ready that needs a CPU and nothing else.

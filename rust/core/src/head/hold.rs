@@ -108,7 +108,6 @@ impl Head {
         let externals: Vec<ObjectId> = graph.externals.iter().map(|e| e.object).collect();
         self.peers.entry(peer).or_default().graphs.insert(id);
         let (kind, calls) = (graph.kind.clone(), graph.is_calls());
-        self.demanding += u32::from(!graph.special.is_empty());
         self.graphs.insert(id, graph);
         if !calls {
             self.queue.insert(rank, id);
@@ -389,7 +388,6 @@ impl Head {
 
     fn remove_graph(&mut self, id: GraphId) {
         let graph = self.graphs.remove(&id).expect("looked up above");
-        self.demanding -= u32::from(!graph.special.is_empty());
         if let Some(peer) = self.peers.get_mut(&id.peer) {
             peer.graphs.remove(&id);
         }

@@ -296,6 +296,15 @@ struct Rank {
     submitted: u64,
 }
 
+/// What kind of demands a graph has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Asks {
+    /// Some beside a CPU.
+    special: bool,
+    /// Less than a CPU in one of them.
+    light: bool,
+}
+
 /// The head. See the module.
 #[derive(Debug)]
 pub struct Head {
@@ -304,9 +313,11 @@ pub struct Head {
     /// Running graphs in the order in which they are served.
     queue: BTreeMap<Rank, GraphId>,
     /// Of those, all that have tasks to assign, in the same order. Who has none any more is found out when it is looked at.
-    ready: BTreeSet<(Rank, GraphId)>,
-    /// How many graphs have demands of their own.
+    /// With what kind of demands they have.
+    ready: BTreeMap<(Rank, GraphId), Asks>,
+    /// How many of those have demands of their own, and how many ask for less than a CPU in one of them.
     demanding: u32,
+    light: u32,
     /// When to look whether a graph is worth spreading.
     spreads: BTreeSet<(u64, GraphId)>,
     puts: FxMap<ObjectId, PutObject>,
@@ -319,8 +330,8 @@ pub struct Head {
     resources: Resources,
     actors: BTreeMap<ObjectId, Actor>,
     names: BTreeMap<ActorName, ObjectId>,
-    /// Actors with calls that no run has.
-    called: BTreeSet<ObjectId>,
+    /// Actors of which a call may be able to start since it was last looked.
+    stirred: BTreeSet<ObjectId>,
     /// What published values name, each held by its value.
     contents: FxMap<ObjectId, Vec<ObjectId>>,
     /// What values named, or graphs read or named, that are gone: not let go yet.
@@ -347,8 +358,9 @@ impl Head {
             config,
             graphs: BTreeMap::new(),
             queue: BTreeMap::new(),
-            ready: BTreeSet::new(),
+            ready: BTreeMap::new(),
             demanding: 0,
+            light: 0,
             spreads: BTreeSet::new(),
             puts: FxMap::default(),
             workers: BTreeMap::new(),
@@ -359,7 +371,7 @@ impl Head {
             estimates: Estimates::default(),
             actors: BTreeMap::new(),
             names: BTreeMap::new(),
-            called: BTreeSet::new(),
+            stirred: BTreeSet::new(),
             contents: FxMap::default(),
             loose: Vec::new(),
             broken: Vec::new(),

@@ -198,6 +198,9 @@ impl Head {
                 self.resources.give_back(&holding);
             }
         }
+        if let Role::Actor(actor) = worker.role {
+            self.stirred.insert(actor);
+        }
         let graph = self.graphs.get_mut(&id).expect("a graph with runs in flight exists");
         graph.runs -= 1;
         flight.kept.sort_unstable();
@@ -299,7 +302,11 @@ impl Head {
             self.notify(object);
         }
         if let Some(graph) = self.graphs.get(&id).filter(|graph| graph.has_ready() && !graph.is_calls()) {
-            self.ready.insert((graph.rank, id));
+            let asks = graph.asks();
+            if self.ready.insert((graph.rank, id), asks).is_none() {
+                self.demanding += u32::from(asks.special);
+                self.light += u32::from(asks.light);
+            }
         }
         self.fail_tasks(id, doomed);
         self.line_up(id);

@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::{Flight, Head, Worker};
-use crate::ids::{ObjectId, PeerId};
+use crate::ids::{ObjectId, PeerId, WorkerId};
 use crate::message::{Refusal, ToDriver};
 
 /// Peer, token, and what is asked.
@@ -168,6 +168,17 @@ impl Head {
         self.answer_ahead(ahead);
         self.forget_stream_if_empty(stream);
         true
+    }
+
+    /// The streams of which such a worker waits for a part, and who that is.
+    pub(super) fn awaited_streams(&self, who: impl Fn(WorkerId) -> bool) -> Vec<(ObjectId, WorkerId)> {
+        let waiting = |(stream, found): (&ObjectId, &Stream)| {
+            let workers = found.waiting.iter().filter_map(|(peer, ..)| peer.worker()).filter(|worker| who(*worker));
+            workers.map(|worker| (*stream, worker)).collect::<Vec<_>>()
+        };
+        let mut awaited = self.streams.iter().flat_map(waiting).collect::<Vec<_>>();
+        awaited.sort_unstable();
+        awaited
     }
 
     /// A peer is gone, and asks no more.

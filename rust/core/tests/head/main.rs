@@ -1,6 +1,7 @@
 //! Transitions of the head, one subject a module: the test plays the drivers, the node and its workers.
 
 mod actor_ends;
+mod actor_waits;
 mod actors;
 mod basics;
 mod demands;
