@@ -233,10 +233,15 @@ class _Coroutines:
         kwargs: dict[str, Any],
         context: contextvars.Context,
     ) -> None:
-        name = deferred.hex
         call = self._loop.create_task(self._run(deferred, method, args, kwargs), context=context)
-        self._calls[name] = call
-        call.add_done_callback(lambda _: self._calls.pop(name, None))
+        self._calls[deferred.hex] = call
+        call.add_done_callback(lambda call: self._ended(call, deferred, method))
+
+    def _ended(self, call: asyncio.Task[None], deferred: native.Deferred, method: Method) -> None:
+        self._calls.pop(deferred.hex, None)
+        if call.cancelled():
+            # Before its first step: then nothing of it has run.
+            deferred.fail(_cancelled(method))
 
     async def _run(
         self, deferred: native.Deferred, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]
