@@ -13,13 +13,16 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 
 from eagleray import _generators, _identity, _running, _surroundings
 from eagleray._engine import native
 from eagleray._generators import Way
 from eagleray._running import Task
 from eagleray.exceptions import TaskCancelledError
+
+if TYPE_CHECKING:
+    import asyncio
 
 _TOGETHER = 3600.0
 """Seconds that a thread sleeps at a time while its process is being ended."""
@@ -95,6 +98,8 @@ class Method:
 
     async def result_async(self, value: Any) -> Any:
         """The same where coroutines run."""
+        import asyncio
+
         # Not whatever can be awaited: an ObjectRef is a result.
         if inspect.iscoroutine(value) or isinstance(value, asyncio.Future):
             value = await value

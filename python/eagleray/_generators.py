@@ -260,20 +260,19 @@ def _returned(values: list[Any], returns: int | str) -> Any:
 
 def _gathered(values: Iterable[Any]) -> DynamicObjectRefGenerator:
     """Refs of all values. If there is an error, the last one is a ref to that."""
-    refs = []
+    refs: list[ObjectRef] = []
     try:
-        for value in values:
-            refs.append(_engine.put(value))
+        refs.extend(_engine.put(value) for value in values)  # as far as it gets
     except Exception as error:
         refs.append(_failed(error))
     return DynamicObjectRefGenerator(refs)
 
 
 async def _gathered_async(values: AsyncIterator[Any]) -> DynamicObjectRefGenerator:
-    refs = []
+    refs: list[ObjectRef] = []
     try:
         async for value in values:
-            refs.append(_engine.put(value))
+            refs.append(_engine.put(value))  # noqa: PERF401  # what there is before an error stays
     except Exception as error:
         refs.append(_failed(error))
     return DynamicObjectRefGenerator(refs)

@@ -119,12 +119,15 @@ class TestSteps:
         until(stream.next_ready)
         assert not stream.is_finished()
         assert eagleray.get(next(stream)) == 1
-        assert not stream.next_ready() and not stream.is_finished()
+        assert not stream.next_ready()
+        assert not stream.is_finished()
         go.touch()
         assert eagleray.get(stream.completed()) is None
-        assert stream.next_ready() and not stream.is_finished()
+        assert stream.next_ready()
+        assert not stream.is_finished()
         assert eagleray.get(next(stream)) == 2
-        assert stream.is_finished() and not stream.next_ready()
+        assert stream.is_finished()
+        assert not stream.next_ready()
         assert list(stream) == []
 
     def test_error_is_ready_until_it_is_taken(self) -> None:

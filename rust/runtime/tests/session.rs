@@ -99,6 +99,7 @@ fn a_session_that_has_ended_takes_no_calls() {
     let session = Arc::new(Session::start(config(&[], true)).unwrap());
     let client = session.client();
     let call = Call {
+        alone: false,
         kind: GraphKind::Independent,
         priority: 0,
         surroundings: None,
