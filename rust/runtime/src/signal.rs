@@ -32,7 +32,11 @@ mod tests {
 
     #[test]
     fn only_a_child_of_the_template_is_interrupted() {
-        let mut child = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
+        // Where this was started in the background of a shell, SIGINT is ignored, and its children would ignore it, too.
+        let mut child = Command::new("env").args(["--default-signal=INT", "sleep", "1000"]).spawn().unwrap();
+        while std::fs::read_to_string(format!("/proc/{}/comm", child.id())).unwrap() != "sleep\n" {
+            std::thread::yield_now();
+        }
         let us = std::process::id();
         assert_eq!(interrupt(us + 1, child.id()), Err(Errno::SRCH), "another's child");
         assert_eq!(interrupt(us, us), Err(Errno::SRCH), "no child");
