@@ -144,9 +144,14 @@ class TestSteps:
         go = tmp_path / "go"
         stream = eagleray.remote(waiting).remote(str(go))
         next(stream)
-        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
-        with pytest.raises(KeyboardInterrupt):
-            next(stream)
+        # Where the tests run in the background of a shell it is ignored.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+            with pytest.raises(KeyboardInterrupt):
+                next(stream)
+        finally:
+            signal.signal(signal.SIGINT, before)
         go.touch()
         assert eagleray.get(list(stream)) == [2]
 
