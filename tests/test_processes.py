@@ -38,7 +38,8 @@ class TestWorkers:
         """Its own result is never reported: the death is its, or it would be run again for ever."""
         with pytest.raises(eagleray.exceptions.WorkerCrashedError) as caught:
             ray_dask_get({"a": (inc, 1), "x": (os.closerange, 3, 256), "b": (list, ["a", "x"])}, "b")
-        assert "'x'" in str(caught.value) or "'b'" in str(caught.value)
+        # Whichever was to run next is found out: nothing says which one has closed the descriptors.
+        assert any(f"'{key}'" in str(caught.value) for key in "axb")
 
     def test_worker_killed_from_outside(self, tmp_path: Path) -> None:
         path = tmp_path / "runs"
