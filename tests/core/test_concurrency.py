@@ -336,6 +336,7 @@ class TestCancel:
         @eagleray.remote
         class Blocks:
             async def until(self, path: str) -> None:
+                Path(path + ".begun").touch()
                 while not os.path.exists(path):
                     time.sleep(0.005)
 
@@ -343,7 +344,9 @@ class TestCancel:
                 return value
 
         actor, go = Blocks.remote(), tmp_path / "go"
-        blocking, ref, after = actor.until.remote(str(go)), actor.echo.remote(1), actor.echo.remote(2)
+        blocking = actor.until.remote(str(go))
+        until(Path(str(go) + ".begun").exists)  # else the loop may have the steps of all three in hand
+        ref, after = actor.echo.remote(1), actor.echo.remote(2)
         assert eagleray.wait([ref], timeout=0.3) == ([], [ref])  # it is deferred meanwhile
         eagleray.cancel(ref)
         go.touch()
