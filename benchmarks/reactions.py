@@ -11,10 +11,12 @@ import time
 TRIES = 5
 
 INTERRUPTED = """
+import signal
 import time
 import eagleray
 from eagleray.dask import ray_dask_get
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell in the background has ignored stays so
 eagleray.init(num_cpus=2)
 ray_dask_get({"a": (abs, 1)}, "a")
 print("ready", flush=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass, field
+from typing import Any
 
+import calls
 from peers import PEERS, WORKERS, Round
 from workloads import Workload
 
@@ -191,3 +193,23 @@ def order_table(ours: float, theirs: float) -> str:
             f"{'eagleray':<29}{ours:>10.2f}   {ORDER_US.verdict(ours)}",
         )
     )
+
+
+def calls_table(ours: dict[str, Any], theirs: dict[str, Any] | None) -> str:
+    lines = [
+        heading("tasks, actors and objects beside the graph, µs"),
+        f"{'':<48}{'eagleray':>10}{'Ray':>10}{'/ Ray':>9}   target",
+    ]
+    for name, (title, times) in calls.OPERATIONS.items():
+        line = f"{title:<48}{ours[name]:>10.1f}"
+        if theirs is not None:
+            ratio = ours[name] / theirs[name]
+            line += f"{theirs[name]:>10.1f}{ratio:>9.4f}   {Target(f'≤ 1/{times}', 1 / times).verdict(ratio)}"
+        lines.append(line)
+    for name, (title, most) in calls.ALONE.items():
+        verdict = Target(f"≤ {most / 1000:.0f} ms", most).verdict(ours[name])
+        lines.append(f"{title:<48}{ours[name]:>10.1f}{'':>19}   {verdict}")
+    for title, name in (("task", "counts"), ("actor call", "counts of calls")):
+        counted = ", ".join(f"{count:.2f} {what}" for what, count in ours[name].items())
+        lines.append(f"a round trip of a {title}: {counted}")
+    return "\n".join(lines)

@@ -15,15 +15,25 @@ import os
 import platform
 import sys
 
+import calls
 import dask
 import pandas as pd
 from peers import PEERS, WORKERS, PeerError, PeerProcess, Round
 from reactions import death_ms, interrupt_ms
-from report import Results, Rounds, counters_table, order_table, reactions_table, startup_table, times_table
+from report import (
+    Results,
+    Rounds,
+    calls_table,
+    counters_table,
+    order_table,
+    reactions_table,
+    startup_table,
+    times_table,
+)
 from startup import measure, order_us_per_task
 from workloads import WORKLOADS
 
-EXTRAS = ("startup", "reactions", "order")
+EXTRAS = ("startup", "reactions", "order", "calls")
 STARTUP_PEERS = ("threads", "eagleray", "processes", "distributed", "ray")
 
 
@@ -151,6 +161,10 @@ def main() -> None:
         print(reactions_table(death_ms(), interrupt_ms()), flush=True)
     if "order" in options.only and "eagleray" in options.peer and not PEERS["eagleray"].missing():
         print(order_table(*order_us_per_task(options.quick, options.rounds)))
+    if "calls" in options.only and "eagleray" in options.peer:
+        ray = "ray" in options.peer and not calls.missing("ray")
+        theirs = calls.measure("ray", quick=options.quick) if ray else None
+        print(calls_table(calls.measure("eagleray", quick=options.quick), theirs), flush=True)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,11 @@ from eagleray.exceptions import GetTimeoutError
 from tests.tasks import inc, sleep
 
 
+def test_importing_it_imports_little() -> None:
+    code = "import eagleray, sys; print([name for name in ('asyncio', 'dask', 'numpy') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 @pytest.mark.usefixtures("fresh")
 class TestInit:
     def test_starts_and_ends(self) -> None:

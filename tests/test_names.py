@@ -289,6 +289,20 @@ class TestSimpleShuffle:
         (theirs,) = dask.get(shuffled, [("out", 1)])
         assert ours.equals(theirs)
 
+    def test_what_is_put_in_its_place_is_used(self, shuffled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As Ray's own tests of it do."""
+        from eagleray.dask import optimizations
+
+        rewritten = []
+
+        def rewrite(dsk: Any, keys: Any) -> Any:
+            rewritten.append(keys)
+            return dsk
+
+        monkeypatch.setattr(optimizations, "rewrite_simple_shuffle_layer", rewrite)
+        dataframe_optimize(shuffled, [("out", 1)])
+        assert rewritten == [[("out", 1)]]
+
     def test_is_used_while_enabled(self) -> None:
         with enable_dask_on_ray():
             assert dask.config.get("dataframe_optimize") is dataframe_optimize

@@ -108,9 +108,9 @@ class TestMistakes:
 
     def test_what_has_no_effect_is_said(self) -> None:
         with pytest.warns(
-            UserWarning, match="remote function 'function' have no effect.*: accelerator_type, max_calls"
+            UserWarning, match="remote function 'function' have no effect.*: accelerator_type, enable_task_events"
         ) as all_:
-            eagleray.remote(function).options(max_calls=1, accelerator_type="H100")
+            eagleray.remote(function).options(enable_task_events=True, accelerator_type="H100")
         assert len(all_) == 1
 
     def test_what_is_none_is_not_said(self) -> None:

@@ -45,6 +45,7 @@ __all__ = [
     "ObjectRef",
     "ObjectRefGenerator",
     "__version__",
+    "actor",
     "available_resources",
     "cancel",
     "cluster_resources",
@@ -61,7 +62,9 @@ __all__ = [
     "nodes",
     "put",
     "remote",
+    "runtime_context",
     "shutdown",
     "timeline",
+    "util",
     "wait",
 ]

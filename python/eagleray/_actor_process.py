@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import contextvars
+import gc
 import inspect
 import os
 import sys
@@ -13,19 +13,23 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 
 from eagleray import _generators, _identity, _running, _surroundings
 from eagleray._engine import native
+from eagleray._generators import Way
 from eagleray._running import Task
 from eagleray.exceptions import TaskCancelledError
+
+if TYPE_CHECKING:
+    import asyncio
 
 _TOGETHER = 3600.0
 """Seconds that a thread sleeps at a time while its process is being ended."""
 
 
 class Plan(NamedTuple):
-    """How an actor is to be made. Comes with the arguments of the constructor."""
+    """How an actor is to be made. Comes behind the positional arguments of the constructor."""
 
     name: str | None
     namespace: str
@@ -48,8 +52,10 @@ class Create:
     def __init__(self, cls: type) -> None:
         self._cls = cls
 
-    def __call__(self, plan: Plan, *args: Any, **kwargs: Any) -> None:
+    def __call__(self, *given: Any, **kwargs: Any) -> None:
+        """Takes the arguments of the constructor, and as the last positional one the plan: so messages count right."""
         global _process
+        *args, plan = given
         task = native.current_task()
         assert task is not None  # of a worker's main thread
         _running.actor = _running.Here(
@@ -72,8 +78,8 @@ class Method:
     """Calls a method of this process's actor."""
 
     name: str
-    collects: bool
-    """Whether the result is what the method yields."""
+    way: Way | None
+    """How what it yields is handed out, if it is a generator."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if _process is None:
@@ -88,7 +94,24 @@ class Method:
 
     def result(self, value: Any) -> Any:
         """What the call returns, if the method has returned this."""
-        return _generators.collected(value) if self.collects else value
+        return value if self.way is None else _generators.hand_out(self.way, value, _present())
+
+    async def result_async(self, value: Any) -> Any:
+        """The same where coroutines run."""
+        import asyncio
+
+        # Not whatever can be awaited: an ObjectRef is a result.
+        if inspect.iscoroutine(value) or isinstance(value, asyncio.Future):
+            value = await value
+        if self.way is not None:
+            return await _generators.hand_out_async(self.way, value, _present())
+        return value
+
+
+def _present() -> Task:
+    task = _running.task()
+    assert task is not None  # of a call
+    return task
 
 
 def _ready(_instance: object) -> bool:
@@ -184,12 +207,16 @@ class _Coroutines:
     _instance: Any
 
     def __init__(self, most: int, creation: Task) -> None:
+        import asyncio
+
         self._creation = creation
         self._loop = asyncio.new_event_loop()
         self._most = asyncio.Semaphore(most)
         self._calls: dict[str, asyncio.Task[None]] = {}
 
     def make(self, constructor: Callable[[], Any]) -> None:
+        import asyncio
+
         asyncio.events._set_running_loop(self._loop)
         try:
             self._instance = _context(self._creation).run(constructor)
@@ -211,23 +238,25 @@ class _Coroutines:
         kwargs: dict[str, Any],
         context: contextvars.Context,
     ) -> None:
-        name = deferred.hex
         call = self._loop.create_task(self._run(deferred, method, args, kwargs), context=context)
-        self._calls[name] = call
-        call.add_done_callback(lambda _: self._calls.pop(name, None))
+        self._calls[deferred.hex] = call
+        call.add_done_callback(lambda call: self._ended(call, deferred, method))
+
+    def _ended(self, call: asyncio.Task[None], deferred: native.Deferred, method: Method) -> None:
+        self._calls.pop(deferred.hex, None)
+        if call.cancelled():
+            # Before its first step: then nothing of it has run.
+            deferred.fail(_cancelled(method))
 
     async def _run(
         self, deferred: native.Deferred, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
+        import asyncio
+
         try:
             async with self._most:
                 value = method.of(self._instance)(*args, **kwargs)
-                # Not whatever can be awaited: an ObjectRef is a result.
-                if inspect.iscoroutine(value) or isinstance(value, asyncio.Future):
-                    value = await value
-                elif inspect.isasyncgen(value):
-                    value = [item async for item in value]
-                deferred.complete(method.result(value))
+                deferred.complete(await method.result_async(value))
         except asyncio.CancelledError:
             deferred.fail(_cancelled(method))
         except BaseException as error:
@@ -275,6 +304,19 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
+
+
+def end() -> None:
+    """Ends the actor of this process, if it has one, as a Python program ends: `atexit` functions, finalizers, output."""
+    global _process
+    if _process is None:
+        return
+    try:
+        atexit._run_exitfuncs()
+        _process = None
+        gc.collect()
+    finally:
+        _flush()
 
 
 def _was_here(task: Task) -> bool:

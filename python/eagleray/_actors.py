@@ -121,7 +121,7 @@ class ActorClass:
         )
         ref = native.create_actor(
             ready.code,
-            (plan, *args),
+            (*args, plan),
             kwargs,
             native.RemoteOptions(self._name, max_retries=0, resources=_options.demand(options)),
             surroundings,
@@ -155,7 +155,7 @@ class _ClassCode:
         if self._ready is None or self._of is not session:
             cls = self._cls
             check = _signatures.check(cls.__qualname__, _signatures.parameters(cls))
-            code = _calls.code(_actor_process.Create(cls))
+            code = _calls.code(_actor_process.Create(cls), cls)
             self._ready, self._of = _ReadyClass(code, methods_of(cls), has_coroutines(cls), check), session
         return self._ready
 

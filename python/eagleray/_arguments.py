@@ -98,7 +98,7 @@ def not_picklable(value: Any, cause: BaseException, keys: Sequence[Any], nodes: 
         found = place(node, value)
         if found is not None:
             if found == "the function":
-                found = f"the function {_function_name(value)}"
+                found = f"the {'class' if isinstance(value, type) else 'function'} {_function_name(value)}"
             what, _, call = found.partition(" of ")
             where = f"{what[0].upper()}{what[1:]} {kind} of {call and f'{call} in '}task {named(key)}"
             break

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from eagleray import _modules, _options
 from eagleray._engine import ObjectRef, native
-from eagleray._generators import ObjectRefGenerator
+from eagleray._generators import ObjectRefGenerator, Way
 from eagleray._options import Checked
 
 
-def code(target: object) -> native.RemoteCode:
-    """What workers call, pickled.
+def code(target: object, shown: object = None) -> native.RemoteCode:
+    """What workers call, pickled; `shown` is what messages speak of, if that is something else.
 
     Raises:
         TypeError: It cannot be pickled; the message says what of it.
     """
     if not native.in_worker():
         _modules.refresh()
-    return native.RemoteCode(target)
+    return native.RemoteCode(target, shown)
 
 
 Returns = int | str
@@ -29,6 +30,26 @@ Returns = int | str
 def number(returns: Returns) -> int:
     """How many refs the session gives for a call."""
     return 1 if isinstance(returns, str) else returns
+
+
+def way(returns: Returns, options: Checked, generator: bool) -> Way | None:
+    """How what the call yields is handed out, if it is a generator's."""
+    if not generator and not isinstance(returns, str):
+        return None
+    return Way(returns, max(options.get("_generator_backpressure_num_objects", 0), 0))
+
+
+def check_streams(options: Checked, generator: bool, what: str) -> None:
+    """Raises ValueError for "streaming" where there is no generator."""
+    if options.get("num_returns") == "streaming" and not generator:
+        raise ValueError(
+            f'{what[:1].upper() + what[1:]} cannot have num_returns="streaming": it is no generator, that is, no function '
+            "that uses yield."
+        )
+
+
+def is_generator(function: object) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
 def given(refs: list[ObjectRef], returns: Returns) -> Any:

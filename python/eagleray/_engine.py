@@ -13,11 +13,12 @@ import threading
 import uuid
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
 from eagleray import (
     _descriptors,
     _identity,
+    _init_arguments,
     _inquiries,
     _locks,
     _machine,
@@ -34,6 +35,8 @@ from eagleray.exceptions import ObjectLostError
 
 if TYPE_CHECKING:
     from eagleray._generators import ObjectRefGenerator
+
+_Waitable = TypeVar("_Waitable", bound="ObjectRef | ObjectRefGenerator")
 
 __all__ = [
     "ObjectRef",
@@ -52,9 +55,6 @@ __all__ = [
 
 _STORE_SHARE = 0.3
 """Of the memory, for the object store, if nothing is said."""
-
-_STORE_LEAST = 16 << 20
-"""Bytes: what the segments of a few workers need at the very least."""
 
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
@@ -77,92 +77,6 @@ def _forget() -> None:
 
 os.register_at_fork(after_in_child=_forget)
 _locks.install(lambda: _session_dir)
-
-
-def _whole(name: str, value: object, least: int, unit: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} must be a whole number of {unit} or None, not {type(value).__name__}.")
-    number = int(value)
-    if number < least:
-        raise ValueError(f"{name} must be at least {least} {unit}, not {number}.")
-    return number
-
-
-_OWN_ARGUMENT = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": None}
-"""Resources that are not offered by `resources`, and the argument that offers them."""
-
-
-def _checked_resources(resources: object) -> dict[str, float]:
-    if resources is None:
-        return {}
-    if not isinstance(resources, Mapping):
-        raise TypeError(f"resources must be a dict of names and amounts or None, not {type(resources).__name__}.")
-    checked: dict[str, float] = {}
-    for name, amount in resources.items():
-        if not isinstance(name, str):
-            raise TypeError(f"A name in resources must be a str, not {type(name).__name__}: {name!r}.")
-        if not name:
-            raise ValueError("A name in resources is empty.")
-        if name in _OWN_ARGUMENT:
-            argument = _OWN_ARGUMENT[name]
-            instead = f"say it with {argument}" if argument else "it is what this machine has"
-            raise ValueError(f"resources cannot contain {name!r}: {instead}.")
-        if isinstance(amount, bool) or not isinstance(amount, numbers.Real):
-            raise TypeError(f"The amount of resource {name!r} must be a number, not {type(amount).__name__}.")
-        if not 0 <= float(amount) < float("inf"):
-            raise ValueError(f"The amount of resource {name!r} must be 0 or more, not {amount}.")
-        checked[name] = float(amount)
-    return checked
-
-
-_OF_RAY = (
-    "configure_logging",
-    "dashboard_agent_listen_port",
-    "dashboard_grpc_port",
-    "dashboard_host",
-    "dashboard_port",
-    "job_config",
-    "labels",
-    "logging_config",
-    "logging_format",
-)
-"""Arguments of Ray's `init` that change no result. So do those that begin with an underscore."""
-
-
-def _check_of_ray(given: Mapping[str, object]) -> None:
-    """Raises for arguments that are not Ray's, and for those that ask for what there is not."""
-    for name in given:
-        if name not in _OF_RAY and not name.startswith("_") and name != "local_mode":
-            known = [name for name in inspect.signature(init).parameters if name != "of_ray"]
-            raise TypeError(f"init() does not know the argument {name!r}. It knows {', '.join(known)}.")
-    if given.get("local_mode"):
-        raise ValueError(
-            "init() cannot have local_mode: tasks run in workers. To debug a graph in this process use ray_dask_get_sync."
-        )
-
-
-def _check_address(address: object) -> None:
-    if address is not None and not isinstance(address, str):
-        raise TypeError(f"address must be a str or None, not {type(address).__name__}.")
-    if address not in (None, "local", "auto"):
-        raise ValueError(
-            f"address must be None, 'local' or 'auto', not {address!r}: a session has this machine only, and each program "
-            "has its own."
-        )
-
-
-def _check_text(name: str, value: object) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise TypeError(f"{name} must be a str or None, not {type(value).__name__}.")
-    if value == "":
-        raise ValueError(f"{name} is empty.")
-    return value
-
-
-def _check_flag(name: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, not {type(value).__name__}.")
-    return value
 
 
 def init(
@@ -204,23 +118,23 @@ def init(
         RuntimeError: A pool runs already.
         TypeError, ValueError: An argument is not what it should be.
     """
-    slots = None if num_cpus is None else _whole("num_cpus", num_cpus, 1, "processors")
+    slots = None if num_cpus is None else _init_arguments.whole("num_cpus", num_cpus, 1, "processors")
     store = (
         None
         if object_store_memory is None
-        else _whole("object_store_memory", object_store_memory, _STORE_LEAST, "bytes")
+        else _init_arguments.whole("object_store_memory", object_store_memory, _init_arguments.STORE_LEAST, "bytes")
     )
-    _check_flag("ignore_reinit_error", ignore_reinit_error)
-    gpus = None if num_gpus is None else _whole("num_gpus", num_gpus, 0, "GPUs")
-    custom = _checked_resources(resources)
+    _init_arguments.flag("ignore_reinit_error", ignore_reinit_error)
+    gpus = None if num_gpus is None else _init_arguments.whole("num_gpus", num_gpus, 0, "GPUs")
+    custom = _init_arguments.offered(resources)
     env = None if runtime_env is None else _runtime_env.checked(runtime_env, "runtime_env")
-    _check_text("namespace", namespace)
-    _check_address(address)
-    _check_flag("log_to_driver", log_to_driver)
-    _check_of_ray(of_ray)
+    _init_arguments.text("namespace", namespace)
+    _init_arguments.check_address(address)
+    _init_arguments.flag("log_to_driver", log_to_driver)
+    _init_arguments.check_of_ray(of_ray, (name for name in inspect.signature(init).parameters if name != "of_ray"))
     if timeline is not None:
-        _check_flag("timeline", timeline)
-    if include_dashboard is not None and _check_flag("include_dashboard", include_dashboard):
+        _init_arguments.flag("timeline", timeline)
+    if include_dashboard is not None and _init_arguments.flag("include_dashboard", include_dashboard):
         warnings.warn("eagleray has no dashboard: include_dashboard=True has no effect.", stacklevel=2)
     if logging_level is not None:
         logging.getLogger("eagleray").setLevel(logging_level)
@@ -281,7 +195,7 @@ def start(
         try:
             native.start(
                 slots,
-                store_bytes or max(int(_machine.memory() * _STORE_SHARE), _STORE_LEAST),
+                store_bytes or max(int(_machine.memory() * _STORE_SHARE), _init_arguments.STORE_LEAST),
                 session_dir,
                 template,
                 zero_worker,
@@ -405,10 +319,12 @@ def get(refs: ObjectRef | list[ObjectRef], timeout: float | None = None, *, copy
     if not wanted:
         return []
     check_session()
-    try:
-        values = native.get(wanted, seconds, bool(copy))
-    finally:
-        _output.drain()
+    values = native.get_known(wanted, bool(copy))
+    if values is None:
+        try:
+            values = native.get(wanted, seconds, bool(copy))
+        finally:
+            _output.drain()
     return values[0] if single else values
 
 
@@ -428,12 +344,12 @@ def _check_refs(what: str, refs: Sequence[object]) -> None:
 
 
 def wait(
-    refs: list[ObjectRef], num_returns: int = 1, timeout: float | None = None, fetch_local: bool = True
-) -> tuple[list[ObjectRef], list[ObjectRef]]:
+    refs: list[_Waitable], num_returns: int = 1, timeout: float | None = None, fetch_local: bool = True
+) -> tuple[list[_Waitable], list[_Waitable]]:
     """Waits until `num_returns` of the refs have a value or an error, or the time is over.
 
     Args:
-        refs: The refs, each once.
+        refs: The refs, each once. An `ObjectRefGenerator` among them is ready when `next` would not wait.
         num_returns: How many of them must be ready.
         timeout: Seconds to wait at most. None waits as long as it takes.
         fetch_local: Whether values are to be on this machine. They are anyway.
@@ -447,18 +363,25 @@ def wait(
     """
     if not isinstance(refs, list):
         raise TypeError(f"wait() takes a list of ObjectRefs, not {type(refs).__name__}.")
-    _check_refs("wait", refs)
-    count = _whole("num_returns", num_returns, 1, "refs")
+    count = _init_arguments.whole("num_returns", num_returns, 1, "refs")
     seconds = _seconds(timeout)
-    _check_flag("fetch_local", fetch_local)
+    _init_arguments.flag("fetch_local", fetch_local)
     if not refs:
         return [], []
-    if len(set(refs)) < len(refs):
-        raise ValueError("wait() takes each ObjectRef once; the list has duplicates.")
     if count > len(refs):
         raise ValueError(f"num_returns must be at most the number of refs, {len(refs)}, not {count}.")
     check_session()
-    return native.wait(refs, count, seconds)
+    try:
+        return cast("tuple[list[_Waitable], list[_Waitable]]", native.wait(cast("list[Any]", refs), count, seconds))
+    except TypeError:
+        # One that is no ref: to look for generators first would take time where there are none.
+        from eagleray._generators import waited_for
+
+        items = waited_for(refs)
+        if items is None:
+            raise
+    ready, rest = native.wait_for_parts(list(items), count, seconds)
+    return [items[item] for item in ready], [items[item] for item in rest]
 
 
 def cancel(ref: ObjectRef | ObjectRefGenerator, *, force: bool = False, recursive: bool = True) -> None:
@@ -482,8 +405,11 @@ def cancel(ref: ObjectRef | ObjectRefGenerator, *, force: bool = False, recursiv
     if isinstance(ref, ObjectRefGenerator):
         ref = ref.completed()
     if not isinstance(ref, ObjectRef):
-        raise TypeError(f"cancel() takes an ObjectRef, not {type(ref).__name__}.")
-    _check_flag("force", force)
-    _check_flag("recursive", recursive)
+        from eagleray._handles import ActorHandle
+
+        instead = " To end an actor use eagleray.kill()." if isinstance(ref, ActorHandle) else ""
+        raise TypeError(f"cancel() takes an ObjectRef, not {type(ref).__name__}.{instead}")
+    _init_arguments.flag("force", force)
+    _init_arguments.flag("recursive", recursive)
     check_session()
     native.cancel(ref, force, recursive)

@@ -91,7 +91,7 @@ def actor_died(actor: object, details: Mapping[str, Any]) -> exceptions.ActorDie
     Args:
         actor: The name of its class; None if it is not known.
         details: `end` says why: "init" (with `error`, what `_errors.dump_error` gave), "died" (with what is known of the
-            process's end), "killed", "released" or "name_taken". `restarts`: how often it had been restarted.
+            process's end), "killed", "exited", "released" or "name_taken". `restarts`: how often it had been restarted.
     """
     what = "The actor" if actor is None else f"The actor {clip(str(actor), _MOST_KEY)}"
     restarts = details.get("restarts", 0)
@@ -116,7 +116,9 @@ def actor_died(actor: object, details: Mapping[str, Any]) -> exceptions.ActorDie
                 f"{again}{advice}{_output_of(details)}"
             )
         case "killed":
-            why = "is dead: eagleray.kill() has ended it, or it has called exit_actor()"
+            why = "is dead: eagleray.kill() has ended it"
+        case "exited":
+            why = "is dead: it has ended itself with exit_actor()"
         case "released":
             why = "is dead: it was ended when the last handle to it was gone"
         case "name_taken":
@@ -172,9 +174,14 @@ def failure(kind: str, key: object, details: Mapping[str, Any]) -> BaseException
                 f"at most {details.get('most')} levels are possible."
             )
         case "actor_died":
-            return actor_died(key, details)
+            return actor_died(details.get("actor"), details)
         case "infeasible":
-            return _infeasible("A task" if key is None else what, details)
+            actor = details.get("actor")
+            if actor is not None:
+                what = f"The actor {clip(str(actor), _MOST_KEY)}"
+            elif key is None:
+                what = "A task or an actor"
+            return _infeasible(what, details)
         case "timeout":
             return exceptions.GetTimeoutError(f"The value was not there after {details.get('seconds')} seconds.")
     return exceptions.EaglerayError(f"{what} failed: {kind} {dict(details)}".rstrip())

@@ -1,4 +1,4 @@
-"""Futures of objects, and waiting for objects in an asyncio loop.
+"""Futures of objects, and waiting for objects and for what generators yield in an asyncio loop.
 
 One thread of a process waits for all objects whose future somebody has. To have it look at another one while it waits, it
 waits for an object besides that can be made at once: that of a task that does not run.
@@ -6,14 +6,13 @@ waits for an object besides that can be made at once: that of a task that does n
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 from collections.abc import Generator
 from concurrent.futures import Future
 from typing import Any
 
-from eagleray import _engine
+from eagleray import _engine, _identity
 from eagleray._engine import ObjectRef, native
 from eagleray.exceptions import ObjectLostError
 
@@ -27,12 +26,20 @@ class _Bell:
         self.used = False
         """Whether somebody has it to ring it."""
 
+    def is_of_session(self) -> bool:
+        """Whether its session is the one that this process has."""
+        session = _identity.current
+        return session is not None and self.ref.__dask_tokenize__()[1] == session.session
+
     def ring(self) -> None:
         self._graph.supply(0, None)
         self._graph.admit(1)
 
 
-_Pending = dict[ObjectRef, list[Future[Any]]]
+Part = tuple[ObjectRef, int]
+"""What a generator yields: the ref of its call, and how many come before."""
+
+_Pending = dict[ObjectRef | Part, list[Future[Any]]]
 _Result = tuple[Any, BaseException | None]
 
 
@@ -41,12 +48,12 @@ class _Waiter:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._new: list[tuple[ObjectRef, Future[Any]]] = []
+        self._new: list[tuple[ObjectRef | Part, Future[Any]]] = []
         self._bell: _Bell | None = None
         """Set while the thread waits for objects."""
         threading.Thread(target=self._run, name="eagleray-futures", daemon=True).start()
 
-    def add(self, ref: ObjectRef, future: Future[Any]) -> None:
+    def add(self, ref: ObjectRef | Part, future: Future[Any]) -> None:
         with self._changed:
             self._new.append((ref, future))
             bell, self._bell = self._bell, None
@@ -64,7 +71,7 @@ class _Waiter:
                 while not self._new and not pending:
                     self._changed.wait()
             try:
-                if bell is None or bell.used:
+                if bell is None or bell.used or not bell.is_of_session():
                     bell = _Bell()
                 self._wait(pending, bell)
             except BaseException as error:  # the session has ended: nothing that is waited for will come
@@ -87,20 +94,29 @@ class _Waiter:
         self._take(pending, bell)
         for ref in [ref for ref, futures in pending.items() if all(future.cancelled() for future in futures)]:
             del pending[ref]
-        first, _ = native.wait([bell.ref, *pending], 1, None) if pending else ([], None)
+        first, _ = _ready([bell.ref, *pending], 1, None) if pending else ([], None)
         with self._changed:
             self._bell = None
         if not first or first[0] == bell.ref:
             return
-        ready, _ = native.wait(list(pending), len(pending), 0.0)
+        ready, _ = _ready(list(pending), len(pending), 0.0)
         for ref, (value, error) in zip(ready, _results(ready), strict=True):
             _complete(pending.pop(ref), value, error)
 
 
-def _results(refs: list[ObjectRef]) -> list[_Result]:
-    """Of each, the value or what was raised."""
+def _ready(
+    refs: list[ObjectRef | Part], count: int, timeout: float | None
+) -> tuple[list[ObjectRef | Part], list[ObjectRef | Part]]:
+    wait: Any = native.wait if all(isinstance(ref, ObjectRef) for ref in refs) else native.wait_for_parts
+    ready, rest = wait(refs, count, timeout)
+    return ready, rest
+
+
+def _results(refs: list[ObjectRef | Part]) -> list[_Result]:
+    """Of each, the value or what was raised. Of parts only that they are there is wanted."""
     try:
-        return [(value, None) for value in native.get(refs, None, False)]
+        values = iter(native.get([ref for ref in refs if isinstance(ref, ObjectRef)], None, False))
+        return [(next(values) if isinstance(ref, ObjectRef) else None, None) for ref in refs]
     except BaseException as error:
         if len(refs) == 1:
             return [(None, error)]
@@ -137,6 +153,19 @@ def future(ref: ObjectRef) -> Future[Any]:
     Raises:
         ObjectLostError: The session of the ref has ended.
     """
+    return _future(ref, ref)
+
+
+def ready(part: Part) -> Future[Any]:
+    """A future that has None when a part is there, or will not come. To cancel it cancels no task.
+
+    Raises:
+        ObjectLostError: The session of the ref has ended.
+    """
+    return _future(part[0], part)
+
+
+def _future(ref: ObjectRef, what: ObjectRef | Part) -> Future[Any]:
     global _waiter
     _engine.check_session()
     session = _engine.session().session
@@ -147,10 +176,12 @@ def future(ref: ObjectRef) -> Future[Any]:
     with _guard:
         if _waiter is None:
             _waiter = _Waiter()
-    _waiter.add(ref, made)
+    _waiter.add(what, made)
     return made
 
 
 def awaited(ref: ObjectRef) -> Generator[Any, None, Any]:
     """What `await ref` runs."""
+    import asyncio
+
     return asyncio.wrap_future(future(ref)).__await__()

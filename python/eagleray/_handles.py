@@ -56,6 +56,7 @@ def method(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]
         name: What a call is called in messages.
         max_task_retries: How often a call is made again when the actor was made anew.
         retry_exceptions: After which exceptions it is made again, too.
+        _generator_backpressure_num_objects: How far a streaming generator may be ahead, as of `remote`.
 
     Raises:
         TypeError: An option is not of its type.
@@ -82,8 +83,10 @@ def methods_of(cls: type) -> dict[str, MethodKind]:
         function = getattr(function, "__func__", function)
         if _is_method(name) and callable(function) and not isinstance(function, type):
             parameters = _signatures.parameters(function, bound=bound)
-            generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
-            found[name] = MethodKind(parameters, generator, getattr(function, _METHOD_OPTIONS, {}))
+            options = getattr(function, _METHOD_OPTIONS, {})
+            generator = _calls.is_generator(function)
+            _calls.check_streams(options, generator, f"the method {cls.__qualname__}.{name}")
+            found[name] = MethodKind(parameters, generator, options)
     return found | {name: MethodKind(parameters, False, {}) for name, parameters in _OF_ALL.items()}
 
 
@@ -137,6 +140,7 @@ class _Actor:
         self.meta = meta
         self.kind = kind_of(meta)
         self.session = _identity.current
+        native.name_actor(ref, self.kind.class_name)
         self.limit: int = _options.of(self.kind.options, ACTOR, "max_pending_calls")
         self.pending: list[ObjectRef] = []
         """Refs of calls that may not have ended, if their number is limited."""
@@ -182,9 +186,10 @@ class ActorMethod:
         Raises:
             TypeError, ValueError: As of `method`.
         """
-        return ActorMethod(
-            self._actor, self._name, _calls.merged(self._options, options, METHOD, f"the method {self._called!r}")
-        )
+        what = f"the method {self._called!r}"
+        merged = _calls.merged(self._options, options, METHOD, what)
+        _calls.check_streams(merged, self._actor.kind.methods[self._name].generator, what)
+        return ActorMethod(self._actor, self._name, merged)
 
     def remote(self, /, *args: Any, **kwargs: Any) -> Any:
         """Has the actor call the method, after all that this process has called before. Returns at once.
@@ -221,12 +226,13 @@ class ActorMethod:
                 "from the one that has the session."
             )
         kind, options = self._actor.kind, self._options
-        returns = options.get("num_returns", "streaming" if kind.methods[self._name].generator else 1)
+        generator = kind.methods[self._name].generator
+        returns = options.get("num_returns", "streaming" if generator else 1)
         again = options.get("max_task_retries", _options.of(kind.options, ACTOR, "max_task_retries"))
         said = native.RemoteOptions(
             options.get("name", self._called), num_returns=_calls.number(returns), **_calls.retries(options, again)
         )
-        code = _codes.get(session, _actor_process.Method(self._name, isinstance(returns, str)))
+        code = _codes.get(session, _actor_process.Method(self._name, _calls.way(returns, options, generator)))
         self._ready = ready = _Ready(session, code, said, returns)
         return ready
 

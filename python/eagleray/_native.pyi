@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, Literal, NoReturn, final
+from typing import Any, Literal, NoReturn, TypeVar, final
 
 from eagleray._runtime_context import Id
 
@@ -26,13 +26,18 @@ __all__ = [
     "find_actor",
     "gc_after_fork",
     "get",
+    "get_known",
     "in_worker",
     "kill_actor",
+    "name_actor",
     "name_by_value",
+    "next_part",
+    "note_foreign",
     "order",
     "put",
     "renew_workers",
     "resources",
+    "retire",
     "run_local",
     "set_cancel_deferred",
     "start",
@@ -42,10 +47,15 @@ __all__ = [
     "submit",
     "task_key",
     "timeline",
+    "until_taken",
     "wait",
+    "wait_for_parts",
     "worker_main",
     "workers",
+    "yield_part",
 ]
+
+_Waitable = TypeVar("_Waitable", bound=ObjectRef | tuple[ObjectRef, int])
 
 @final
 class ObjectRef:
@@ -142,8 +152,8 @@ def gc_after_fork() -> None:
 class RemoteCode:
     """What workers call: pickled once, loaded once in each worker that calls it. Keeps the refs in it alive."""
 
-    def __new__(cls, target: object, /) -> RemoteCode:
-        """Raises TypeError that names the target if it cannot be pickled."""
+    def __new__(cls, target: object, shown: object = None, /) -> RemoteCode:
+        """Raises TypeError that names the target, or what is to be `shown` for it, if it cannot be pickled."""
 
 @final
 class RemoteOptions:
@@ -159,10 +169,11 @@ class RemoteOptions:
         retry_exceptions: tuple[type[BaseException], ...] | None = None,
         resources: dict[str, float] | None = None,
         priority: int = 0,
+        alone: bool = False,
     ) -> RemoteOptions:
         """`name` is what is called, in messages and output. `max_retries` counts deaths of the worker, `retries` what was
         raised, of `retry_exceptions` only if they are given; -1 is for ever. `resources` are what the call occupies, by
-        name, and one CPU if it is None."""
+        name, and one CPU if it is None. If it is `alone`, its worker has nothing else to do while it runs."""
 
 @final
 class Deferred:
@@ -209,6 +220,9 @@ def call_actor(
 
 def find_actor(namespace: str, name: str) -> tuple[ObjectRef, bytes] | None:
     """The actor of this name, and its `meta`."""
+
+def name_actor(actor: ObjectRef, class_name: str) -> None:
+    """Says what an actor is called in messages, if that is not known."""
 
 def kill_actor(actor: ObjectRef, restart: bool) -> None:
     """Ends an actor's process. It is restarted if it may be and `restart` says so. What it has returned is kept."""
@@ -283,7 +297,29 @@ def run_local(dsk: Mapping[Any, Any], keys: Any) -> Any:
 
 def put(value: object) -> ObjectRef: ...
 def get(refs: list[ObjectRef], timeout: float | None, copy: bool) -> list[Any]: ...
-def wait(refs: list[ObjectRef], num_returns: int, timeout: float | None) -> tuple[list[ObjectRef], list[ObjectRef]]: ...
+def get_known(refs: list[ObjectRef], copy: bool) -> list[Any] | None:
+    """The values, if all of them are known here: small ones that were put here, or have been here before."""
+
+def wait(refs: list[ObjectRef], num_returns: int, timeout: float | None) -> tuple[list[ObjectRef], list[ObjectRef]]:
+    """Raises TypeError for what is no ref, ValueError for duplicates."""
+
+def wait_for_parts(
+    items: list[_Waitable], num_returns: int, timeout: float | None
+) -> tuple[list[_Waitable], list[_Waitable]]:
+    """The same for refs and parts without duplicates. A part is given by the ref of the call that makes it, and how many parts
+    come before: it is ready as well if there will be no such part."""
+
+def yield_part(task: tuple[int, int], index: int, value: object) -> None:
+    """In a worker: the next part of what a task that runs here makes bit by bit, `index` after the first. Those who wait for
+    it have it at once."""
+
+def until_taken(task: tuple[int, int], count: int) -> None:
+    """In a worker: waits until so many parts were taken, or nobody can take one any more."""
+
+def next_part(call: ObjectRef, index: int, timeout: float | None) -> ObjectRef | None:
+    """A part of what a call makes bit by bit, None if it has ended without. Parts before it are let go of. Raises
+    GetTimeoutError if it is not there in time."""
+
 def counters() -> dict[str, int]: ...
 def workers() -> list[dict[str, Any]]:
     """Of each worker: id, pid, tasks, runs, state."""
@@ -320,6 +356,12 @@ def current_task() -> tuple[int, int] | None:
 
 def after_run(function: Callable[[], object], /) -> None:
     """In a worker: calls a function when the present run is over, before that is reported. What it raises is dropped."""
+
+def retire() -> None:
+    """In a worker: it ends when the present run is reported, and another takes its place."""
+
+def note_foreign() -> None:
+    """Something of what is being unpickled cannot be pickled in this process as it was where it comes from."""
 
 def worker_main(socket: int, page: int, worker: int) -> None:
     """The life of a worker process. Returns when its socket is closed."""

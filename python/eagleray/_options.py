@@ -29,14 +29,12 @@ ASYNC_CONCURRENCY = 1000
 """How many coroutines of an actor run at a time, if nobody says."""
 
 WITHOUT_EFFECT = (
-    "_generator_backpressure_num_objects",
     "_labels",
     "_metadata",
     "accelerator_type",
     "enable_task_events",
     "fallback_strategy",
     "label_selector",
-    "max_calls",
     "object_store_memory",
     "placement_group",
     "placement_group_bundle_index",
@@ -160,6 +158,14 @@ def _num_returns(value: object, what: str) -> int | str:
     return count(value, what)
 
 
+def _ahead(value: object, what: str) -> int:
+    """How far a generator may be ahead of those who take what it yields; -1 for any number."""
+    number = tries(value, what)
+    if number == 0:
+        raise ValueError(f"{what} must be 1 or more, or -1 for no limit, not 0: a generator could never go on.")
+    return number
+
+
 def _text(value: object, what: str) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{what} must be a str, not {type(value).__name__}.")
@@ -225,7 +231,9 @@ TASK: Mapping[str, Option] = MappingProxyType(
     {
         **_PLACING,
         "num_returns": Option(_num_returns, 1),
+        "_generator_backpressure_num_objects": Option(_ahead, -1),
         "name": Option(_text),
+        "max_calls": Option(count, 0),
         "max_retries": Option(tries, MAX_RETRIES),
         "retry_exceptions": Option(retry_exceptions, False),
     }
@@ -250,6 +258,7 @@ ACTOR: Mapping[str, Option] = MappingProxyType(
 METHOD: Mapping[str, Option] = MappingProxyType(
     {
         "num_returns": Option(_num_returns, 1),
+        "_generator_backpressure_num_objects": Option(_ahead, -1),
         "name": Option(_text),
         "max_task_retries": Option(tries),
         "retry_exceptions": Option(retry_exceptions, False),

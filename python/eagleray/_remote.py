@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, overload
@@ -12,6 +13,7 @@ from eagleray import _calls, _engine, _generators, _identity, _options, _running
 from eagleray._actors import ActorClass
 from eagleray._calls import Returns
 from eagleray._engine import native
+from eagleray._generators import Way
 from eagleray._identity import Identity
 from eagleray._options import TASK, Checked
 from eagleray._runtime_env import RuntimeEnv
@@ -23,10 +25,12 @@ __all__ = ["RemoteFunction", "remote"]
 class _Form:
     """What a worker does beside calling the function. Functions with the same form share their code."""
 
-    collects: bool = False
-    """Whether the result is what the function yields."""
+    way: Way | None = None
+    """How what it yields is handed out, if it is a generator."""
     resources: tuple[tuple[str, float], ...] = ()
     """What the call occupies, if that is not just one CPU."""
+    most: int = 0
+    """After so many calls the worker ends; 0 for any number."""
 
 
 _PLAIN = _Form()
@@ -40,9 +44,27 @@ class _Called:
         self._form = form
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._form.most:
+            _count(self._function, self._form.most)
         with _running.assigned(dict(self._form.resources)):
             value = self._function(*args, **kwargs)
-            return _generators.collected(value) if self._form.collects else value
+            if self._form.way is None:
+                return value
+            task = _running.task()
+            assert task is not None  # of a worker
+            return _generators.hand_out(self._form.way, value, task)
+
+
+_calls_here: Counter[tuple[str, str]] = Counter()
+"""In a worker: calls of functions whose calls are limited, by module and name."""
+
+
+def _count(function: Callable[..., Any], most: int) -> None:
+    """Counts a call. With the last one that this process may have, it ends when it has reported."""
+    name = (str(getattr(function, "__module__", "")), getattr(function, "__qualname__", ""))
+    _calls_here[name] += 1
+    if _calls_here[name] >= most:
+        native.retire()
 
 
 class _Codes:
@@ -59,7 +81,7 @@ class _Codes:
         code = self._codes.get(form)
         if code is None:
             target = self._function if form == _PLAIN else _Called(self._function, form)
-            code = self._codes[form] = _calls.code(target)
+            code = self._codes[form] = _calls.code(target, self._function)
         return code
 
 
@@ -100,6 +122,7 @@ class RemoteFunction:
                 "it call asyncio.run(), or use an actor."
             )
         said = _options.checked(options, TASK, f"the remote function {name!r}")
+        _calls.check_streams(said, _calls.is_generator(function), f"the remote function {name!r}")
         self._begin(function, said, _Codes(function), name)
         functools.update_wrapper(self, function, updated=())
 
@@ -136,6 +159,7 @@ class RemoteFunction:
             TypeError, ValueError: As of `remote`.
         """
         merged = _calls.merged(self._options, options, TASK, f"the remote function {self._name!r}")
+        _calls.check_streams(merged, _calls.is_generator(self._function), f"the remote function {self._name!r}")
         other = RemoteFunction.__new__(RemoteFunction)
         other._begin(self._function, merged, self._codes, self._name)
         functools.update_wrapper(other, self._function, updated=())
@@ -169,13 +193,16 @@ class RemoteFunction:
         taken = _options.demand(options)
         special = taken != {"CPU": 1.0}
         returns = options.get("num_returns")
+        generator = _calls.is_generator(self._function)
         if returns is None:
-            returns = "streaming" if inspect.isgeneratorfunction(self._function) else 1
-        form = _Form(isinstance(returns, str), tuple(sorted(taken.items())) if special else ())
+            returns = "streaming" if generator else 1
+        most = _options.of(options, TASK, "max_calls")
+        form = _Form(_calls.way(returns, options, generator), tuple(sorted(taken.items())) if special else (), most)
         said = native.RemoteOptions(
             options.get("name", self._name),
             num_returns=_calls.number(returns),
             resources=taken if special else None,
+            alone=most > 0,
             **_calls.retries(options, _options.of(options, TASK, "max_retries")),
         )
         code = self._codes.get(session, form)
@@ -199,9 +226,13 @@ def remote(*args: Any, **options: Any) -> Any:
             must be one CPU to place it, and it takes none.
         name: Of a function: what it is called in messages. Of an actor: by what `get_actor` finds it.
         num_returns: How many refs a call gives. For a generator "streaming", an iterator over refs of what it yields; or
-            "dynamic", a ref to that.
+            "dynamic", a ref to all of it when it has ended.
+        _generator_backpressure_num_objects: How many values nobody has taken there may be before a streaming generator goes
+            on; -1, as if nobody says, for any number.
         max_retries: How often a call is made again when its worker died, 3 if nobody says; -1 has no limit.
         retry_exceptions: After which exceptions it is made again, too: True for all, or a list of classes.
+        max_calls: After how many calls of the function the worker that runs them ends, and another takes its place: for
+            code that leaks. 0, if nobody says, for any number.
         max_restarts: How often an actor is made anew when its process died; -1 has no limit.
         max_task_retries: How often a call of an actor is made again when the actor was made anew.
         max_concurrency: How many calls an actor runs at a time: in threads, or coroutines if it has any (then 1000, if

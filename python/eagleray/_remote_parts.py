@@ -21,7 +21,7 @@ def part(result: object, count: int, place: int) -> Any:
         ValueError: It has more or fewer.
     """
     if not isinstance(result, Iterable):
-        raise TypeError(f"A call with num_returns={count} must return {count} values, but it returned {type_name(type(result))}.")
+        raise TypeError(f"A call with num_returns={count} must return {count} values, not a {type_name(type(result))}.")
     values = result if isinstance(result, tuple | list) else list(result)
     if len(values) != count:
         raise ValueError(f"A call with num_returns={count} must return {count} values, but it returned {len(values)}.")

@@ -49,7 +49,7 @@ from typing import NoReturn
 
 import cloudpickle  # noqa: F401  (as above)
 
-from eagleray import _descriptors, _engine, _identity, _locks, _surroundings, _worker_output
+from eagleray import _actor_process, _descriptors, _engine, _identity, _locks, _surroundings, _worker_output
 from eagleray._engine import native
 from eagleray._identity import Identity
 
@@ -203,6 +203,7 @@ class Zygote:
             if "numpy" in sys.modules:
                 sys.modules["numpy"].random.seed()
             native.worker_main(fd, page_fd, worker)
+            _actor_process.end()
             code = 0
         except SystemExit as error:  # a task's
             code = error.code if isinstance(error.code, int) else int(error.code is not None)

@@ -1,6 +1,8 @@
 """How actors end: without handles, killed, dead, at the end of the session; and how they come back."""
 
+import atexit
 import os
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,36 @@ class TestOutOfScope:
         eagleray.get(counter.call.remote(register, str(path)))
         del counter
         until(path.exists)
+
+    def test_finalizers_run(self, tmp_path: Path) -> None:
+        ended, finalized, deleted = (tmp_path / name for name in ("ended", "finalized", "deleted"))
+
+        @eagleray.remote
+        class Careful:
+            def __init__(self, finalized: str) -> None:
+                weakref.finalize(self, note, finalized)
+                atexit.register(note, str(ended))
+
+            def __del__(self) -> None:
+                note(str(deleted))
+
+            def pid(self) -> int:
+                return os.getpid()
+
+        careful = Careful.remote(str(finalized))
+        process = eagleray.get(careful.pid.remote())
+        del careful
+        until(lambda: not alive(process))
+        assert [noted(ended), noted(finalized), noted(deleted)] == [1, 1, 1]
+
+    @pytest.mark.parametrize("how", ["leave", "__ray_terminate__"])
+    def test_atexit_runs_when_it_ends_itself(self, how: str, tmp_path: Path) -> None:
+        path = tmp_path / "ended"
+        counter = Counter.remote()
+        eagleray.get(counter.call.remote(lambda: atexit.register(note, str(path)) and None))
+        with pytest.raises(ActorDiedError, match="actor Sum is dead: it has ended itself"):
+            eagleray.get(getattr(counter, how).remote())
+        assert noted(path) == 1
 
 
 class TestKill:

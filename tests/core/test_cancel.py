@@ -122,6 +122,7 @@ class TestRunning:
 
         ref = stubborn.remote(str(begun))
         wait_for(begun)
+        until(lambda: noted(begun) == 1)
         process = int(begun.read_text())
         eagleray.cancel(ref, force=True)
         with pytest.raises((TaskCancelledError, WorkerCrashedError)):
@@ -172,6 +173,7 @@ class TestRunning:
 
         ref = parent.remote(str(begun), str(go))
         wait_for(begun)
+        until(lambda: noted(begun) == 1)
         child = int(begun.read_text())
         eagleray.cancel(ref, recursive=False)
         cancelled(ref)

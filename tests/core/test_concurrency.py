@@ -330,6 +330,30 @@ class TestCancel:
         with pytest.raises(TaskCancelledError):
             eagleray.get(first)
 
+    def test_before_the_first_step(self, tmp_path: Path) -> None:
+        """A coroutine that is cancelled before it has begun never runs, and so cannot say that it was."""
+
+        @eagleray.remote
+        class Blocks:
+            async def until(self, path: str) -> None:
+                Path(path + ".begun").touch()
+                while not os.path.exists(path):
+                    time.sleep(0.005)
+
+            async def echo(self, value: int) -> int:
+                return value
+
+        actor, go = Blocks.remote(), tmp_path / "go"
+        blocking = actor.until.remote(str(go))
+        until(Path(str(go) + ".begun").exists)  # else the loop may have the steps of all three in hand
+        ref, after = actor.echo.remote(1), actor.echo.remote(2)
+        assert eagleray.wait([ref], timeout=0.3) == ([], [ref])  # it is deferred meanwhile
+        eagleray.cancel(ref)
+        go.touch()
+        assert eagleray.get([blocking, after]) == [None, 2]
+        with pytest.raises(TaskCancelledError):
+            eagleray.get(ref)
+
     def test_of_an_ended_one_does_nothing(self) -> None:
         actor = Async.remote()
         ref = actor.echo.remote(1)

@@ -378,13 +378,19 @@ class TestSessions:
         ref = echo.remote(1)
         eagleray.shutdown()
         eagleray.init(num_cpus=1)
+        counter = Counter.remote()
         for do in (
             lambda: eagleray.get(ref),
             lambda: eagleray.wait([ref]),
+            lambda: eagleray.put([ref]),
             lambda: echo.remote(ref),
-            lambda: eagleray.get(echo.remote([ref])),
+            lambda: echo.remote([ref]),
+            lambda: echo.remote(value={"ref": [ref]}),
+            lambda: eagleray.remote(lambda: ref).remote(),
             lambda: eagleray.cancel(ref),
             lambda: Counter.remote(ref),
+            lambda: Counter.remote([ref]),
+            lambda: counter.add.remote([ref]),
         ):
             check(do, ObjectLostError, "session")
 
@@ -397,10 +403,23 @@ class TestSessions:
         for do in (
             counter.read.remote,
             lambda: eagleray.kill(counter),
-            lambda: eagleray.get(echo.remote(counter)),
-            lambda: eagleray.get(echo.remote([counter])),
+            lambda: echo.remote(counter),
+            lambda: echo.remote([counter]),
+            lambda: eagleray.remote(lambda: counter).remote(),
         ):
             check(do, (ObjectLostError, ActorDiedError), "session")
+
+    def test_names_of_an_earlier_one(self) -> None:
+        """Graphs of each session are numbered from the first on, so their names must not be taken for those of another."""
+
+        class First:
+            pass
+
+        eagleray.init(num_cpus=1)
+        eagleray.remote(First).remote()
+        eagleray.shutdown()
+        eagleray.init(num_cpus=1)
+        check(lambda: eagleray.get(Counter.remote().die.remote()), ActorDiedError, "actor Sum is dead")
 
     def test_functions_and_classes_are_of_no_session(self) -> None:
         for total in (1, 2):
@@ -408,6 +427,19 @@ class TestSessions:
             assert eagleray.get(add.remote(total, 1)) == total + 1
             assert eagleray.get(Counter.remote(total).read.remote()) == total
             eagleray.shutdown()
+
+    def test_names_of_the_session_before(self) -> None:
+        """Both number their graphs alike."""
+        eagleray.init(num_cpus=1)
+        counter = Counter.remote()
+        old = [counter.add.remote(1) for _ in range(3)]
+        eagleray.get(old)
+        eagleray.shutdown()
+        eagleray.init(num_cpus=1)
+        for number in range(30):
+            ref = echo.options(name=f"number {number}").remote(1)
+            eagleray.get(ref)
+            eagleray.cancel(ref, force=True)  # a ValueError for a call of an actor
 
     def test_without_a_session(self) -> None:
         """A call starts one; what asks about one that is not there says so."""

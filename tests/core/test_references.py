@@ -344,3 +344,18 @@ class TestNothingStays:
 
     def test_future(self) -> None:
         assert is_value(make.remote(1).future().result(), 1)
+
+    def test_call_that_names_the_result_of_the_call_before(self) -> None:
+        """The session takes calls together: those that name each other's results must not hold them for ever."""
+        for _ in range(50):
+            first = make.remote(1)
+            eagleray.get(echo.remote([first]))
+
+    def test_what_one_call_names_is_not_held_for_the_result_of_another(self) -> None:
+        shelf = Shelf.remote()
+        process = eagleray.get(shelf.pid.remote())
+        named, other = echo.remote([shelf]), echo.remote(1)
+        eagleray.wait([named, other], num_returns=2)
+        del shelf, named
+        until(lambda: not alive(process))
+        assert eagleray.get(other) == 1

@@ -160,6 +160,12 @@ class TestRef:
         assert eagleray.put(4).future().result() == 4
         assert isinstance(fail.remote(KeyError, "k").future().exception(), KeyError)
 
+    def test_future_in_the_next_session(self, fresh: None) -> None:
+        for number in range(2):
+            eagleray.init(num_cpus=1)
+            assert eagleray.put(number).future().result() == number
+            eagleray.shutdown()
+
     def test_future_calls_back(self) -> None:
         called: list[int] = []
         done = threading.Event()

@@ -73,6 +73,16 @@ class TestOfTasks:
             call()
         assert eagleray.get(echo.remote(1)) == 1
 
+    def test_that_others_can_never_have(self) -> None:
+        """The session takes calls together: what fails one of them is nothing to the others."""
+        for _ in range(20):
+            good, bad = echo.remote(1), echo.options(num_gpus=3, name="greedy").remote(2)
+            after, reader = echo.options(num_gpus=1).remote(3), echo.remote(bad)
+            for ref in (bad, reader):
+                with pytest.raises(InfeasibleResourceError, match="'greedy' asks for 3 GPU"):
+                    eagleray.get(ref)
+            assert eagleray.get([good, after]) == [1, 3]
+
     def test_gpus_have_numbers(self) -> None:
         @eagleray.remote(num_gpus=1)
         def gpus() -> tuple[list[Any], str | None]:
@@ -81,7 +91,8 @@ class TestOfTasks:
         ids, visible = eagleray.get(gpus.remote())
         assert len(ids) == 1
         assert visible == str(ids[0])
-        assert eagleray.get(gpus.options(num_gpus=0).remote()) == ([], "")
+        # As in Ray since it does not hide them any more: who asks for none finds the variable as it was.
+        assert eagleray.get(gpus.options(num_gpus=0).remote()) == ([], None)
         both, _ = eagleray.get(gpus.options(num_gpus=2).remote())
         assert sorted(map(int, both)) == [0, 1]
 

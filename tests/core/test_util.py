@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import eagleray
+from eagleray.dask import ray_dask_get
 from eagleray.util import ActorPool, inspect_serializability, register_serializer
 from eagleray.util.queue import Empty, Full, Queue
 from tests.core.remotes import Counter, echo, wait_for
@@ -185,6 +186,14 @@ class Opened:
         self.lock = threading.Lock()
 
 
+class Forgetful:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"name": "forgotten"}
+
+
 class TestSerialization:
     def test_registered(self) -> None:
         register_serializer(Opened, serializer=lambda value: value.name, deserializer=Opened)
@@ -193,6 +202,30 @@ class TestSerialization:
         eagleray.util.deregister_serializer(Opened)
         with pytest.raises(TypeError, match="lock"):
             eagleray.put(Opened("it"))
+
+    def test_each_task_has_its_own(self) -> None:
+        """Workers cannot pickle what they are given here, nor can they copy it."""
+
+        def rename(items: list[Any]) -> str:
+            items[0].name += "!"
+            return str(items[0].name)
+
+        register_serializer(Opened, serializer=lambda value: value.name, deserializer=Opened)
+        try:
+            renamed = eagleray.remote(rename)
+            assert eagleray.get([renamed.remote([Opened("it")]) for _ in range(3)]) == ["it!"] * 3
+            graph = {("x", i): (rename, (list, [Opened("it")])) for i in range(3)}
+            assert ray_dask_get(graph, list(graph)) == ["it!"] * 3
+        finally:
+            eagleray.util.deregister_serializer(Opened)
+
+    def test_what_pickling_would_lose(self) -> None:
+        """What a class loses when it is pickled without the serializer is not lost on the way to a task."""
+        register_serializer(Forgetful, serializer=lambda value: value.name, deserializer=Forgetful)
+        try:
+            assert eagleray.get(eagleray.remote(lambda value: value.name).remote(Forgetful("it"))) == "it"
+        finally:
+            eagleray.util.deregister_serializer(Forgetful)
 
     def test_inspect(self, capsys: pytest.CaptureFixture[str]) -> None:
         fine, _ = inspect_serializability([1], name="list")

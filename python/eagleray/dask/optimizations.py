@@ -10,19 +10,24 @@ import warnings
 from typing import Any
 
 import dask
+from dask.core import flatten
 
 from eagleray import _dask_versions
 
 __all__ = ["dataframe_optimize"]
 
 if _dask_versions.LEGACY_DATAFRAMES:
-    from eagleray.dask.simple_shuffle import (
-        MultipleReturnSimpleShuffleLayer,
-        dataframe_optimize,
-        rewrite_simple_shuffle_layer,
-    )
+    from eagleray.dask.simple_shuffle import MultipleReturnSimpleShuffleLayer, rewrite_simple_shuffle_layer
 
     __all__ += ["MultipleReturnSimpleShuffleLayer", "rewrite_simple_shuffle_layer"]
+
+    def dataframe_optimize(dsk: Any, keys: Any, **kwargs: Any) -> Any:
+        """Dask's optimization of dataframes, after `rewrite_simple_shuffle_layer` of this module."""
+        from dask.dataframe.optimize import optimize
+
+        wanted = list(flatten(keys if isinstance(keys, list | set) else [keys]))
+        return optimize(rewrite_simple_shuffle_layer(dsk, wanted), wanted, **kwargs)
+
 else:
 
     def dataframe_optimize(dsk: Any, keys: Any, **kwargs: Any) -> Any:

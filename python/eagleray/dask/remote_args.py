@@ -15,7 +15,9 @@ Spec = dict[str, Any]
 
 HONOURED = ("num_cpus", "num_gpus", "memory", "resources", "max_retries", "retry_exceptions")
 
-IGNORED = tuple(sorted((*_options.WITHOUT_EFFECT, "scheduling_strategy")))
+IGNORED = tuple(
+    sorted((*_options.WITHOUT_EFFECT, "_generator_backpressure_num_objects", "max_calls", "scheduling_strategy"))
+)
 """Options of Ray that say where or in which process a task runs. Without them its result is the same."""
 
 REFUSED = {"runtime_env": "Workers have the environment, the packages and the modules of this process."}

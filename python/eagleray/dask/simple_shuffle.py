@@ -6,7 +6,6 @@ import operator
 from collections.abc import Collection
 from typing import Any, Self
 
-from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
 from dask.layers import SimpleShuffleLayer
 
@@ -57,11 +56,3 @@ def rewrite_simple_shuffle_layer(dsk: Any, keys: Any) -> HighLevelGraph:
         for name, layer in dsk.layers.items()
     }
     return HighLevelGraph(layers, dsk.dependencies)
-
-
-def dataframe_optimize(dsk: Any, keys: Any, **kwargs: Any) -> Any:
-    """Dask's optimization of dataframes, after `rewrite_simple_shuffle_layer`."""
-    from dask.dataframe.optimize import optimize
-
-    wanted = list(flatten(keys if isinstance(keys, list | set) else [keys]))
-    return optimize(rewrite_simple_shuffle_layer(dsk, wanted), wanted, **kwargs)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TextIO
 
 from eagleray import _pickling
+from eagleray._engine import native
 from eagleray._summary import type_name
 
 _MOST = 50
@@ -33,9 +34,15 @@ def register_serializer(cls: type, *, serializer: Callable[[Any], Any], deserial
             raise TypeError(f"{name} must be a function, not {type(function).__name__}.")
 
     def reduce(instance: Any) -> tuple[Any, ...]:
-        return deserializer, (serializer(instance),)
+        return _deserialized, (deserializer, serializer(instance))
 
     copyreg.pickle(cls, reduce)
+
+
+def _deserialized(deserializer: Callable[[Any], Any], data: Any) -> Any:
+    """Makes an instance where it is unpickled. There it need not be possible to pickle it."""
+    native.note_foreign()
+    return deserializer(data)
 
 
 def deregister_serializer(cls: type) -> None:

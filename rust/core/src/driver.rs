@@ -73,7 +73,7 @@ impl Driver {
     }
 
     /// How many uses an object has here.
-    pub fn uses(&self, object: ObjectId) -> u32 {
+    pub fn count(&self, object: ObjectId) -> u32 {
         self.uses.get(&object).copied().unwrap_or(0)
     }
 
@@ -119,14 +119,21 @@ impl Driver {
         }
     }
 
-    /// One use less.
-    pub fn release(&mut self, object: ObjectId) {
-        let Some(count) = self.uses.get_mut(&object) else { return };
+    /// One use less. True if it was the last.
+    pub fn release(&mut self, object: ObjectId) -> bool {
+        let Some(count) = self.uses.get_mut(&object) else { return false };
         *count -= 1;
-        if *count == 0 {
+        let last = *count == 0;
+        if last {
             self.uses.remove(&object);
             self.untell(object);
         }
+        last
+    }
+
+    /// Whether an object is in use.
+    pub fn uses(&self, object: ObjectId) -> bool {
+        self.uses.contains_key(&object)
     }
 
     /// What the head has not been told, in order. To be sent before anything else that follows.

@@ -234,6 +234,8 @@ pub enum ActorEnd {
     Died(Death),
     /// Somebody killed it.
     Killed,
+    /// It has ended itself.
+    Exited,
     /// Nobody held it any more.
     Released,
     /// It was never made: another actor has its name.
@@ -348,8 +350,18 @@ pub enum ToHead {
         token: u64,
         /// The task's object.
         stream: ObjectId,
-        /// How many parts come before.
+        /// How many parts come before. Those are let go of: had, or not wanted.
         index: u32,
+    },
+    /// Asks for a [`ToDriver::Found`] with none, once so many parts were given to who asked for them, or nobody can ask any
+    /// more: who makes them waits for this so as not to be too far ahead.
+    Ahead {
+        /// Names the question in the answer.
+        token: u64,
+        /// The task's object.
+        stream: ObjectId,
+        /// How many parts.
+        taken: u32,
     },
     /// The peer is gone: its graphs are cancelled, what it holds is released.
     Bye,
@@ -365,7 +377,7 @@ pub enum ToDriver {
         /// Each object that is ready or failed, in the order of the question.
         ended: Vec<(ObjectId, Result<Place, Failure>)>,
     },
-    /// The answer to [`ToHead::FindActor`] and [`ToHead::Next`].
+    /// The answer to [`ToHead::FindActor`], [`ToHead::Next`] and [`ToHead::Ahead`].
     Found {
         /// The question's token.
         token: u64,

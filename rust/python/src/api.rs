@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use eagleray_core::graph::Csr;
 use eagleray_core::head::{HeadConfig, ResultsMode};
@@ -10,6 +11,7 @@ use eagleray_core::ids::ObjectId;
 use eagleray_core::order;
 use eagleray_runtime::WorkerInfo;
 use eagleray_runtime::look::Look;
+use eagleray_runtime::program::Value;
 use eagleray_runtime::session::{Session, SessionConfig};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -20,7 +22,7 @@ use crate::graph::{self, Graph};
 use crate::pickles;
 use crate::refs::ObjectRef;
 use crate::role::{Kind, Role};
-use crate::{annotations, failures, look, value, waiting};
+use crate::{annotations, failures, keys, look, value, waiting};
 
 /// What workers forked later should have imported, if the driver has.
 const PRELOAD: [&str; 7] = ["numpy", "pandas", "pyarrow", "dask", "dask.array", "dask.dataframe", "dask.bag"];
@@ -73,6 +75,9 @@ pub(crate) fn start(
     let session = Session::start(config).map_err(|error| PyOSError::new_err(error.to_string()))?;
     let session = Arc::new(session);
     let client = session.client();
+    if Role::find().is_none() {
+        keys::forget();
+    }
     let role = Role::new(session_dir, client, Kind::Driver(Arc::clone(&session)));
     Role::take_on(role).inspect_err(|_| session.stop())
 }
@@ -177,6 +182,25 @@ pub(crate) fn get<'py>(
     PyList::new(py, places.into_iter().map(|place| decoded[place].clone()))
 }
 
+/// The values of refs that are known here; `None` if one is not.
+#[pyfunction]
+pub(crate) fn get_known<'py>(
+    py: Python<'py>,
+    refs: &Bound<'py, PyList>,
+    copy: bool,
+) -> PyResult<Option<Bound<'py, PyList>>> {
+    let role = Role::current()?;
+    let mut values = Vec::with_capacity(refs.len());
+    for reference in refs {
+        let Ok(reference) = reference.cast::<ObjectRef>() else { return Ok(None) };
+        let object = reference.get().object(&role)?;
+        let Some(Some(value)) = role.client.known().get(&object).cloned() else { return Ok(None) };
+        values.push((object, value));
+    }
+    let decoded = values.into_iter().map(|(object, value)| graph::decode(py, object, Value::Inline(value), copy));
+    Ok(Some(PyList::new(py, decoded.collect::<PyResult<Vec<_>>>()?)?))
+}
+
 #[pyfunction]
 pub(crate) fn wait<'py>(
     py: Python<'py>,
@@ -185,16 +209,89 @@ pub(crate) fn wait<'py>(
     timeout: Option<f64>,
 ) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyList>)> {
     let role = Role::current()?;
-    let (objects, places) = objects(&role, refs)?;
+    let list = LISTS.fetch_add(1, Ordering::Relaxed);
+    let duplicates = || PyValueError::new_err("wait() takes each ObjectRef once; the list has duplicates.");
+    let mut objects = Vec::with_capacity(refs.len());
+    for (place, reference) in refs.iter().enumerate() {
+        let reference = reference.cast::<ObjectRef>().map_err(|_| {
+            let class = reference.get_type().name().map_or_else(|_| "?".into(), |name| name.to_string());
+            PyTypeError::new_err(format!("wait() takes ObjectRefs; item {place} of the list is {class}."))
+        })?;
+        if reference.get().seen_in(list) {
+            return Err(duplicates());
+        }
+        objects.push(reference.get().object(&role)?);
+    }
+    let known: Vec<usize> = {
+        let known = role.client.known();
+        let places = (0..objects.len()).filter(|place| known.contains_key(&objects[*place]));
+        places.take(num_returns).collect()
+    };
+    if known.len() >= num_returns {
+        return parted(refs, &known);
+    }
+    // Two refs may be of one object.
+    if objects.iter().copied().collect::<FxHashSet<ObjectId>>().len() < objects.len() {
+        return Err(duplicates());
+    }
     let ended = waiting::wait(py, &role, &objects, num_returns.min(objects.len()), false, timeout)?;
     let ended: FxHashSet<ObjectId> = ended.into_iter().map(|(object, _)| object).collect();
-    let (ready, rest) = (PyList::empty(py), PyList::empty(py));
-    for (reference, place) in refs.iter().zip(places) {
-        let is_ready = ended.contains(&objects[place]) && ready.len() < num_returns;
-        if is_ready { &ready } else { &rest }.append(reference)?;
+    let ready: Vec<usize> =
+        (0..objects.len()).filter(|place| ended.contains(&objects[*place])).take(num_returns).collect();
+    parted(refs, &ready)
+}
+
+#[pyfunction]
+pub(crate) fn wait_for_parts<'py>(
+    py: Python<'py>,
+    items: &Bound<'py, PyList>,
+    num_returns: usize,
+    timeout: Option<f64>,
+) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyList>)> {
+    let role = Role::current()?;
+    let (mut objects, mut parts) = (Vec::new(), Vec::new());
+    for item in items {
+        if let Ok(reference) = item.cast::<ObjectRef>() {
+            objects.push(reference.get().object(&role)?);
+        } else {
+            let (call, index) = item.extract::<(Bound<'_, ObjectRef>, u32)>()?;
+            parts.push((call.get().object(&role)?, index));
+        }
+    }
+    let (ended, there) = waiting::wait_with_parts(py, &role, &objects, &parts, num_returns, timeout)?;
+    let ended: FxHashSet<ObjectId> = ended.into_iter().map(|(object, _)| object).collect();
+    let (mut objects, mut there) = (objects.into_iter(), there.into_iter());
+    let mut is_ready = |item: &Bound<'_, PyAny>| {
+        if item.is_exact_instance_of::<ObjectRef>() {
+            objects.next().is_some_and(|object| ended.contains(&object))
+        } else {
+            there.next() == Some(true)
+        }
+    };
+    let ready = items.iter().map(|item| is_ready(&item)).collect::<Vec<_>>();
+    let places: Vec<usize> = (0..ready.len()).filter(|&place| ready[place]).take(num_returns).collect();
+    parted(items, &places)
+}
+
+/// The items of a list at these places, which ascend, and the others.
+fn parted<'py>(refs: &Bound<'py, PyList>, places: &[usize]) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyList>)> {
+    let (ready, rest) = (PyList::empty(refs.py()), PyList::empty(refs.py()));
+    if let [place] = places {
+        // Mostly one is waited for after the other.
+        let rest = refs.get_slice(0, refs.len());
+        ready.append(rest.get_item(*place)?)?;
+        rest.del_item(*place)?;
+        return Ok((ready, rest));
+    }
+    let mut places = places.iter().peekable();
+    for (place, reference) in refs.iter().enumerate() {
+        if places.next_if_eq(&&place).is_some() { &ready } else { &rest }.append(reference)?;
     }
     Ok((ready, rest))
 }
+
+/// How many lists were looked through for duplicates.
+static LISTS: AtomicU64 = AtomicU64::new(1);
 
 fn session() -> PyResult<Arc<Session>> {
     let role = Role::current()?;

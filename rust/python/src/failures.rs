@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
 use crate::annotations::amount;
-use crate::keys::Keys;
+use crate::keys::{Keys, Of};
 
 /// How a process has ended.
 pub(crate) fn death_details<'py>(py: Python<'py>, death: &Death) -> PyResult<Bound<'py, PyDict>> {
@@ -77,8 +77,7 @@ impl Names<'_> {
     /// The error for a function or an argument of the graph that cannot be pickled.
     pub(crate) fn not_picklable(&self, object: &Bound<'_, PyAny>, cause: PyErr) -> PyErr {
         let py = object.py();
-        // Where pickling was interrupted, that goes on.
-        if !cause.is_instance_of::<PyException>(py) {
+        if says_enough(py, &cause) {
             return cause;
         }
         let build = || -> PyResult<PyErr> {
@@ -96,10 +95,18 @@ pub(crate) fn failure(py: Python<'_>, failure: &Failure, names: Option<Names<'_>
 
 /// The same for a task of a graph that is not at hand. Its keys are known while refs to its results are alive.
 pub(crate) fn failure_of_another(py: Python<'_>, of: &Failure) -> PyErr {
-    let keys = Keys::of(of.origin.graph);
-    let names = keys.as_ref().map(|keys| Names { keys, nodes: &[], externals: [&[], &[]] });
-    let of_calls = keys.as_ref().is_some_and(|keys| keys.are_of_calls());
-    build(py, of, names, of_calls).unwrap_or_else(|error| error)
+    let Some(known) = Keys::of(of.origin.graph) else {
+        return build(py, of, None, false).unwrap_or_else(|error| error);
+    };
+    let of_calls = known.whose() != Of::Graph;
+    let names: Vec<Py<PyAny>>;
+    let keys: &[Py<PyAny>] = if of_calls {
+        names = (0..=of.origin.index).map(|task| known.key(py, task).unwrap_or_else(|| py.None())).collect();
+        &names
+    } else {
+        &known
+    };
+    build(py, of, Some(Names { keys, nodes: &[], externals: [&[], &[]] }), of_calls).unwrap_or_else(|error| error)
 }
 
 fn build(py: Python<'_>, failure: &Failure, names: Option<Names<'_>>, of_calls: bool) -> PyResult<PyErr> {
@@ -113,6 +120,7 @@ fn build(py: Python<'_>, failure: &Failure, names: Option<Names<'_>>, of_calls: 
     let names = names.filter(|_| !whole);
     let key = names.map_or_else(|| py.None(), |names| names.key(py, task));
     let details = PyDict::new(py);
+    details.set_item("actor", Keys::class_of_actor(py, failure.origin))?;
     let kind = match &failure.kind {
         FailureKind::Raised { error, attempts } => {
             let payload = PyBytes::new(py, error);
@@ -159,6 +167,7 @@ fn build(py: Python<'_>, failure: &Failure, names: Option<Names<'_>>, of_calls: 
                     "died"
                 }
                 ActorEnd::Killed => "killed",
+                ActorEnd::Exited => "exited",
                 ActorEnd::Released => "released",
                 ActorEnd::NameTaken => "name_taken",
             };
@@ -169,10 +178,18 @@ fn build(py: Python<'_>, failure: &Failure, names: Option<Names<'_>>, of_calls: 
     raised(py, "eagleray._failures", "failure", (kind, key, details))
 }
 
+/// Whether what pickling has raised is to be raised as it is: what interrupts it, and a ref whose object is gone.
+fn says_enough(py: Python<'_>, cause: &PyErr) -> bool {
+    let is_lost = || -> PyResult<bool> {
+        cause.value(py).is_instance(&py.import("eagleray.exceptions")?.getattr("ObjectLostError")?)
+    };
+    !cause.is_instance_of::<PyException>(py) || is_lost().unwrap_or(false)
+}
+
 /// The error for a value that cannot be put because it cannot be pickled.
 pub(crate) fn not_picklable_value(value: &Bound<'_, PyAny>, cause: PyErr) -> PyErr {
     let py = value.py();
-    if !cause.is_instance_of::<PyException>(py) {
+    if says_enough(py, &cause) {
         return cause;
     }
     let build = || raised(py, "eagleray._arguments", "not_picklable_value", (value, cause.value(py)));

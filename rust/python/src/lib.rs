@@ -32,6 +32,7 @@ mod refs;
 mod role;
 mod sharing;
 mod sizes;
+mod streams;
 mod template;
 #[cfg(test)]
 mod testing;
@@ -45,11 +46,13 @@ use pyo3::prelude::*;
 mod _native {
     #[pymodule_export]
     use super::api::{
-        counters, get, in_worker, name_by_value, put, py_order, renew_workers, resources, start, started, stop, submit,
-        wait, workers,
+        counters, get, get_known, in_worker, name_by_value, put, py_order, renew_workers, resources, start, started,
+        stop, submit, wait, wait_for_parts, workers,
     };
     #[pymodule_export]
-    use super::calls::{RemoteCode, RemoteOptions, call, call_actor, cancel, create_actor, find_actor, kill_actor};
+    use super::calls::{
+        RemoteCode, RemoteOptions, call, call_actor, cancel, create_actor, find_actor, kill_actor, name_actor,
+    };
     #[pymodule_export]
     use super::gc::{GcGuard, gc_after_fork};
     #[pymodule_export]
@@ -63,7 +66,11 @@ mod _native {
     #[pymodule_export]
     use super::refs::{_rebuild_ref, ObjectRef};
     #[pymodule_export]
-    use super::worker::{Deferred, after_run, current_task, defer, set_cancel_deferred, worker_main};
+    use super::sharing::note_foreign;
+    #[pymodule_export]
+    use super::streams::{next_part, until_taken, yield_part};
+    #[pymodule_export]
+    use super::worker::{Deferred, after_run, current_task, defer, retire, set_cancel_deferred, worker_main};
     use super::{Bound, PyModule, PyResult, logging};
 
     #[pymodule_init]

@@ -69,7 +69,7 @@ fn kind_of(failure: &Failure) -> &'static str {
 
 /// The key of the task that makes an object, if this process has submitted it and knows it still.
 fn key(py: Python<'_>, object: ObjectId) -> Option<Py<PyAny>> {
-    Some(Keys::of(object.graph)?.get(object.index as usize)?.clone_ref(py))
+    Keys::of(object.graph)?.key(py, object.index)
 }
 
 fn task<'py>(py: Python<'py>, task: &TaskState) -> PyResult<Bound<'py, PyDict>> {
@@ -247,8 +247,7 @@ impl Graphs {
     }
 
     fn key(&self, py: Python<'_>, object: ObjectId) -> Option<Py<PyAny>> {
-        let keys = self.0.get(&object.graph)?.keys.as_ref()?;
-        Some(keys.get(object.index as usize)?.clone_ref(py))
+        self.0.get(&object.graph)?.keys.as_ref()?.key(py, object.index)
     }
 
     fn name(&self, object: ObjectId) -> Option<&str> {

@@ -1,6 +1,8 @@
 //! `ObjectRef`: a reference to an object, counted.
 
+use std::cell::Cell;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use eagleray_core::ids::{GraphId, ObjectId};
@@ -24,6 +26,8 @@ pub(crate) struct ObjectRef {
     named: Option<Arc<Mutex<Vec<Contained>>>>,
     /// What the object is a part of: the result of a call with several.
     whole: Option<ObjectId>,
+    /// The number of the last list in which it was seen.
+    seen: AtomicU64,
 }
 
 /// Refs do not keep the keys of a graph with more tasks: they are few mostly, and may live long.
@@ -38,7 +42,7 @@ impl ObjectRef {
 
     /// A reference that is counted already.
     pub(crate) fn counted(role: &Arc<Role>, object: ObjectId) -> Self {
-        Self { role: Arc::clone(role), object, _keys: None, named: None, whole: None }
+        Self { role: Arc::clone(role), object, _keys: None, named: None, whole: None, seen: AtomicU64::default() }
     }
 
     /// The same as a part of a result.
@@ -49,7 +53,14 @@ impl ObjectRef {
 
     /// A reference, counted already, to the result of a call with these names, or to a part of a result.
     pub(crate) fn made(role: &Arc<Role>, object: ObjectId, keys: &Arc<Keys>, whole: Option<ObjectId>) -> Self {
-        Self { role: Arc::clone(role), object, _keys: Some(Arc::clone(keys)), named: None, whole }
+        Self {
+            role: Arc::clone(role),
+            object,
+            _keys: Some(Arc::clone(keys)),
+            named: None,
+            whole,
+            seen: AtomicU64::default(),
+        }
     }
 
     /// A reference to the result of a task of a graph with these keys, that is one use more. It keeps what is `named` by
@@ -62,15 +73,27 @@ impl ObjectRef {
     ) -> PyResult<Self> {
         let keys = (keys.len() <= MOST_KEYS).then(|| Arc::clone(keys));
         role.client.hold(object).map_err(raise)?;
-        Ok(Self { role: Arc::clone(role), object, _keys: keys, named: Some(Arc::clone(named)), whole: None })
+        Ok(Self {
+            role: Arc::clone(role),
+            object,
+            _keys: keys,
+            named: Some(Arc::clone(named)),
+            whole: None,
+            seen: AtomicU64::default(),
+        })
     }
 
     /// Its object. Raises `ObjectLostError` if it is of another session than `role`.
     pub(crate) fn object(&self, role: &Role) -> PyResult<ObjectId> {
-        if self.role.session != role.session {
-            return Err(lost(&format!("{} is of a session that has ended, and its objects with it", self.__repr__())));
+        if !std::ptr::eq(Arc::as_ptr(&self.role), role) && self.role.session != role.session {
+            return Err(of_another_session(self.object));
         }
         Ok(self.object)
+    }
+
+    /// Whether it was seen in the list with this number; from now on it was.
+    pub(crate) fn seen_in(&self, list: u64) -> bool {
+        self.seen.swap(list, Ordering::Relaxed) == list
     }
 
     /// The result that it is a part of, or its object. Raises what [`ObjectRef::object`] raises.
@@ -93,6 +116,11 @@ fn lost(text: &str) -> PyErr {
         let class = py.import("eagleray.exceptions").and_then(|module| module.getattr("ObjectLostError"));
         class.and_then(|class| class.call1((text,))).map_or_else(|error| error, PyErr::from_value)
     })
+}
+
+/// The error for an object of a session that has ended.
+pub(crate) fn of_another_session(object: ObjectId) -> PyErr {
+    lost(&format!("ObjectRef({}) is of a session that has ended, and its objects with it.", hex(object)))
 }
 
 /// What to know for somebody who took a ref for its value.
@@ -205,15 +233,25 @@ impl ObjectRef {
     }
 }
 
+thread_local! {
+    static REBUILT: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How many refs were unpickled on this thread.
+pub(crate) fn rebuilt() -> u64 {
+    REBUILT.get()
+}
+
 /// A ref from its pickle.
 #[pyfunction]
 #[pyo3(signature = (session, graph, index, whole=None))]
 pub(crate) fn _rebuild_ref(session: &str, graph: u64, index: u32, whole: Option<(u64, u32)>) -> PyResult<ObjectRef> {
     let role = Role::current()?;
     if role.session != session {
-        return Err(lost("the ObjectRef is of a session that has ended, or of another one"));
+        return Err(lost("The ObjectRef is of a session that has ended, or of another one."));
     }
     let object = |(graph, index)| ObjectId { graph: GraphId::from_u64(graph), index };
+    REBUILT.set(REBUILT.get() + 1);
     let made = ObjectRef::holding(&role, object((graph, index)))?;
     Ok(made.part_of(whole.map(object)))
 }

@@ -8,6 +8,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use crate::failures;
+use crate::keys::Keys;
 
 /// What is behind a role.
 pub(crate) enum Kind {
@@ -63,6 +64,7 @@ impl Role {
         if role.as_ref().is_some_and(|old| old.is_mine()) {
             return Err(PyRuntimeError::new_err("eagleray is initialized already"));
         }
+        Keys::forget_all();
         // The role of the process that forked this one: its threads are not here, so it must not be taken down.
         std::mem::forget(role.replace(new));
         Ok(())

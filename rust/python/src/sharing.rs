@@ -3,6 +3,7 @@
 //! A task may well change a list, a table or an estimator that it is given. Neither another task nor another run of the
 //! same task may see that: each gets what the driver sent. Arrays are shared, and read-only.
 
+use std::cell::Cell;
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::intern;
@@ -254,6 +255,25 @@ fn copy_nested<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         return object.call_method0(intern!(py, "copy"));
     }
     Ok(object.clone())
+}
+
+thread_local! {
+    /// Of what this thread decodes.
+    static FOREIGN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Decodes something; tells as well whether a deserializer of the user's made some of it.
+pub(crate) fn noting_foreign<T>(decode: impl FnOnce() -> PyResult<T>) -> PyResult<(T, bool)> {
+    // What is decoded may decode something else meanwhile.
+    let outer = FOREIGN.replace(false);
+    let decoded = decode();
+    let foreign = FOREIGN.replace(outer);
+    Ok((decoded?, foreign))
+}
+
+#[pyfunction]
+pub(crate) fn note_foreign() {
+    FOREIGN.set(true);
 }
 
 /// An object from which each task gets one of its own.

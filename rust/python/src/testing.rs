@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use eagleray_core::ids::PeerId;
 use eagleray_runtime::client::{Client, ClientError, Port};
-use eagleray_runtime::command::{Command, Ended};
+use eagleray_runtime::command::{Answer, Command};
 use eagleray_runtime::program::Value;
 use pyo3::prelude::*;
 
@@ -36,7 +36,7 @@ impl Port for Sent {
         Ok(Value::Inline(Bytes::from(bytes)))
     }
 
-    fn wait(&self, _token: u64, _limit: Duration) -> Result<Option<Ended>, ClientError> {
+    fn wait(&self, _tokens: &[u64], _limit: Duration) -> Result<Option<Answer>, ClientError> {
         Ok(None)
     }
 }

@@ -83,8 +83,18 @@ pub enum Command {
         token: u64,
         /// The task's object.
         stream: ObjectId,
-        /// How many parts come before.
+        /// How many parts come before. Those are let go of.
         index: u32,
+    },
+    /// Asks for an empty [`Answer`], once so many parts of what a task makes bit by bit were given to who asked for them, or
+    /// nobody can ask any more.
+    Ahead {
+        /// Names the question in the answer.
+        token: u64,
+        /// The task's object.
+        stream: ObjectId,
+        /// How many parts.
+        taken: u32,
     },
     /// Asks how things stand. Answered by an [`Answer`] with one value, for [`Client::inspect`] to read.
     ///

@@ -10,7 +10,8 @@ use rustc_hash::FxHashMap;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
-use crate::command::{Command, Ended};
+use crate::calls::Batch;
+use crate::command::{Answer, Command, Ended};
 use crate::history::Timeline;
 use crate::look::{Look, Snapshot};
 
@@ -99,6 +100,8 @@ pub(crate) enum Input {
         size: u64,
         fd: OwnedFd,
     },
+    /// There are calls in [`Shared::calls`].
+    Calls,
     /// The driver has stopped reading some blocks.
     Unpinned,
     /// Workers shall be new for what comes next.
@@ -131,11 +134,19 @@ struct Answers {
     wakeups: u64,
 }
 
+impl Answers {
+    fn take(&mut self, tokens: &[u64]) -> Option<Answer> {
+        tokens.iter().find_map(|&token| Some(Answer { token, ended: self.by_token.remove(&token)? }))
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) input: UnboundedSender<Input>,
     pub(crate) arena: Arena,
+    /// Calls that were not taken yet. Whoever sends commands holds this lock, and sends these before.
+    pub(crate) calls: Mutex<Option<Batch>>,
     /// Held from sealing to announcing: no location may be told before its segment.
     pub(crate) announcing: Mutex<()>,
     pub(crate) counters: Mutex<Counters>,
@@ -149,6 +160,7 @@ impl Shared {
         Self {
             input,
             arena,
+            calls: Mutex::default(),
             announcing: Mutex::default(),
             counters: Mutex::default(),
             workers: Mutex::default(),
@@ -174,8 +186,8 @@ impl Shared {
         self.answers.lock().ended.clone()
     }
 
-    /// A driver's thread: waits for the answer to a question, at most `limit`.
-    pub(crate) fn wait(&self, token: u64, limit: Duration) -> Result<Option<Ended>, SessionError> {
+    /// A driver's thread: waits for the answer to one of these questions, at most `limit`.
+    pub(crate) fn wait(&self, tokens: &[u64], limit: Duration) -> Result<Option<Answer>, SessionError> {
         let deadline = Instant::now() + limit;
         let mut answers = self.answers.lock();
         loop {
@@ -184,7 +196,7 @@ impl Shared {
                 Some(why @ SessionError::Refused(_)) => return Err(why.clone()),
                 ended => {
                     let why = ended.clone();
-                    if let Some(answer) = answers.by_token.remove(&token) {
+                    if let Some(answer) = answers.take(tokens) {
                         return Ok(Some(answer));
                     }
                     if let Some(why) = why {
@@ -193,7 +205,7 @@ impl Shared {
                 }
             }
             if self.answered.wait_until(&mut answers, deadline).timed_out() {
-                return Ok(answers.by_token.remove(&token));
+                return Ok(answers.take(tokens));
             }
             answers.wakeups += 1;
         }

@@ -23,16 +23,27 @@ pub(crate) fn interrupt(template: u32, pid: u32) -> Result<(), Errno> {
     pidfd_send_signal(process, Signal::INT)
 }
 
+/// A child that sleeps, and that SIGINT ends also where this process was started in the background of a shell: there it is
+/// ignored, and so it is by children.
+#[cfg(test)]
+pub(crate) fn sleeper() -> std::process::Child {
+    let mut command = std::process::Command::new("env");
+    let child = command.args(["--default-signal=INT", "sleep", "1000"]).spawn().unwrap();
+    while std::fs::read_to_string(format!("/proc/{}/comm", child.id())).unwrap() != "sleep\n" {
+        std::thread::yield_now();
+    }
+    child
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::process::ExitStatusExt;
-    use std::process::Command;
 
     use super::*;
 
     #[test]
     fn only_a_child_of_the_template_is_interrupted() {
-        let mut child = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
+        let mut child = sleeper();
         let us = std::process::id();
         assert_eq!(interrupt(us + 1, child.id()), Err(Errno::SRCH), "another's child");
         assert_eq!(interrupt(us, us), Err(Errno::SRCH), "no child");

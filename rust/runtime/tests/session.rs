@@ -9,6 +9,7 @@ use eagleray_core::head::HeadConfig;
 use eagleray_core::ids::{GraphId, ObjectId};
 use eagleray_core::message::{ClassSpec, Death, End, FailureKind, GraphKind, GraphSpec};
 use eagleray_runtime::SessionError;
+use eagleray_runtime::calls::{Call, Shape, Task};
 use eagleray_runtime::client::{Client, ClientError};
 use eagleray_runtime::command::Ended;
 use eagleray_runtime::look::Look;
@@ -94,6 +95,38 @@ fn zero_workers_end_graphs_and_keep_nothing() {
     session.stop();
     assert!(matches!(wait(&client, submit_id(&client)), Err(ClientError::Session(SessionError::Ended))));
     assert_eq!(session.inspect(Look::default()), Err(SessionError::Ended));
+}
+
+#[test]
+fn a_session_that_has_ended_takes_no_calls() {
+    let session = Arc::new(Session::start(config(&[], true)).unwrap());
+    let client = session.client();
+    let call = Call {
+        alone: false,
+        kind: GraphKind::Independent,
+        priority: 0,
+        surroundings: None,
+        shapes: vec![Shape {
+            code: Bytes::from_static(b"code"),
+            functions: vec![Bytes::from_static(b"f")],
+            inputs: Vec::new(),
+            class: ClassSpec { fingerprint: 1, max_retries: 0, retries: 0, demand: 0 },
+            demand: None,
+            retry: None,
+            name: "f".into(),
+        }],
+        batches: Vec::new(),
+        tasks: vec![Task { shape: 0, batch: None, key: 0, parameters: Vec::new(), inputs: Vec::new() }],
+        externals: Vec::new(),
+        contained: Vec::new(),
+        wanted: 0..1,
+    };
+    let object = client.call(call.clone()).unwrap();
+    assert!(wait(&client, object).unwrap()[0].1.is_ok());
+    session.stop();
+    for _ in 0..3 {
+        assert!(matches!(client.call(call.clone()), Err(ClientError::Session(SessionError::Ended))));
+    }
 }
 
 /// An object of a graph that was never submitted.

@@ -124,6 +124,7 @@ impl Head {
             return;
         };
         record.alive = true;
+        self.stirred.insert(actor);
         let cpu = record.spec.cpu;
         let worker = self.workers.get_mut(&worker_id).expect("the worker that reported exists");
         worker.role = Role::Actor(actor);
@@ -161,7 +162,7 @@ impl Head {
     /// An actor ends for good.
     fn end_actor(&mut self, actor: ObjectId, end: ActorEnd) {
         let Some(record) = self.actors.remove(&actor) else { return };
-        self.called.remove(&actor);
+        self.stirred.remove(&actor);
         if let Some(name) = &record.spec.name {
             self.names.remove(name);
         }
@@ -189,15 +190,13 @@ impl Head {
     pub(super) fn on_not_made(&mut self, actor: ObjectId, failure: &Failure) {
         if let FailureKind::Raised { error, .. } = &failure.kind {
             self.end_actor(actor, ActorEnd::Init { error: error.clone() });
-        } else {
-            self.forget_actor(actor);
         }
     }
 
     /// The task that makes an actor has failed, and says why.
     pub(super) fn forget_actor(&mut self, actor: ObjectId) {
         let Some(record) = self.actors.remove(&actor) else { return };
-        self.called.remove(&actor);
+        self.stirred.remove(&actor);
         if let Some(name) = &record.spec.name {
             self.names.remove(name);
         }
@@ -207,9 +206,10 @@ impl Head {
         }
     }
 
-    pub(super) fn on_kill_actor(&mut self, actor: ObjectId, restart: bool) {
+    pub(super) fn on_kill_actor(&mut self, peer: PeerId, actor: ObjectId, restart: bool) {
         let Some(record) = self.actors.get(&actor) else { return };
         match record.worker {
+            Some(worker) if !restart && peer == PeerId::of_worker(worker) => self.end_actor(actor, ActorEnd::Exited),
             Some(worker) if restart => self.to_node(ToNode::Kill(worker)),
             None if restart => {}
             _ => self.end_actor(actor, ActorEnd::Killed),
@@ -226,8 +226,10 @@ impl Head {
     }
 
     /// The worker of an actor has died. It is made again, if it may; else it has ended.
-    pub(super) fn on_actor_down(&mut self, actor: ObjectId, death: &Death, amid: bool) {
-        let Some(record) = self.actors.get_mut(&actor) else { return };
+    pub(super) fn on_actor_down(&mut self, actor: ObjectId, worker: WorkerId, death: &Death, amid: bool) {
+        // One that could not make it and was let go for that is none of it.
+        let record = self.actors.get_mut(&actor).filter(|record| record.worker == Some(worker));
+        let Some(record) = record else { return };
         record.worker = None;
         let was_alive = core::mem::take(&mut record.alive);
         if !was_alive && !amid {

@@ -3,11 +3,12 @@
 use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
+use core::ops::Bound;
 
 use super::graph::{Graph, TaskState};
 use super::positions::Positions;
 use super::special::Withheld;
-use super::{Flight, Head, ResultsMode, estimate};
+use super::{Flight, Head, ResultsMode, Worker, estimate};
 use crate::ids::{GraphId, ObjectId, RunId, WorkerId};
 use crate::message::{Run, ToNode, WHOLE, output};
 use crate::page;
@@ -46,10 +47,10 @@ impl Head {
     pub fn schedule(&mut self, now_ns: u64) {
         self.ask_for_workers();
         self.assign_calls();
+        self.short = 0;
         loop {
-            while self.queue.values().any(|id| self.graphs[id].has_ready()) {
-                // The worker with the least in flight first: an idle one before a second run for a busy one.
-                let Some((worker, graph, demand)) = self.next_assignment(now_ns) else { break };
+            // The worker with the least in flight first: an idle one before a second run for a busy one.
+            while let Some((worker, graph, demand)) = self.next_assignment(now_ns) {
                 if !self.assign_run(now_ns, worker, graph, demand) {
                     break;
                 }
@@ -57,24 +58,37 @@ impl Head {
             if !self.fail_stuck() {
                 break;
             }
+            self.follow_up();
         }
+        self.ask_for_more();
         self.watch_busy_workers(now_ns);
         self.retire(now_ns);
-        self.drop_loose();
     }
 
-    /// How many workers at `depth` are occupied, blocked ones included.
-    pub(super) fn occupied(&self, depth: u32) -> u32 {
-        self.workers.values().filter(|w| w.of_pool() && w.depth() == Some(depth)).count() as u32
+    /// Whether a task that asks for so much of a CPU, in units of 1 / [`WHOLE`], finds a worker of its depth: as many are
+    /// occupied as there are slots, blocked ones included but for those that are ahead, and more only if their tasks ask for
+    /// less than a CPU.
+    pub(super) fn has_room(&self, depth: u32, cpu: u64) -> bool {
+        let here = self.workers.values().filter(|w| w.of_pool() && w.depth() == Some(depth) && !w.is_ahead());
+        here.map(Worker::weight).sum::<u64>() + cpu.min(WHOLE) <= u64::from(self.config.slots) * WHOLE
     }
 
     /// Which worker should get a run of which graph and demand next, if any has room.
     fn next_assignment(&mut self, now: u64) -> Option<(WorkerId, GraphId, u32)> {
         let free_cpu = self.free_cpu();
         let mut withheld = Withheld::default();
-        let ids: Vec<GraphId> = self.queue.values().copied().collect();
-        for id in ids {
-            if !self.graphs[&id].has_ready() {
+        self.short = 0;
+        if self.nothing_can_start(free_cpu) {
+            return None;
+        }
+        let mut next = self.ready.first_key_value().map(|(entry, _)| *entry);
+        while let Some(entry @ (rank, id)) = next {
+            next = self.ready.range((Bound::Excluded(entry), Bound::Unbounded)).next().map(|(entry, _)| *entry);
+            if !self.graphs.get(&id).is_some_and(|graph| graph.rank == rank && graph.has_ready()) {
+                if let Some(asks) = self.ready.remove(&entry) {
+                    self.demanding -= u32::from(asks.special);
+                    self.light -= u32::from(asks.light);
+                }
                 continue;
             }
             self.decide_spread(now, id);
@@ -90,13 +104,30 @@ impl Head {
         None
     }
 
+    /// Whether no task can start whatever is ready, so that thousands of graphs need not be looked at.
+    fn nothing_can_start(&self, free_cpu: u64) -> bool {
+        // Who has demands gets a worker that has nothing to do; another is started for it only if less than a CPU is asked.
+        let special = self.demanding > 0
+            && (self.light > 0 || free_cpu >= WHOLE || self.workers.values().any(super::Worker::idle));
+        !special && !self.somebody_has_room(free_cpu)
+    }
+
+    /// Whether a worker can be given a run, if the run fits.
+    fn somebody_has_room(&self, free_cpu: u64) -> bool {
+        self.workers.values().any(|worker| {
+            let open = worker.of_pool() && !worker.blocked() && !worker.stopping && worker.flights.len() < MOST_FLIGHTS;
+            let waited_for = worker.holding.is_some() || worker.flights.iter().any(|f| f.unknown);
+            open && if worker.busy() { !waited_for } else { free_cpu >= WHOLE }
+        })
+    }
+
     /// Which worker should get a run of a graph's tasks that need a CPU and nothing else.
     pub(super) fn worker_for(&self, id: GraphId, free_cpu: u64, withheld: &Withheld) -> Option<WorkerId> {
         let graph = &self.graphs[&id];
         if withheld.workers(graph.depth) {
             return None;
         }
-        let can_start = free_cpu >= WHOLE && self.occupied(graph.depth) < self.config.slots;
+        let can_start = free_cpu >= WHOLE && self.has_room(graph.depth, WHOLE);
         let mut best: Option<((usize, u32), WorkerId)> = None;
         for (&worker_id, worker) in &self.workers {
             if worker.blocked() || worker.stopping || !worker.of_pool() || worker.flights.len() >= MOST_FLIGHTS {
@@ -149,7 +180,14 @@ impl Head {
         let graph = self.graphs.get_mut(&id).expect("a queued graph exists");
         if spread {
             graph.spread = true;
-            graph.spread_at = None;
+            self.forget_spread(id);
+        }
+    }
+
+    /// It is not to be looked any more whether a graph is worth spreading.
+    pub(super) fn forget_spread(&mut self, id: GraphId) {
+        if let Some(at) = self.graphs.get_mut(&id).and_then(|graph| graph.spread_at.take()) {
+            self.spreads.remove(&(at, id));
         }
     }
 
@@ -194,7 +232,9 @@ impl Head {
         if graph.home.is_none() {
             graph.home = Some(worker_id);
             if !graph.spread {
-                graph.spread_at = Some(now + self.config.spread_ns);
+                let at = now + self.config.spread_ns;
+                graph.spread_at = Some(at);
+                self.spreads.insert((at, id));
             }
         }
         let makes = graph.is_actor();
@@ -463,7 +503,8 @@ pub(super) fn mark_outputs(graph: &Graph, cut: &mut Cut, keep_only: bool, seal: 
                 TaskState::Done | TaskState::Failed => false,
             }
         });
-        let held = graph.objects[task as usize].holders > 0;
+        // An actor may be found by its name while nobody holds it.
+        let held = graph.objects[task as usize].holders > 0 || graph.is_actor();
         let mut flags = 0;
         if seal {
             flags = output::PUBLISH | output::SEAL;

@@ -37,9 +37,9 @@ impl Head {
         for message in messages {
             self.to_node(message);
         }
-        for id in self.queue.values() {
-            let graph = self.graphs.get_mut(id).expect("a queued graph exists");
-            if graph.spread_at.is_some_and(|at| at <= now) {
+        while let Some(&(_, id)) = self.spreads.first().filter(|(at, _)| *at <= now) {
+            self.spreads.pop_first();
+            if let Some(graph) = self.graphs.get_mut(&id) {
                 graph.spread = true;
                 graph.spread_at = None;
             }
@@ -179,11 +179,27 @@ impl Head {
         let pool = || self.workers.values().filter(|w| w.of_pool());
         let blocked = pool().filter(|w| w.blocked()).count() as u32;
         let actors = self.workers.values().filter(|w| !w.of_pool() && !w.stopping).count() as u32;
-        let depth = self.deepest();
-        // What a task left behind, a thread that waits, blocks a worker that has no run and belongs to no depth.
-        let beside = pool().filter(|w| w.blocked() && !w.busy()).count() as u32;
+        let depth = if blocked > 0 { self.deepest() } else { 0 };
+        // What a task left behind, a thread that waits, blocks a worker that has no run and belongs to no depth. Who is ahead
+        // counts in none either.
+        let beside = pool().filter(|w| w.blocked() && (!w.busy() || w.is_ahead())).count() as u32;
         let most = (self.config.slots.saturating_mul(depth + 1) + beside).min(self.config.max_workers);
         let want = (self.config.slots + blocked).min(most).max(self.config.slots) + actors;
+        if want > self.wanted {
+            self.wanted = want;
+            self.to_node(ToNode::Want(want));
+        }
+    }
+
+    /// Tasks that ask for less than a CPU each may be more than there are slots.
+    pub(super) fn ask_for_more(&mut self) {
+        if self.short == 0 {
+            return;
+        }
+        let up = self.workers.values().filter(|w| !w.stopping).count() as u32;
+        let actors = self.workers.values().filter(|w| !w.stopping && !w.of_pool()).count() as u32;
+        let want = (up + self.short).min(self.config.max_workers + actors);
+        // Where a worker is on its way, or there is none because all slots are in use, nothing more is needed.
         if want > self.wanted {
             self.wanted = want;
             self.to_node(ToNode::Want(want));

@@ -15,8 +15,7 @@ use crate::page;
 impl Head {
     /// Gives actors with room for them their next calls.
     pub(super) fn assign_calls(&mut self) {
-        let called: Vec<ObjectId> = self.called.iter().copied().collect();
-        for actor in called {
+        for actor in core::mem::take(&mut self.stirred) {
             while let Some(worker) = self.callable(actor) {
                 let Some(id) = self.next_call(actor) else { break };
                 let max_run = self.config.max_run.min(page::MAX_RUN_LEN);
@@ -60,7 +59,7 @@ impl Head {
         let actor = graph.externals[0].object;
         if let Some(record) = self.actors.get_mut(&actor) {
             record.lanes.entry(id.peer).or_default().insert(id);
-            self.called.insert(actor);
+            self.stirred.insert(actor);
         }
     }
 
@@ -73,9 +72,13 @@ impl Head {
                 record.lanes.remove(&id.peer);
             }
         }
-        if record.lanes.is_empty() {
-            self.called.remove(&actor);
-        }
+        // What was behind it may be next.
+        self.stirred.insert(actor);
+    }
+
+    /// Whether a call of an actor could start though nobody is to look at it.
+    pub(super) fn overlooks(&self, actor: ObjectId) -> bool {
+        !self.stirred.contains(&actor) && self.callable(actor).is_some() && self.next_call(actor).is_some()
     }
 
     /// Calls have ended without having been in a run, or came back: the lane of their graph is as it should be after this.
@@ -109,7 +112,7 @@ fn cut_calls(
         if graph.tasks[task as usize].state != TaskState::Ready {
             break;
         }
-        graph.ready.remove(position);
+        graph.unready(task);
         let record = &mut graph.tasks[task as usize];
         record.state = TaskState::Assigned;
         record.cut = stamp;

@@ -48,9 +48,13 @@ impl Head {
             let graph = self.graphs.get(&stream.graph);
             let held = graph.is_some_and(|g| g.objects.get(stream.index as usize).is_some_and(|o| o.holders > 0));
             ensure!(held, "{stream:?} has parts, and nobody holds it");
-            ensure!(found.waiting.is_empty() || self.status(*stream).is_none(), "{stream:?} is over and waited for");
+            ensure!(
+                found.who_waits().next().is_none() || self.status(*stream).is_none(),
+                "{stream:?} is over and waited for"
+            );
         }
         ensure!(self.loose.is_empty(), "objects are not let go");
+        ensure!(self.broken.is_empty(), "graphs do not know that their inputs have failed");
         for object in self.contents.keys() {
             let exists = self.puts.contains_key(object) || self.is_published(*object);
             ensure!(exists, "{object:?} is gone and holds others");
@@ -65,9 +69,12 @@ impl Head {
             self.check_graph(id, graph, &holders)?;
         }
         for (&worker_id, worker) in &self.workers {
-            let nexts = self.streams.values().flat_map(|found| &found.waiting);
-            let nexts = nexts.filter(|(peer, ..)| peer.worker() == Some(worker_id)).count();
+            let nexts = self.streams.values().flat_map(super::streams::Stream::who_waits);
+            let nexts = nexts.filter(|peer| peer.worker() == Some(worker_id)).count();
             let waits = self.waits.values().filter(|w| w.peer.worker() == Some(worker_id)).count() + nexts;
+            let ahead = self.streams.values().flat_map(|found| &found.ahead);
+            let ahead = ahead.filter(|(peer, ..)| peer.worker() == Some(worker_id)).count();
+            ensure!(worker.ahead as usize == ahead, "{worker_id:?} counts {} of being ahead", worker.ahead);
             ensure!(worker.waits as usize == waits, "{worker_id:?} counts {} waits of {waits}", worker.waits);
             for flight in &worker.flights {
                 let graph = self.graphs.get(&flight.graph);
@@ -134,6 +141,22 @@ impl Head {
                 "{id:?} is queued without need"
             );
         }
+        for (&rank, &id) in &self.queue {
+            ensure!(
+                !self.graphs[&id].has_ready() || self.ready.contains_key(&(rank, id)),
+                "{id:?} has tasks to assign and is not looked at"
+            );
+        }
+        let demanding = self.ready.values().filter(|asks| asks.special).count();
+        let light = self.ready.values().filter(|asks| asks.light).count();
+        ensure!(self.light as usize == light, "{} graphs of {light} ask for less than a CPU", self.light);
+        ensure!(self.demanding as usize == demanding, "{} graphs of {demanding} have demands", self.demanding);
+        let spreads = self.graphs.iter().filter_map(|(&id, graph)| Some((graph.spread_at?, id)));
+        ensure!(
+            spreads.collect::<alloc::collections::BTreeSet<_>>() == self.spreads,
+            "{:?} are to be looked at",
+            self.spreads
+        );
         let nested = self.deepest();
         ensure!(
             self.wanted <= self.config.max_workers.max(self.config.slots) + self.workers.len() as u32,
@@ -170,7 +193,7 @@ impl Head {
                     );
                 }
             }
-            ensure!(self.called.contains(&actor) != record.lanes.is_empty(), "{actor:?} is called by nobody, or not");
+            ensure!(!self.overlooks(actor), "{actor:?} has calls that could start");
         }
         for (&id, graph) in self.graphs.iter().filter(|(_, graph)| graph.is_calls() && graph.running()) {
             let open = |&&task: &&u32| {

@@ -7,12 +7,12 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::Rank;
 use super::positions::Positions;
 use super::resources::Need;
+use super::{Asks, Rank};
 use crate::graph::Csr;
-use crate::ids::{GraphId, ObjectId, WorkerId};
-use crate::message::{ClassSpec, Failure, GraphKind, GraphSpec, Place, Refusal};
+use crate::ids::{GraphId, ObjectId, RunId, WorkerId};
+use crate::message::{ClassSpec, Failure, GraphKind, GraphSpec, Place, Refusal, WHOLE};
 
 /// Where a task stands. `Waiting` and `Ready` differ by `missing` and by admission, nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,6 +168,8 @@ pub(super) struct Graph {
     pub(super) contained: Vec<ObjectId>,
     /// It is an actor's that lives though nobody holds it.
     pub(super) detached: bool,
+    /// The run of which a task submitted it.
+    pub(super) parent: Option<RunId>,
     /// Of calls: the first position that no run has and that has not ended.
     next_call: u32,
     /// Nesting: 0 for the user's program, one more for what is computed inside a task.
@@ -280,6 +282,7 @@ impl Graph {
             cancelled: BTreeMap::new(),
             contained: Vec::new(),
             detached: false,
+            parent: None,
             next_call: 0,
             depth,
             rank,
@@ -325,6 +328,12 @@ impl Graph {
 
     pub(super) fn has_ready(&self) -> bool {
         self.has_ordinary() || self.special.iter().any(|special| !special.ready.is_empty())
+    }
+
+    /// What kind of demands it has.
+    pub(super) fn asks(&self) -> Asks {
+        let light = self.special.iter().any(|special| special.need.cpu < WHOLE);
+        Asks { special: !self.special.is_empty(), light }
     }
 
     /// Whether a task is ready that needs a CPU and nothing else.

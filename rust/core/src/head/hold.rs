@@ -5,9 +5,10 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use super::graph::{Graph, TaskState};
+use super::independent::cancelled;
 use super::report::{Done, complete};
 use super::{Head, PutObject, Rank, Watcher, unknown};
-use crate::ids::{GraphId, ObjectId, PeerId};
+use crate::ids::{GraphId, ObjectId, PeerId, RunId};
 use crate::message::{Failure, FailureKind, GraphKind, GraphSpec, Place, Refusal, ToHead, ToNode};
 
 impl Head {
@@ -63,7 +64,7 @@ impl Head {
                 Ok(())
             }
             ToHead::KillActor { actor, restart } => {
-                self.on_kill_actor(actor, restart);
+                self.on_kill_actor(peer, actor, restart);
                 Ok(())
             }
             ToHead::FindActor { token, name } => self.on_find_actor(peer, token, &name),
@@ -72,6 +73,10 @@ impl Head {
                 Ok(())
             }
             ToHead::Next { token, stream, index } => self.on_next(peer, token, stream, index),
+            ToHead::Ahead { token, stream, taken } => {
+                self.on_ahead(peer, token, stream, taken);
+                Ok(())
+            }
             ToHead::Bye => {
                 self.on_bye(now, peer);
                 Ok(())
@@ -94,8 +99,12 @@ impl Head {
         let rank = Rank { priority, root, depth: Reverse(depth), submitted: self.submitted };
         let outputs = spec.outputs.clone();
         let contained = core::mem::take(&mut spec.contained);
-        let (needs, shortage) = self.needs(&spec)?;
-        let graph = Graph::new(spec, needs, depth, rank)?;
+        let (needs, shortages) = self.needs(&spec)?;
+        let mut graph = Graph::new(spec, needs, depth, rank)?;
+        graph.parent = peer.worker().and_then(|worker| {
+            let flight = self.workers.get(&worker)?.flights.front()?;
+            Some(RunId { worker, seq: flight.seq })
+        });
         let externals: Vec<ObjectId> = graph.externals.iter().map(|e| e.object).collect();
         self.peers.entry(peer).or_default().graphs.insert(id);
         let (kind, calls) = (graph.kind.clone(), graph.is_calls());
@@ -113,10 +122,11 @@ impl Head {
         }
         self.enter_lane(id);
         self.fail_if_too_deep(id);
-        if let Some((task, shortage)) = shortage {
+        let infeasible = shortages.into_iter().map(|(task, shortage)| {
             let origin = ObjectId { graph: id, index: task };
-            self.fail_graph(id, &Failure { origin, kind: FailureKind::Infeasible(Box::new(shortage)) });
-        }
+            Failure { origin, kind: FailureKind::Infeasible(Box::new(shortage)) }
+        });
+        self.fail_infeasible(id, infeasible.collect());
         for (k, object) in externals.into_iter().enumerate() {
             self.need_external(id, k as u32, object);
         }
@@ -339,12 +349,19 @@ impl Head {
         self.forget_nexts_of(peer);
         if let Some(worker) = peer.worker().and_then(|worker| self.workers.get_mut(&worker)) {
             worker.waits = 0;
+            worker.ahead = 0;
         }
         let Some(record) = self.peers.get(&peer) else { return };
         for graph in record.graphs.clone() {
-            // What stands for itself may be held by others, or is to be done in any case.
-            if !self.graphs.get(&graph).is_some_and(Graph::stands_alone) {
-                self.cancel_graph(now, graph);
+            // What stands for itself may be held by others, or is to be done in any case, if all of it has come.
+            match self.graphs.get(&graph).filter(|graph| graph.stands_alone()) {
+                Some(alone) => {
+                    let rest = alone.at[alone.admitted as usize..].iter().copied();
+                    let waits = rest.filter(|&task| alone.tasks[task as usize].state == TaskState::Waiting);
+                    let failed = waits.map(|index| (index, cancelled(ObjectId { graph, index }))).collect();
+                    self.fail_tasks(graph, failed);
+                }
+                None => self.cancel_graph(now, graph),
             }
         }
         let Some(record) = self.peers.remove(&peer) else { return };
@@ -360,13 +377,17 @@ impl Head {
     pub(super) fn remove_if_over(&mut self, id: GraphId) {
         let Some(graph) = self.graphs.get(&id) else { return };
         if graph.unfinished == 0 || !graph.running() {
-            let rank = graph.rank;
+            let (rank, over) = (graph.rank, graph.over());
             self.queue.remove(&rank);
+            self.forget_spread(id);
+            if over {
+                self.remove_graph(id);
+            }
         }
-        if !graph.over() {
-            return;
-        }
-        let graph = self.graphs.remove(&id).expect("looked up above");
+    }
+
+    fn remove_graph(&mut self, id: GraphId) {
+        let mut graph = self.graphs.remove(&id).expect("looked up above");
         if let Some(peer) = self.peers.get_mut(&id.peer) {
             peer.graphs.remove(&id);
         }
@@ -386,14 +407,13 @@ impl Head {
         }
         self.free(frees, drops);
         self.to_node(ToNode::Forget(id));
-        let mut externals: Vec<ObjectId> = graph.externals.iter().filter(|e| e.held).map(|e| e.object).collect();
-        externals.extend(&graph.contained);
+        self.loose.extend(graph.externals.iter().filter(|e| e.held).map(|e| e.object));
+        self.loose.append(&mut graph.contained);
         for (k, external) in (0u32..).zip(&graph.externals).filter(|(_, external)| !external.available) {
             self.forget_watcher(external.object, Watcher::Graph(id, k));
         }
         if self.config.keeps_ended {
             self.ended.add(id, graph);
         }
-        self.drop_holders(&externals);
     }
 }

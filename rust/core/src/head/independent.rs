@@ -7,7 +7,7 @@ use super::graph::{Graph, TaskState};
 use super::report::{Done, complete};
 use super::{Flight, Head, Role};
 use crate::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
-use crate::message::{ActorEnd, Death, Failure, FailureKind, Place, Report, ToNode, Trouble};
+use crate::message::{ActorEnd, Death, Failure, FailureKind, GraphKind, Place, Report, ToNode, Trouble};
 
 impl Head {
     /// Tasks of a graph have failed, and all of the graph that reads them.
@@ -22,7 +22,7 @@ impl Head {
         let mut ended = Vec::new();
         let mut open = failed;
         open.reverse();
-        let len = graph.len();
+        let (len, actor) = (graph.len(), graph.is_actor());
         while let Some((task, failure)) = open.pop() {
             match graph.tasks[task as usize].state {
                 TaskState::Failed => continue,
@@ -61,6 +61,7 @@ impl Head {
         if graph.unfinished == 0 {
             let rank = graph.rank;
             self.queue.remove(&rank);
+            self.forget_spread(id);
         }
         self.free(frees, Vec::new());
         self.settle(id, done);
@@ -70,9 +71,21 @@ impl Head {
         for (object, failure) in withdrawn {
             self.withdraw(object, &failure);
         }
+        if actor {
+            self.forget_actor(ObjectId { graph: id, index: 0 });
+        }
         self.line_up(id);
         self.release_lineage(id);
         self.remove_if_over(id);
+    }
+
+    /// Tasks of a graph demand what they can never have.
+    pub(super) fn fail_infeasible(&mut self, id: GraphId, failed: Vec<Failure>) {
+        if self.graphs.get(&id).is_some_and(|graph| graph.kind == GraphKind::Independent) {
+            self.fail_tasks(id, failed.into_iter().map(|failure| (failure.origin.index, failure)).collect());
+        } else if let Some(failure) = failed.first() {
+            self.fail_graph(id, failure);
+        }
     }
 
     /// A published object is there no more, and never will be.
@@ -159,7 +172,7 @@ impl Head {
         }
         // Tasks are claimed one after the other: only the last can run.
         let index = limit - 1;
-        let task = flight.tasks[index as usize];
+        let Some(&task) = flight.tasks.get(index as usize) else { return };
         let Some(&(force, recursive)) = graph.cancelled.get(&task).filter(|_| index >= flight.upto) else { return };
         // A call that runs on an actor's own thread is left alone, as in Ray.
         if worker.role != Role::Pool {
@@ -167,15 +180,16 @@ impl Head {
         }
         self.to_node(if force { ToNode::Kill(run.worker) } else { ToNode::Interrupt { run, index } });
         if recursive {
-            self.cancel_children(now, PeerId::of_worker(run.worker));
+            self.cancel_children(now, run);
         }
     }
 
-    /// Stops what a task has submitted.
-    fn cancel_children(&mut self, now: u64, peer: PeerId) {
-        let Some(record) = self.peers.get(&peer) else { return };
+    /// Stops what a task of a run has submitted.
+    fn cancel_children(&mut self, now: u64, run: RunId) {
+        let Some(record) = self.peers.get(&PeerId::of_worker(run.worker)) else { return };
         for id in record.graphs.clone() {
-            let Some(graph) = self.graphs.get(&id) else { continue };
+            let graph = self.graphs.get(&id).filter(|graph| graph.parent == Some(run));
+            let Some(graph) = graph else { continue };
             for index in 0..graph.len() {
                 self.cancel_task(now, ObjectId { graph: id, index }, false, true);
             }
@@ -264,15 +278,6 @@ impl Head {
         }
     }
 
-    /// Lets go of what values named that are gone.
-    pub(super) fn drop_loose(&mut self) {
-        while !self.loose.is_empty() {
-            let mut objects = core::mem::take(&mut self.loose);
-            objects.sort_unstable();
-            self.drop_holders(&objects);
-        }
-    }
-
     /// A deferred task's worker has died. Returns the failure, if it is not to be run again.
     pub(super) fn deferred_died(&mut self, object: ObjectId, death: &Death) -> Option<Failure> {
         let graph = self.graphs.get_mut(&object.graph)?;
@@ -315,6 +320,6 @@ pub(super) fn may_defer(report: &Report, graph: &Graph) -> bool {
     graph.is_calls() || report.troubles.iter().all(|(_, trouble)| !matches!(trouble, Trouble::Deferred))
 }
 
-fn cancelled(origin: ObjectId) -> Failure {
+pub(super) fn cancelled(origin: ObjectId) -> Failure {
     Failure { origin, kind: FailureKind::Cancelled }
 }

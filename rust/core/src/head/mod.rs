@@ -44,7 +44,7 @@ use self::graph::Graph;
 use self::resources::{Holding, Resources};
 use self::streams::Stream;
 use crate::ids::{GraphId, ObjectId, PeerId, WorkerId};
-use crate::message::{ActorName, FromDriver, FromNode, Place, Refusal, Run, ToDriver, ToNode, WHOLE};
+use crate::message::{ActorName, Failure, FromDriver, FromNode, Place, Refusal, Run, ToDriver, ToNode, WHOLE};
 
 pub use self::actors::ActorInfo;
 pub use self::check::Violation;
@@ -187,6 +187,8 @@ struct Worker {
     flights: VecDeque<Flight>,
     /// Questions of its driver role that are not answered. Its task is blocked while there are any.
     waits: u32,
+    /// How many of them are of who makes parts, and is ahead.
+    ahead: u32,
     /// Results it keeps beyond their run.
     kept: BTreeSet<ObjectId>,
     /// When to ask how far it is.
@@ -225,6 +227,11 @@ impl Worker {
         self.holding.as_ref().map_or(plain, |holding| holding.need.cpu)
     }
 
+    /// For how much of a worker of its depth it counts: a task that asks for several CPUs still occupies one.
+    fn weight(&self) -> u64 {
+        self.holding.as_ref().map_or(WHOLE, |holding| holding.need.cpu.min(WHOLE))
+    }
+
     /// Whether any task may run there.
     fn of_pool(&self) -> bool {
         self.role == Role::Pool
@@ -241,6 +248,12 @@ impl Worker {
 
     fn blocked(&self) -> bool {
         self.waits > 0
+    }
+
+    /// Whether it waits for nothing but that what it has made is taken. Who is to take it may be of the same depth, so it
+    /// occupies nothing of that.
+    fn is_ahead(&self) -> bool {
+        self.ahead > 0 && self.ahead == self.waits
     }
 
     fn idle(&self) -> bool {
@@ -288,6 +301,15 @@ struct Rank {
     submitted: u64,
 }
 
+/// What kind of demands a graph has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Asks {
+    /// Some beside a CPU.
+    special: bool,
+    /// Less than a CPU in one of them.
+    light: bool,
+}
+
 /// The head. See the module.
 #[derive(Debug)]
 pub struct Head {
@@ -295,6 +317,14 @@ pub struct Head {
     graphs: BTreeMap<GraphId, Graph>,
     /// Running graphs in the order in which they are served.
     queue: BTreeMap<Rank, GraphId>,
+    /// Of those, all that have tasks to assign, in the same order. Who has none any more is found out when it is looked at.
+    /// With what kind of demands they have.
+    ready: BTreeMap<(Rank, GraphId), Asks>,
+    /// How many of those have demands of their own, and how many ask for less than a CPU in one of them.
+    demanding: u32,
+    light: u32,
+    /// When to look whether a graph is worth spreading.
+    spreads: BTreeSet<(u64, GraphId)>,
     puts: FxMap<ObjectId, PutObject>,
     workers: BTreeMap<WorkerId, Worker>,
     peers: BTreeMap<PeerId, Peer>,
@@ -305,17 +335,21 @@ pub struct Head {
     resources: Resources,
     actors: BTreeMap<ObjectId, Actor>,
     names: BTreeMap<ActorName, ObjectId>,
-    /// Actors with calls that no run has.
-    called: BTreeSet<ObjectId>,
+    /// Actors of which a call may be able to start since it was last looked.
+    stirred: BTreeSet<ObjectId>,
     /// What published values name, each held by its value.
     contents: FxMap<ObjectId, Vec<ObjectId>>,
-    /// What values named that are gone.
+    /// What values named, or graphs read or named, that are gone: not let go yet.
     loose: Vec<ObjectId>,
+    /// Inputs of graphs that will never be there, by number. The graphs have not heard it yet.
+    broken: Vec<(GraphId, u32, Failure)>,
     /// By the object of the task that makes them.
     streams: FxMap<ObjectId, Stream>,
     /// Graphs that are over and were not taken.
     ended: look::Ended,
     submitted: u64,
+    /// Tasks that lack nothing but a worker, because those that run ask for less than a CPU each.
+    short: u32,
     wanted: u32,
     retire_at: Option<u64>,
     counters: HeadCounters,
@@ -331,6 +365,10 @@ impl Head {
             config,
             graphs: BTreeMap::new(),
             queue: BTreeMap::new(),
+            ready: BTreeMap::new(),
+            demanding: 0,
+            light: 0,
+            spreads: BTreeSet::new(),
             puts: FxMap::default(),
             workers: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -340,12 +378,14 @@ impl Head {
             estimates: Estimates::default(),
             actors: BTreeMap::new(),
             names: BTreeMap::new(),
-            called: BTreeSet::new(),
+            stirred: BTreeSet::new(),
             contents: FxMap::default(),
             loose: Vec::new(),
+            broken: Vec::new(),
             streams: FxMap::default(),
             ended: look::Ended::default(),
             submitted: 0,
+            short: 0,
             wanted,
             retire_at: None,
             counters: HeadCounters::default(),
@@ -368,7 +408,25 @@ impl Head {
             HeadEvent::Node(message) => self.on_node(now_ns, message),
             HeadEvent::Tick => self.on_tick(now_ns),
         }
-        self.drop_loose();
+        self.follow_up();
+    }
+
+    /// Carries on what goes from graph to graph: failures to who reads what has failed, and the end to what a graph or a
+    /// value alone held. Chains of them are long, so it is done here one after the other, at the end of an event.
+    fn follow_up(&mut self) {
+        loop {
+            for (id, k, failure) in core::mem::take(&mut self.broken) {
+                self.external_failed(id, k, &failure);
+            }
+            if self.broken.is_empty() {
+                if self.loose.is_empty() {
+                    return;
+                }
+                let mut objects = core::mem::take(&mut self.loose);
+                objects.sort_unstable();
+                self.drop_holders(&objects);
+            }
+        }
     }
 
     fn on_node(&mut self, now: u64, message: FromNode) {
@@ -441,8 +499,8 @@ impl Head {
     /// When [`HeadEvent::Tick`] is due, in ns of the clock of `now_ns`.
     pub fn next_deadline(&self) -> Option<u64> {
         let workers = self.workers.values().flat_map(|w| [w.sample_at, w.kill_at]);
-        let graphs = self.queue.values().map(|id| self.graphs[id].spread_at);
-        workers.chain(graphs).chain([self.retire_at]).flatten().min()
+        let spread = self.spreads.first().map(|(at, _)| *at);
+        workers.chain([spread, self.retire_at]).flatten().min()
     }
 
     fn to_node(&mut self, message: ToNode) {

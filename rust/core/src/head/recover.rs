@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::actors::actor_died;
 use super::graph::{Graph, Standing, TaskState};
 use super::report::Done;
-use super::{Head, Role};
+use super::{FxMap, Head, Role};
 use crate::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
 use crate::message::{ActorEnd, Death, Failure, FailureKind, ToNode};
 
@@ -25,12 +25,11 @@ impl Head {
         }
         let actor = graph.is_actor().then_some(ObjectId { graph: id, index: 0 });
         if let Some(actor) = actor.filter(|actor| self.actors.get(actor).is_some_and(|record| record.alive)) {
-            self.on_kill_actor(actor, false);
+            self.on_kill_actor(PeerId::USER, actor, false);
             return;
         }
         let graph = self.graphs.get_mut(&id).expect("looked up above");
         graph.standing = Standing::Ended(failure.clone());
-        graph.spread_at = None;
         graph.publishing = 0;
         graph.ready.clear();
         graph.ready_on.clear();
@@ -49,9 +48,10 @@ impl Head {
                 done.unneeded.push(task);
             }
         }
-        let rank = graph.rank;
+        let (rank, len) = (graph.rank, graph.len());
         let called = graph.is_calls().then(|| graph.externals[0].object);
         self.queue.remove(&rank);
+        self.forget_spread(id);
         if let Some(called) = called {
             self.leave_lane(called, id);
         }
@@ -67,12 +67,12 @@ impl Head {
             self.to_node(ToNode::Recall { run, from: 0 });
         }
         self.settle(id, done);
-        let mut watched: Vec<ObjectId> = self.watchers.keys().filter(|o| o.graph == id).copied().collect();
-        watched.sort_unstable();
-        for object in watched {
+        for object in of_graph(&self.watchers, id, len) {
             self.notify(object);
         }
-        self.end_streams_of(id);
+        for stream in of_graph(&self.streams, id, len) {
+            self.notify(stream);
+        }
         self.remove_if_over(id);
     }
 
@@ -113,6 +113,10 @@ impl Head {
                     continue;
                 }
                 let record = &mut graph.tasks[task as usize];
+                if record.state == TaskState::Failed {
+                    // An actor that was killed while it was made.
+                    continue;
+                }
                 record.state = TaskState::Waiting;
                 done.returned.push(task);
                 self.counters.reruns += 1;
@@ -162,7 +166,7 @@ impl Head {
         lost.retain(|object| self.forget_copy(*object, id));
         self.on_gone(lost);
         if let Role::Making(actor) | Role::Actor(actor) = role {
-            self.on_actor_down(actor, death, running.is_some());
+            self.on_actor_down(actor, id, death, running.is_some());
         }
         // Of what stands alone, what has failed is not to be placed again.
         let (alone, whole): (Vec<_>, Vec<_>) =
@@ -199,7 +203,9 @@ impl Head {
 
     /// `worker` does not have an object that it was thought to have, or could not read a published one.
     pub(super) fn on_lost(&mut self, object: ObjectId, worker: WorkerId) {
-        let Some(graph) = self.graphs.get_mut(&object.graph) else { return };
+        // An actor is made again when its worker has died, and then only.
+        let graph = self.graphs.get_mut(&object.graph).filter(|graph| !graph.is_actor());
+        let Some(graph) = graph else { return };
         let Some(record) = graph.objects.get_mut(object.index as usize) else { return };
         if record.resident == Some(worker) {
             self.on_lost_copy(object, worker);
@@ -338,6 +344,8 @@ impl Head {
         for (k, object) in sought {
             self.need_external(id, k, object);
         }
+        // A call that cannot be made again needs its actor no more.
+        self.release_lineage(id);
     }
 
     /// A task could not read an object from outside its graph. True if it has tried often enough.
@@ -347,4 +355,15 @@ impl Head {
         record.misses = record.misses.saturating_add(1);
         record.misses > MOST_MISSES
     }
+}
+
+/// The objects of a graph of `len` tasks that are in a table, ascending.
+fn of_graph<T>(table: &FxMap<ObjectId, T>, graph: GraphId, len: u32) -> Vec<ObjectId> {
+    // The table is that of all graphs, of which there may be as many as a large one has tasks.
+    if table.len() > len as usize {
+        return (0..len).map(|index| ObjectId { graph, index }).filter(|object| table.contains_key(object)).collect();
+    }
+    let mut found: Vec<ObjectId> = table.keys().filter(|object| object.graph == graph).copied().collect();
+    found.sort_unstable();
+    found
 }

@@ -73,13 +73,16 @@ impl Head {
             if matches!(trouble, Some(Trouble::InputNotHere(_))) {
                 keep_inputs(graph, flight, task);
             }
+            if matches!(trouble, Some(Trouble::Deferred)) {
+                // It completes it in any case.
+                worker.deferred.insert(ObjectId { graph: id, index: task });
+            }
             match trouble {
                 // An actor was killed under it, say.
                 _ if graph.tasks[task as usize].state == TaskState::Failed => {}
                 // What a graph still makes after its end is dropped.
                 _ if !graph.running() => graph.finish(task, TaskState::Failed),
                 Some(Trouble::Deferred) => {
-                    worker.deferred.insert(ObjectId { graph: id, index: task });
                     if graph.cancelled.contains_key(&task) {
                         interrupts.push(ObjectId { graph: id, index: task });
                     }
@@ -92,6 +95,7 @@ impl Head {
                 Some(Trouble::Cancelled) => failed.push((task, FailureKind::Cancelled)),
                 None => {
                     self.counters.tasks += 1;
+                    graph.cancelled.remove(&task);
                     if graph.objects[task as usize].place.is_none() {
                         graph.objects[task as usize].resident = Some(worker_id);
                     }
@@ -194,13 +198,16 @@ impl Head {
                 self.resources.give_back(&holding);
             }
         }
+        if let Role::Actor(actor) = worker.role {
+            self.stirred.insert(actor);
+        }
         let graph = self.graphs.get_mut(&id).expect("a graph with runs in flight exists");
         graph.runs -= 1;
         flight.kept.sort_unstable();
         for (index, &task) in flight.tasks.iter().enumerate() {
             if index as u32 >= flight.upto {
                 // Neither reported nor recalled: the worker gave them back.
-                if (index as u32) < flight.limit {
+                if (index as u32) < flight.limit && graph.tasks[task as usize].state != TaskState::Failed {
                     graph.tasks[task as usize].state = TaskState::Waiting;
                     done.returned.push(task);
                 }
@@ -284,12 +291,22 @@ impl Head {
             }
         }
         // Somebody outside waits for what only its worker has.
-        asks.extend(done.held.into_iter().filter(|&index| self.watchers.contains_key(&ObjectId { graph: id, index })));
+        asks.extend(done.held.into_iter().filter(|&index| {
+            let object = ObjectId { graph: id, index };
+            self.watchers.contains_key(&object) || self.streams.contains_key(&object)
+        }));
         self.free(frees, drops);
         self.publish(id, asks);
         self.on_gone(done.gone);
         for object in done.published {
             self.notify(object);
+        }
+        if let Some(graph) = self.graphs.get(&id).filter(|graph| graph.has_ready() && !graph.is_calls()) {
+            let asks = graph.asks();
+            if self.ready.insert((graph.rank, id), asks).is_none() {
+                self.demanding += u32::from(asks.special);
+                self.light += u32::from(asks.light);
+            }
         }
         self.fail_tasks(id, doomed);
         self.line_up(id);
@@ -318,7 +335,8 @@ impl Head {
         }
         let id = flight.graph;
         let graph = self.graphs.get_mut(&id).expect("a graph with runs in flight exists");
-        let back: Vec<u32> = flight.tasks[limit as usize..flight.limit as usize].to_vec();
+        let back = flight.tasks[limit as usize..flight.limit as usize].iter().copied();
+        let back: Vec<u32> = back.filter(|&task| graph.tasks[task as usize].state != TaskState::Failed).collect();
         flight.limit = limit;
         let mut done = Done::default();
         for &task in &back {

@@ -15,7 +15,7 @@ use super::Head;
 use super::graph::Graph;
 use super::resources::Need;
 use crate::ids::{GraphId, WorkerId};
-use crate::message::{GraphSpec, Refusal, Shortage, WHOLE};
+use crate::message::{GraphKind, GraphSpec, Refusal, Shortage, WHOLE};
 
 /// What tasks that wait keep from those after them.
 #[derive(Debug, Default)]
@@ -47,11 +47,12 @@ impl Withheld {
 }
 
 impl Head {
-    /// The demands of a graph, and, if one of them can never be met, a task that makes it.
+    /// The demands of a graph, and the tasks that make one that can never be met. One of them is enough if all fail with it.
     #[allow(clippy::type_complexity, reason = "used once")]
-    pub(super) fn needs(&self, spec: &GraphSpec) -> Result<(Vec<Need>, Option<(u32, Shortage)>), Refusal> {
+    pub(super) fn needs(&self, spec: &GraphSpec) -> Result<(Vec<Need>, Vec<(u32, Shortage)>), Refusal> {
         let mut needs = Vec::with_capacity(spec.demands.len());
-        let mut short = None;
+        let mut short = Vec::new();
+        let most = if spec.kind == GraphKind::Independent { usize::MAX } else { 1 };
         for (number, demand) in (1u32..).zip(&spec.demands) {
             let names = || demand.others.iter().map(|(name, _)| name);
             if names().enumerate().any(|(i, name)| names().take(i).any(|other| other == name)) {
@@ -61,10 +62,9 @@ impl Head {
                 Ok(need) => needs.push(need),
                 Err(shortage) => {
                     needs.push(Need { cpu: WHOLE, others: Vec::new() });
-                    let asks = |&class: &u32| spec.classes.get(class as usize).is_some_and(|c| c.demand == number);
-                    if let Some(task) = spec.class.iter().position(asks) {
-                        short.get_or_insert((task as u32, shortage));
-                    }
+                    let asks = |class: u32| spec.classes.get(class as usize).is_some_and(|c| c.demand == number);
+                    let asking = (0u32..).zip(&spec.class).filter(|(_, class)| asks(**class));
+                    short.extend(asking.map(|(task, _)| (task, shortage.clone())).take(most - short.len()));
                 }
             }
         }
@@ -114,11 +114,14 @@ impl Head {
             return None;
         }
         let found = self.resources.has(need);
-        let slot = need.cpu <= free_cpu && self.occupied(depth) < self.config.slots;
+        let slot = need.cpu <= free_cpu && self.has_room(depth, need.cpu);
         if found && slot {
             if let Some(worker) = self.idle_worker(graph) {
                 return Some(worker);
             }
+            let lean = |w: &super::Worker| w.of_pool() && w.busy() && w.weight() < WHOLE;
+            let idles = self.workers.values().any(super::Worker::idle);
+            self.short += u32::from(!idles && (need.cpu < WHOLE || self.workers.values().any(lean)));
         }
         let blocked = self.workers.values().filter(|worker| worker.blocked()).filter_map(super::Worker::depth);
         let depth = blocked.min().map_or(depth, |waits| waits.min(depth));

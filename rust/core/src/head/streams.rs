@@ -1,17 +1,44 @@
 //! What tasks make bit by bit: the parts, and who waits for the next.
 
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::{Flight, Head, Worker};
-use crate::ids::{GraphId, ObjectId, PeerId};
+use crate::ids::{ObjectId, PeerId, WorkerId};
 use crate::message::{Refusal, ToDriver};
 
-/// The parts of one task's result, each held by it.
+/// Peer, token, and what is asked.
+pub(super) type Question = (PeerId, u64, u32);
+
+/// The parts of one task's result, each held by it until somebody asks for the next.
 #[derive(Debug, Default)]
 pub(super) struct Stream {
-    pub(super) parts: Vec<ObjectId>,
-    /// Who waits for a part that is not there: peer, token, index.
-    pub(super) waiting: Vec<(PeerId, u64, u32)>,
+    /// Those from `over` on.
+    pub(super) parts: VecDeque<ObjectId>,
+    /// How many were let go.
+    over: u32,
+    /// How many were given to who asked.
+    taken: u32,
+    /// Who waits for a part that is not there.
+    pub(super) waiting: Vec<Question>,
+    /// Who waits until so many were taken.
+    pub(super) ahead: Vec<Question>,
+}
+
+impl Stream {
+    /// How many were made.
+    fn made(&self) -> u32 {
+        self.over + self.parts.len() as u32
+    }
+
+    fn part(&self, index: u32) -> Option<ObjectId> {
+        self.parts.get(index.checked_sub(self.over)? as usize).copied()
+    }
+
+    /// Who waits for something.
+    pub(super) fn who_waits(&self) -> impl Iterator<Item = PeerId> {
+        self.waiting.iter().chain(&self.ahead).map(|(peer, ..)| *peer)
+    }
 }
 
 impl Head {
@@ -30,72 +57,128 @@ impl Head {
         if object.is_none_or(|object| object.holders == 0) {
             return;
         }
-        if self.streams.get(&stream).map_or(0, |found| found.parts.len()) != index as usize || !self.add_holder(part) {
+        if self.streams.get(&stream).map_or(0, Stream::made) != index || !self.add_holder(part) {
             return;
         }
         let found = self.streams.entry(stream).or_default();
-        found.parts.push(part);
+        found.parts.push_back(part);
         let waiting = found.waiting.extract_if(.., |(_, _, wanted)| *wanted == index).collect::<Vec<_>>();
+        if !waiting.is_empty() {
+            self.take(stream, index);
+        }
         for (peer, token, _) in waiting {
             self.unblock(peer);
             self.found(peer, token, Some(part));
         }
     }
 
+    /// Somebody asks for a part: those before are had or not wanted.
+    fn let_go_before(&mut self, stream: ObjectId, index: u32) {
+        let Some(found) = self.streams.get_mut(&stream) else { return };
+        let over = index.min(found.made()).saturating_sub(found.over);
+        self.loose.extend(found.parts.drain(..over as usize));
+        found.over += over;
+    }
+
+    /// A part is given to who asks for it.
+    fn take(&mut self, stream: ObjectId, index: u32) {
+        let Some(found) = self.streams.get_mut(&stream) else { return };
+        found.taken = found.taken.max(index + 1);
+        let taken = found.taken;
+        let ahead = found.ahead.extract_if(.., |(_, _, wanted)| *wanted <= taken).collect();
+        self.answer_ahead(ahead);
+    }
+
+    /// Answers that there is no part.
+    fn answer_without(&mut self, questions: Vec<Question>) {
+        for (peer, token, _) in questions {
+            self.unblock(peer);
+            self.found(peer, token, None);
+        }
+    }
+
+    /// Answers who was ahead.
+    fn answer_ahead(&mut self, questions: Vec<Question>) {
+        for (peer, ..) in &questions {
+            if let Some(worker) = peer.worker().and_then(|worker| self.workers.get_mut(&worker)) {
+                worker.ahead -= 1;
+            }
+        }
+        self.answer_without(questions);
+    }
+
     pub(super) fn on_next(&mut self, peer: PeerId, token: u64, stream: ObjectId, index: u32) -> Result<(), Refusal> {
-        let part = self.streams.get(&stream).and_then(|found| found.parts.get(index as usize)).copied();
-        if part.is_some() || self.status(stream).is_some() {
+        self.let_go_before(stream, index);
+        let found = self.streams.get(&stream);
+        let part = found.and_then(|found| found.part(index));
+        let is_over = found.is_some_and(|found| index < found.over);
+        if part.is_some() || is_over || self.status(stream).is_some() {
             if let Some(part) = part {
+                self.take(stream, index);
                 self.hold(peer, part)?;
             }
             self.to_driver(peer, ToDriver::Found { token, object: part });
             return Ok(());
         }
         self.streams.entry(stream).or_default().waiting.push((peer, token, index));
+        self.publish_if_kept(stream);
+        self.block(peer);
         if let Some(id) = peer.worker() {
-            if let Some(worker) = self.workers.get_mut(&id) {
-                worker.waits += 1;
-            }
-            self.on_blocked(id);
             self.deepen_for(stream.graph, id);
             self.deepen_for_actors();
         }
         Ok(())
     }
 
+    /// Who makes parts asks whether so many were taken, before it makes more.
+    pub(super) fn on_ahead(&mut self, peer: PeerId, token: u64, stream: ObjectId, taken: u32) {
+        let wanted = self.status(stream).is_none();
+        match self.streams.get_mut(&stream).filter(|found| wanted && found.taken < taken) {
+            Some(found) => {
+                found.ahead.push((peer, token, taken));
+                if let Some(worker) = peer.worker().and_then(|worker| self.workers.get_mut(&worker)) {
+                    worker.ahead += 1;
+                }
+                self.block(peer);
+            }
+            // Parts that nobody will take are gone at once: they need no room.
+            None => self.to_driver(peer, ToDriver::Found { token, object: None }),
+        }
+    }
+
     /// Nothing more comes.
     pub(super) fn end_stream(&mut self, stream: ObjectId) {
         let Some(found) = self.streams.get_mut(&stream) else { return };
-        for (peer, token, _) in core::mem::take(&mut found.waiting) {
-            self.unblock(peer);
-            self.found(peer, token, None);
-        }
+        let (waiting, ahead) = (core::mem::take(&mut found.waiting), core::mem::take(&mut found.ahead));
+        self.answer_without(waiting);
+        self.answer_ahead(ahead);
         self.forget_stream_if_empty(stream);
     }
 
-    /// A graph has ended.
-    pub(super) fn end_streams_of(&mut self, id: GraphId) {
-        let mut streams: Vec<ObjectId> = self.streams.keys().filter(|stream| stream.graph == id).copied().collect();
-        streams.sort_unstable();
-        for stream in streams {
-            if self.status(stream).is_some() {
-                self.end_stream(stream);
-            }
-        }
-    }
-
-    /// A question about a part is withdrawn. True if there was one.
+    /// A question about parts is withdrawn. True if there was one.
     pub(super) fn forget_next(&mut self, peer: PeerId, token: u64) -> bool {
-        let asked = |found: &Stream| found.waiting.iter().any(|(who, what, _)| (*who, *what) == (peer, token));
-        let Some(stream) = self.streams.iter().find(|(_, found)| asked(found)).map(|(&stream, _)| stream) else {
-            return false;
-        };
-        let found = self.streams.get_mut(&stream).expect("found above");
-        found.waiting.retain(|(who, what, _)| (*who, *what) != (peer, token));
-        self.unblock(peer);
-        self.found(peer, token, None);
+        let is_it = |(who, what, _): &mut Question| (*who, *what) == (peer, token);
+        let mut asked = self.streams.iter_mut().filter_map(|(&stream, found)| {
+            let waiting: Vec<Question> = found.waiting.extract_if(.., is_it).collect();
+            let ahead: Vec<Question> = found.ahead.extract_if(.., is_it).collect();
+            (!waiting.is_empty() || !ahead.is_empty()).then_some((stream, waiting, ahead))
+        });
+        let Some((stream, waiting, ahead)) = asked.next() else { return false };
+        self.answer_without(waiting);
+        self.answer_ahead(ahead);
         self.forget_stream_if_empty(stream);
         true
+    }
+
+    /// The streams of which such a worker waits for a part, and who that is.
+    pub(super) fn awaited_streams(&self, who: impl Fn(WorkerId) -> bool) -> Vec<(ObjectId, WorkerId)> {
+        let waiting = |(stream, found): (&ObjectId, &Stream)| {
+            let workers = found.waiting.iter().filter_map(|(peer, ..)| peer.worker()).filter(|worker| who(*worker));
+            workers.map(|worker| (*stream, worker)).collect::<Vec<_>>()
+        };
+        let mut awaited = self.streams.iter().flat_map(waiting).collect::<Vec<_>>();
+        awaited.sort_unstable();
+        awaited
     }
 
     /// A peer is gone, and asks no more.
@@ -104,6 +187,7 @@ impl Head {
         for stream in streams {
             let found = self.streams.get_mut(&stream).expect("listed above");
             found.waiting.retain(|(who, ..)| *who != peer);
+            found.ahead.retain(|(who, ..)| *who != peer);
             self.forget_stream_if_empty(stream);
         }
     }
@@ -116,8 +200,9 @@ impl Head {
         }
     }
 
+    /// One of which parts were made is known as long as somebody may ask: another attempt makes none twice.
     fn forget_stream_if_empty(&mut self, stream: ObjectId) {
-        if self.streams.get(&stream).is_some_and(|found| found.parts.is_empty() && found.waiting.is_empty()) {
+        if self.streams.get(&stream).is_some_and(|found| found.made() == 0 && found.who_waits().next().is_none()) {
             self.streams.remove(&stream);
         }
     }
@@ -125,6 +210,14 @@ impl Head {
     fn found(&mut self, peer: PeerId, token: u64, part: Option<ObjectId>) {
         let held = part.filter(|part| self.hold(peer, *part).is_ok());
         self.to_driver(peer, ToDriver::Found { token, object: held });
+    }
+
+    fn block(&mut self, peer: PeerId) {
+        let Some(id) = peer.worker() else { return };
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.waits += 1;
+        }
+        self.on_blocked(id);
     }
 
     fn unblock(&mut self, peer: PeerId) {

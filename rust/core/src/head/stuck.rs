@@ -5,10 +5,11 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 
 use super::{Head, Worker};
 use crate::ids::{GraphId, ObjectId, WorkerId};
-use crate::message::{Failure, FailureKind, Shortage};
+use crate::message::{Failure, FailureKind, Shortage, WHOLE};
 
 /// Those that go on only if another of them does.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,7 +49,7 @@ impl Head {
             }
         }
         let Some((_, failure)) = worst else { return false };
-        self.fail_graph(failure.origin.graph, &failure);
+        self.fail_infeasible(failure.origin.graph, Vec::from([failure]));
         true
     }
 
@@ -82,7 +83,8 @@ impl Head {
         };
         // At each depth no more workers are occupied than there are slots.
         let here = |id: &&WorkerId| self.workers[*id].depth() == Some(graph.depth);
-        let room = (stuck.workers.iter().filter(here).count() as u32) < self.config.slots;
+        let occupied: u64 = stuck.workers.iter().filter(here).map(|id| self.workers[id].weight()).sum();
+        let room = occupied < u64::from(self.config.slots) * WHOLE;
         let fits = |special: &super::graph::Special| {
             !special.ready.is_empty() && self.resources.lacks_beside(&special.need, self.held_by(stuck)).is_none()
         };
@@ -96,7 +98,9 @@ impl Head {
     /// Whether one of the questions that a worker asks will be answered.
     fn worker_goes_on(&self, id: WorkerId, stuck: &Stuck) -> bool {
         let next = |(stream, found): (&ObjectId, &super::streams::Stream)| {
-            !stuck.graphs.contains(&stream.graph) && found.waiting.iter().any(|(peer, ..)| peer.worker() == Some(id))
+            let asks = |(peer, ..): &super::streams::Question| peer.worker() == Some(id);
+            // Who makes parts goes on when somebody takes one, and the program may do so at any time.
+            found.ahead.iter().any(asks) || (!stuck.graphs.contains(&stream.graph) && found.waiting.iter().any(asks))
         };
         if self.streams.iter().any(next) {
             return true;

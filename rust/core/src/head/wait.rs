@@ -1,6 +1,7 @@
 //! Who waits for what: questions of drivers, graphs that read other graphs, and the workers set apart for those that are
 //! waited for.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
@@ -110,7 +111,7 @@ impl Head {
                 }
                 Watcher::Graph(id, k) => match &status {
                     Ok(_) => self.external_available(id, k),
-                    Err(failure) => self.external_failed(id, k, failure),
+                    Err(failure) => self.broken.push((id, k, failure.clone())),
                 },
             }
         }
@@ -152,7 +153,7 @@ impl Head {
                 self.watchers.entry(object).or_default().push(Watcher::Graph(id, k));
                 self.publish_if_kept(object);
                 let graph = &self.graphs[&id];
-                self.deepen(object.graph, graph.depth, graph.rank);
+                self.deepen(Vec::from([object.graph]), graph.depth, graph.rank);
             }
         }
     }
@@ -253,15 +254,13 @@ impl Head {
         let mut graphs: Vec<GraphId> =
             wait.objects.iter().filter(|&&object| self.status(object).is_none()).map(|o| o.graph).collect();
         graphs.dedup();
-        for graph in graphs {
-            self.deepen(graph, depth, waiter);
-        }
+        self.deepen(graphs, depth, waiter);
     }
 
     /// The same for a graph of which a task waits for something.
     pub(super) fn deepen_for(&mut self, graph: GraphId, worker: WorkerId) {
         if let Some((depth, waiter)) = self.parent(PeerId::of_worker(worker)) {
-            self.deepen(graph, depth, waiter);
+            self.deepen(Vec::from([graph]), depth, waiter);
         }
     }
 
@@ -270,8 +269,13 @@ impl Head {
         let waits = |worker: WorkerId| self.workers.get(&worker).is_some_and(|worker| !worker.of_pool());
         let of_actors =
             self.waits.iter().filter_map(|(&id, wait)| Some((id, wait.peer.worker().filter(|w| waits(*w))?)));
-        for (wait, worker) in of_actors.collect::<Vec<_>>() {
+        let of_actors = of_actors.collect::<Vec<_>>();
+        let streams = self.awaited_streams(waits);
+        for (wait, worker) in of_actors {
             self.deepen_awaited(wait, worker);
+        }
+        for (stream, worker) in streams {
+            self.deepen_for(stream.graph, worker);
         }
     }
 
@@ -291,13 +295,25 @@ impl Head {
         Some((depth + 1, rank.unwrap_or(self.graphs[&graph].rank)))
     }
 
-    /// Something waits for a graph that needs workers at `depth` to go on, and was itself not submitted that deep: the
-    /// graph moves there, and what it waits for, so that those who wait do not take its workers.
-    fn deepen(&mut self, id: GraphId, depth: u32, waiter: Rank) {
-        let mut open = Vec::from([id]);
+    /// Something waits for graphs that need workers at `depth` to go on, and were themselves not submitted that deep: the
+    /// graphs move there, and what they wait for, so that those who wait do not take their workers.
+    fn deepen(&mut self, graphs: Vec<GraphId>, depth: u32, waiter: Rank) {
+        let mut open = graphs;
+        // Of each lane, what was before this is seen to.
+        let mut lanes: BTreeMap<(ObjectId, PeerId), GraphId> = BTreeMap::new();
         while let Some(id) = open.pop() {
-            let Some(graph) = self.graphs.get_mut(&id) else { continue };
-            if graph.depth >= depth || !graph.running() {
+            let Some(graph) = self.graphs.get_mut(&id).filter(|graph| graph.running()) else { continue };
+            if graph.is_calls() {
+                // A call waits for those before it, too.
+                let actor = graph.externals[0].object;
+                let from = lanes.get(&(actor, id.peer)).copied().unwrap_or(GraphId::puts(id.peer));
+                if from < id {
+                    lanes.insert((actor, id.peer), id);
+                    let lane = self.actors.get(&actor).and_then(|record| record.lanes.get(&id.peer));
+                    open.extend(lane.into_iter().flat_map(|lane| lane.range(from..id)));
+                }
+            }
+            if graph.depth >= depth {
                 continue;
             }
             graph.depth = depth;
@@ -308,6 +324,9 @@ impl Head {
             open.extend(graph.externals.iter().filter(|e| e.held && !e.available).map(|e| e.object.graph));
             if self.queue.remove(&old).is_some() {
                 self.queue.insert(rank, id);
+                if let Some(asks) = self.ready.remove(&(old, id)) {
+                    self.ready.insert((rank, id), asks);
+                }
             }
             self.fail_if_too_deep(id);
         }

@@ -154,6 +154,19 @@ fn what_the_constructor_raised_is_why_calls_fail() {
 }
 
 #[test]
+fn an_actor_that_ends_itself_is_not_said_to_be_killed() {
+    let mut fake = Fake::new(1);
+    let (actor, worker) = made(&mut fake, 1, ActorSpec { max_restarts: 5, ..spec() });
+    fake.run_graph(calls(graph_id(2), actor, 1));
+    let run = fake.only_run();
+    fake.driver(PeerId::of_worker(WorkerId(worker)), ToHead::KillActor { actor, restart: false });
+    assert!(fake.sent.contains(&ToNode::Kill(WorkerId(worker))));
+    fake.down(worker, Some((run.id.seq, 0)));
+    fake.ask(1, &[object(graph_id(2), 0)]);
+    assert!(matches!(end_of(&fake, 1), ActorEnd::Exited));
+}
+
+#[test]
 fn killing_an_actor_fails_what_it_has_not_done() {
     let mut fake = Fake::new(1);
     let (actor, worker) = made(&mut fake, 1, spec());
@@ -428,4 +441,24 @@ fn a_call_of_an_actor_that_is_gone_fails() {
     fake.user(ToHead::Release(vec![object(graph_id(2), 0)]));
     assert!(fake.head.is_idle());
     assert!(USER.worker().is_none());
+}
+
+#[test]
+fn what_an_actor_waits_for_bit_by_bit_runs_for_a_task_that_waits_for_the_actor() {
+    let mut fake = Fake::new(1);
+    let (actor, worker) = made(&mut fake, 1, spec());
+    fake.up(1);
+    fake.run_graph(wide(graph_id(2), 1));
+    let task = fake.only_run();
+    fake.run_graph(calls(graph_id(3), actor, 1));
+    let made_bit_by_bit = GraphSpec { kind: GraphKind::Independent, ..wide(graph_id(4), 1) };
+    fake.run_graph(made_bit_by_bit);
+    let stream = object(graph_id(4), 0);
+    let peer = PeerId::of_worker(WorkerId(worker));
+    fake.driver(peer, ToHead::Hold(vec![stream]));
+    fake.driver(peer, ToHead::Next { token: 1, stream, index: 0 });
+    assert!(fake.runs.values().all(|run| run.graph != graph_id(4)), "the slot is occupied");
+    fake.ask_as(PeerId::of_worker(task.id.worker), 2, &[object(graph_id(3), 0)]);
+    fake.up(2);
+    assert!(fake.runs.values().any(|run| run.graph == graph_id(4)));
 }

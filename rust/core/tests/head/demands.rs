@@ -3,7 +3,8 @@
 use eagleray_core::head::HeadConfig;
 use eagleray_core::ids::{GraphId, PeerId, WorkerId};
 use eagleray_core::message::{
-    ClassSpec, Demand, FailureKind, FromNode, GPU, GraphSpec, Refusal, Shortage, ToHead, ToNode, Trouble, WHOLE,
+    ClassSpec, Demand, FailureKind, FromNode, GPU, GraphKind, GraphSpec, Refusal, Shortage, ToHead, ToNode, Trouble,
+    WHOLE,
 };
 
 use crate::fake::{Fake, graph, graph_id, object, wide};
@@ -209,6 +210,25 @@ fn what_the_node_does_not_have_fails_at_once() {
 }
 
 #[test]
+fn of_tasks_that_stand_for_themselves_only_those_fail_that_ask_for_too_much() {
+    let mut fake = offering(2);
+    let id = graph_id(1);
+    // The last reads what the second makes.
+    let tasks = graph(id, &[&[], &[], &[], &[1]], &[0, 1, 2, 3]);
+    let spec = demanding(tasks, &[1, 2], demand(WHOLE, &[("nothing", 1)]));
+    fake.run_graph(GraphSpec { kind: GraphKind::Independent, ..spec });
+    for (token, (task, origin)) in (1..).zip([(1, 1), (2, 2), (3, 1)]) {
+        fake.ask(token, &[object(id, task)]);
+        let failure = fake.failure(token);
+        assert_eq!(failure.origin, object(id, origin));
+        assert!(matches!(failure.kind, FailureKind::Infeasible(_)));
+    }
+    fake.ask(4, &[object(id, 0)]);
+    fake.run_all();
+    assert_eq!(fake.values(4), 1);
+}
+
+#[test]
 fn demands_that_make_no_sense_are_refused() {
     let mut fake = offering(1);
     fake.user(ToHead::Submit(Box::new(demanding(
@@ -371,4 +391,31 @@ fn what_a_stuck_graph_has_read_and_lost_does_not_keep_it_waiting() {
     assert!(fake.answers.is_empty());
     fake.finish(&before);
     assert!(matches!(fake.failure(1).kind, FailureKind::Infeasible(_)));
+}
+
+#[test]
+fn tasks_that_ask_for_half_a_cpu_are_more_than_there_are_slots() {
+    let mut fake = Fake::new(2);
+    let half = Demand { cpu: WHOLE / 2, others: Vec::new() };
+    fake.run_graph(demanding(wide(graph_id(1), 6), &[0, 1, 2, 3, 4, 5], half));
+    // Whether they are worth a second worker is not known at once.
+    fake.tick();
+    for worker in 2..4 {
+        assert_eq!(fake.runs.len() as u32, worker);
+        assert!(fake.sent.contains(&ToNode::Want(worker + 1)), "another worker is needed");
+        fake.up(worker);
+    }
+    assert_eq!(fake.runs.len(), 4);
+    assert!(!fake.sent.contains(&ToNode::Want(5)), "there is no CPU left");
+}
+
+#[test]
+fn a_task_that_asks_for_no_cpu_does_not_wait_for_one() {
+    let mut fake = Fake::new(1);
+    fake.run_graph(wide(graph_id(1), 1));
+    let none = Demand { cpu: 0, others: Vec::new() };
+    fake.run_graph(demanding(wide(graph_id(2), 1), &[0], none));
+    assert!(fake.sent.contains(&ToNode::Want(2)));
+    fake.up(1);
+    assert_eq!(fake.runs_of(1)[0].graph, graph_id(2));
 }

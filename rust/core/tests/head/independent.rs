@@ -245,3 +245,61 @@ fn an_interrupt_that_nobody_asked_for_is_no_failure() {
     fake.ask(1, &[object(id, 0)]);
     assert_eq!(fake.values(1), 1);
 }
+
+#[test]
+fn what_a_dead_worker_did_not_finish_to_submit_fails() {
+    let mut fake = Fake::new(2);
+    fake.run_graph(independent(wide(graph_id(1), 1)));
+    let outer = fake.only_run();
+    let peer = PeerId::of_worker(outer.id.worker);
+    let inner = GraphId { peer, seq: 1 };
+    fake.driver(peer, ToHead::Submit(Box::new(independent(wide(inner, 2)))));
+    fake.driver(peer, ToHead::Admit { graph: inner, upto: 1 });
+    fake.user(ToHead::Hold(vec![object(inner, 0), object(inner, 1)]));
+    fake.down(outer.id.worker.0, Some((outer.id.seq, 0)));
+    fake.run_all();
+    fake.ask(1, &[object(inner, 0)]);
+    assert_eq!(fake.values(1), 1);
+    fake.ask(2, &[object(inner, 1)]);
+    assert_eq!(fake.failure(2).kind, FailureKind::Cancelled);
+    fake.user(ToHead::Release(vec![object(inner, 0), object(inner, 1), object(graph_id(1), 0)]));
+    assert!(fake.head.is_idle());
+}
+
+#[test]
+fn recursion_stops_what_the_task_has_submitted_and_nothing_of_tasks_before_it() {
+    let mut fake = Fake::new(1);
+    fake.run_graph(independent(wide(graph_id(1), 1)));
+    let before = fake.only_run();
+    let peer = PeerId::of_worker(before.id.worker);
+    let (left, own) = (GraphId { peer, seq: 1 }, GraphId { peer, seq: 2 });
+    fake.driver(peer, ToHead::Submit(Box::new(independent(wide(left, 1)))));
+    fake.finish(&before);
+    fake.run_graph(independent(wide(graph_id(2), 1)));
+    let run = fake.only_run();
+    fake.driver(peer, ToHead::Submit(Box::new(independent(wide(own, 1)))));
+    fake.user(ToHead::CancelTask { object: object(graph_id(2), 0), force: false, recursive: true });
+    fake.node(FromNode::Recalled { run: run.id, limit: 1 });
+    assert!(fake.sent.contains(&ToNode::Interrupt { run: run.id, index: 0 }));
+    fake.ask(1, &[object(own, 0)]);
+    assert_eq!(fake.failure(1).kind, FailureKind::Cancelled);
+    fake.ask(2, &[object(left, 0)]);
+    assert!(!fake.answers.contains_key(&2));
+}
+
+#[test]
+fn a_task_that_ends_before_it_can_be_cancelled_may_be_made_again() {
+    let mut fake = Fake::new(2);
+    let id = graph_id(1);
+    fake.run_graph(independent(wide(id, 1)));
+    let run = fake.only_run();
+    fake.user(ToHead::CancelTask { object: object(id, 0), force: false, recursive: false });
+    fake.finish(&run);
+    let reads = GraphSpec { externals: vec![object(id, 0)], ..graph(graph_id(2), &[&[1]], &[0]) };
+    fake.run_graph(independent(reads));
+    let run = fake.only_run();
+    fake.finish_with(&run, 0, Trouble::InputNotHere(vec![object(id, 0)]));
+    fake.run_all();
+    fake.ask(1, &[object(id, 0), object(graph_id(2), 0)]);
+    assert_eq!(fake.values(1), 2);
+}

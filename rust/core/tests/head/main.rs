@@ -1,5 +1,7 @@
 //! Transitions of the head, one subject a module: the test plays the drivers, the node and its workers.
 
+mod actor_ends;
+mod actor_waits;
 mod actors;
 mod basics;
 mod demands;
@@ -8,6 +10,7 @@ mod fake;
 mod holding;
 mod independent;
 mod lineage;
+mod long_chains;
 mod look;
 mod nesting;
 mod priority;

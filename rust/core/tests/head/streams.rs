@@ -46,6 +46,88 @@ fn parts_are_had_before_the_task_has_ended() {
 }
 
 #[test]
+fn parts_go_when_the_next_is_asked_for() {
+    let mut fake = Fake::new(1);
+    let (stream, peer) = begun(&mut fake);
+    let [first, second, third] = [0, 1, 2].map(|index| makes(&mut fake, peer, stream, index));
+    next(&mut fake, 1, stream, 0);
+    next(&mut fake, 2, stream, 0);
+    assert_eq!((fake.found[&1], fake.found[&2]), (Some(first), Some(first)), "it may be asked for again");
+    fake.user(ToHead::Release(vec![first, first]));
+    assert_eq!(fake.freed(first), 0);
+    next(&mut fake, 3, stream, 2);
+    assert_eq!((fake.found[&3], fake.freed(first), fake.freed(second)), (Some(third), 1, 1));
+    next(&mut fake, 4, stream, 1);
+    assert_eq!(fake.found[&4], None, "it was let go");
+    next(&mut fake, 5, stream, 3);
+    let fourth = makes(&mut fake, peer, stream, 3);
+    assert_eq!(fake.found[&5], Some(fourth));
+    fake.user(ToHead::Release(vec![third, fourth]));
+    assert_eq!((fake.freed(third), fake.freed(fourth)), (1, 0));
+    fake.user(ToHead::Release(vec![stream]));
+    let run = fake.only_run();
+    fake.finish(&run);
+    assert_eq!(fake.freed(fourth), 1);
+    assert!(fake.head.is_idle());
+}
+
+fn ahead(fake: &mut Fake, peer: PeerId, token: u64, stream: ObjectId, taken: u32) {
+    fake.driver(peer, ToHead::Ahead { token, stream, taken });
+}
+
+#[test]
+fn who_is_ahead_goes_on_when_parts_are_taken() {
+    let mut fake = Fake::new(1);
+    let (stream, peer) = begun(&mut fake);
+    makes(&mut fake, peer, stream, 0);
+    ahead(&mut fake, peer, 1, stream, 1);
+    assert!(!fake.found.contains_key(&1));
+    // Its slot is free meanwhile.
+    fake.run_graph(wide(graph_id(2), 1));
+    fake.up(1);
+    assert_eq!(fake.runs_of(1).len(), 1);
+    next(&mut fake, 2, stream, 0);
+    assert_eq!(fake.found[&1], None);
+    ahead(&mut fake, peer, 3, stream, 1);
+    assert_eq!(fake.found[&3], None, "it was taken already");
+    next(&mut fake, 4, stream, 1);
+    makes(&mut fake, peer, stream, 1);
+    ahead(&mut fake, peer, 5, stream, 2);
+    assert_eq!(fake.found[&5], None, "it went to who waited for it");
+}
+
+#[test]
+fn who_is_ahead_goes_on_when_nobody_can_take_anything() {
+    let mut fake = Fake::new(1);
+    let (stream, peer) = begun(&mut fake);
+    ahead(&mut fake, peer, 1, stream, 1);
+    fake.driver(peer, ToHead::Forget { token: 1 });
+    assert_eq!(fake.found[&1], None, "it asks no more");
+    makes(&mut fake, peer, stream, 0);
+    ahead(&mut fake, peer, 2, stream, 1);
+    fake.user(ToHead::Release(vec![stream]));
+    assert_eq!(fake.found[&2], None);
+    ahead(&mut fake, peer, 3, stream, 1);
+    assert_eq!(fake.found[&3], None);
+    let run = fake.only_run();
+    fake.finish(&run);
+    assert!(fake.head.is_idle());
+}
+
+#[test]
+fn a_worker_that_is_ahead_may_die() {
+    let mut fake = Fake::new(1);
+    let (stream, peer) = begun(&mut fake);
+    let first = makes(&mut fake, peer, stream, 0);
+    ahead(&mut fake, peer, 1, stream, 1);
+    let run = fake.only_run();
+    fake.down(run.id.worker.0, Some((run.id.seq, 0)));
+    next(&mut fake, 2, stream, 0);
+    assert_eq!(fake.found[&2], Some(first));
+    assert!(!fake.found.contains_key(&1), "nobody is there to hear it");
+}
+
+#[test]
 fn parts_that_nobody_took_go_with_the_stream() {
     let mut fake = Fake::new(1);
     let (stream, peer) = begun(&mut fake);
@@ -71,6 +153,19 @@ fn a_second_attempt_makes_no_part_twice() {
     assert_eq!((fake.freed(first), fake.freed(twice)), (0, 1));
     next(&mut fake, 1, stream, 0);
     assert_eq!(fake.found[&1], Some(first));
+    let second = makes(&mut fake, again, stream, 1);
+    next(&mut fake, 2, stream, 1);
+    let run = fake.only_run();
+    fake.user(ToHead::Release(vec![first, second]));
+    next(&mut fake, 3, stream, 2);
+    assert_eq!(fake.freed(second), 1, "the next is asked for");
+    fake.down(run.id.worker.0, Some((run.id.seq, 0)));
+    fake.up(7);
+    let again = PeerId::of_worker(fake.only_run().id.worker);
+    let thrice = [0, 1].map(|index| makes(&mut fake, again, stream, index));
+    assert_eq!(thrice.map(|part| fake.freed(part)), [1, 1], "also if it was taken");
+    let third = makes(&mut fake, again, stream, 2);
+    assert_eq!(fake.found[&3], Some(third));
 }
 
 #[test]
@@ -78,12 +173,12 @@ fn a_failure_ends_the_stream_after_its_parts() {
     let mut fake = Fake::new(1);
     let (stream, peer) = begun(&mut fake);
     let first = makes(&mut fake, peer, stream, 0);
-    next(&mut fake, 1, stream, 1);
     let run = fake.only_run();
     fake.finish_with(&run, 0, Trouble::Raised([1].as_slice().into()));
-    assert_eq!(fake.found[&1], None);
     next(&mut fake, 2, stream, 0);
     assert_eq!(fake.found[&2], Some(first));
+    next(&mut fake, 1, stream, 1);
+    assert_eq!(fake.found[&1], None);
     fake.ask(3, &[stream]);
     assert_eq!(fake.failure(3).origin, stream);
 }

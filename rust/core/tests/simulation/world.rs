@@ -429,7 +429,10 @@ impl World {
             ToNode::Want(wanted) => {
                 self.wanted = wanted;
                 let depth = self.deepest + self.deepened;
-                let most = (self.config.slots * (depth + 1)).min(self.config.max_workers);
+                // Of tasks that ask for less than a CPU more than a slot's worth may run.
+                let lean = |graph: &Submitted| graph.plan.demands.iter().any(|demand| demand.cpu < WHOLE);
+                let most = if self.graphs.values().any(lean) { u32::MAX } else { self.config.slots * (depth + 1) };
+                let most = most.min(self.config.max_workers);
                 assert!(wanted <= most, "{wanted} workers are wanted, at depth {depth}");
                 self.start_workers();
             }

@@ -68,10 +68,11 @@ impl RemoteCode {
 #[pymethods]
 impl RemoteCode {
     #[new]
-    #[pyo3(signature = (target, /))]
-    fn new(target: &Bound<'_, PyAny>) -> PyResult<Self> {
+    #[pyo3(signature = (target, shown=None, /))]
+    fn new<'py>(target: &Bound<'py, PyAny>, shown: Option<&Bound<'py, PyAny>>) -> PyResult<Self> {
         let py = target.py();
         let (pickle, contained) = dump_function(target).map_err(|cause| {
+            let target = shown.unwrap_or(target);
             // Where a call of the target would stand, so that it is called the function.
             let refused = || -> PyResult<PyErr> {
                 let name = match target.getattr_opt(intern!(py, "__qualname__"))? {
@@ -87,7 +88,13 @@ impl RemoteCode {
         let mut hasher = FxHasher::default();
         hasher.write(&pickle);
         let fingerprint = hasher.finish();
-        Ok(Self { target: target.clone().unbind(), pickle, contained, fingerprint, names: Mutex::default() })
+        Ok(Self {
+            target: shown.unwrap_or(target).clone().unbind(),
+            pickle,
+            contained,
+            fingerprint,
+            names: Mutex::default(),
+        })
     }
 }
 

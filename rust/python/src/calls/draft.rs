@@ -25,6 +25,8 @@ pub(super) struct Draft<'a> {
     pub(super) words: Vec<u32>,
     /// The row behind its header: numbers of inputs, and places of constants.
     pub(super) parameters: Vec<u32>,
+    /// Which of them are numbers of inputs.
+    pub(super) input_parameters: Vec<u32>,
     /// What it reads, by number.
     pub(super) externals: Vec<ObjectId>,
     /// The pickled functions.
@@ -47,6 +49,7 @@ struct Arguments<'a> {
     tasks: u32,
     words: Vec<u32>,
     parameters: Vec<u32>,
+    input_parameters: Vec<u32>,
     externals: Vec<ObjectId>,
     number_of: FxHashMap<ObjectId, u32>,
     constants: Vec<Py<PyAny>>,
@@ -79,7 +82,11 @@ impl Arguments<'_> {
     }
 
     fn parameter(&mut self, word: u32, parameter: u32) {
-        self.words.extend([word, self.parameters.len() as u32]);
+        let place = self.parameters.len() as u32;
+        self.words.extend([word, place]);
+        if word == INPUT {
+            self.input_parameters.push(place);
+        }
         self.parameters.push(parameter);
     }
 
@@ -120,6 +127,7 @@ impl<'a> Draft<'a> {
             tasks,
             words: Vec::with_capacity(8 + 2 * count),
             parameters: Vec::with_capacity(count),
+            input_parameters: Vec::new(),
             externals: Vec::new(),
             number_of: FxHashMap::default(),
             constants: Vec::new(),
@@ -147,7 +155,7 @@ impl<'a> Draft<'a> {
                 arguments.add(&argument, &explain)?;
             }
         }
-        let Arguments { words, parameters, externals, constants, puts, .. } = arguments;
+        let Arguments { words, parameters, input_parameters, externals, constants, puts, .. } = arguments;
         let (batch, held) = if constants.is_empty() {
             (None, Contained::default())
         } else {
@@ -160,6 +168,7 @@ impl<'a> Draft<'a> {
             tasks,
             words,
             parameters,
+            input_parameters,
             externals,
             functions,
             batch,

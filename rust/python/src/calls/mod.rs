@@ -1,4 +1,4 @@
-//! Tasks and actors beside the graph: each call is a small graph of its own.
+//! Tasks and actors beside the graph.
 //!
 //! [`code`] and [`options`] are what many calls have in common. [`draft`] writes what one call does, [`send`] submits it.
 //! Signatures and meanings are in `_native.pyi`.
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eagleray_core::message::{ActorName, ActorSpec, GraphKind};
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
@@ -22,6 +22,7 @@ pub(crate) use code::RemoteCode;
 pub(crate) use options::RemoteOptions;
 
 use crate::annotations::{tries, units};
+use crate::keys::{Keys, Of};
 use crate::refs::ObjectRef;
 use crate::role::{Role, raise};
 use draft::Draft;
@@ -48,7 +49,7 @@ pub(crate) fn call(
     let parts = options.parts();
     let mut draft = Draft::new(&role, code.get(), args, kwargs, options, 1 + parts, None)?;
     let mut submission = Submission::of_call(&role, options, &mut draft, GraphKind::Independent);
-    submission.program.surroundings = surroundings.map(copied);
+    submission.within(surroundings.map(copied));
     if parts == 0 {
         return submission.send(py, 0..options.num_returns);
     }
@@ -80,11 +81,8 @@ pub(crate) fn create_actor(
     };
     let mut draft = Draft::new(&role, code.get(), args, kwargs, options, 1, None)?;
     let mut submission = Submission::of_call(&role, options, &mut draft, GraphKind::Actor(Box::new(actor)));
-    submission.program.surroundings = surroundings.map(copied);
-    submission.program.actor_meta = Some(copied(meta));
-    submission.demand_something();
-    let made = submission.send(py, 0..1)?;
-    made.into_iter().next().ok_or_else(|| PyRuntimeError::new_err("an actor was not submitted"))
+    submission.within(surroundings.map(copied));
+    submission.make_actor(py, copied(meta))
 }
 
 #[pyfunction]
@@ -127,6 +125,15 @@ pub(crate) fn find_actor(
 }
 
 #[pyfunction]
+pub(crate) fn name_actor(py: Python<'_>, actor: &Bound<'_, ObjectRef>, class: Py<PyAny>) -> PyResult<()> {
+    let graph = actor.get().object(&*Role::current()?)?.graph;
+    if Keys::of(graph).is_none() {
+        Keys::of_calls(py, graph, 0..1, &class, Of::Actor);
+    }
+    Ok(())
+}
+
+#[pyfunction]
 pub(crate) fn kill_actor(actor: &Bound<'_, ObjectRef>, restart: bool) -> PyResult<()> {
     let role = Role::current()?;
     let actor = actor.get().object(&role)?;
@@ -138,5 +145,11 @@ pub(crate) fn kill_actor(actor: &Bound<'_, ObjectRef>, restart: bool) -> PyResul
 pub(crate) fn cancel(r#ref: &Bound<'_, ObjectRef>, force: bool, recursive: bool) -> PyResult<()> {
     let role = Role::current()?;
     let object = r#ref.get().whole(&role)?;
+    if force && Keys::of(object.graph).is_some_and(|keys| matches!(keys.whose(), Of::ActorsCalls(_))) {
+        return Err(PyValueError::new_err(
+            "force=True would end the actor, and other calls with this one: cancel it without force, or end the actor with \
+             eagleray.kill().",
+        ));
+    }
     role.client.cancel_task(object, force, recursive).map_err(raise)
 }

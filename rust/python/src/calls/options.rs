@@ -15,6 +15,8 @@ pub(crate) struct RemoteOptions {
     name: Py<PyString>,
     /// The same for the session.
     pub(super) label: Arc<str>,
+    /// A call has a worker to itself, and is the only one of its run.
+    pub(super) alone: bool,
     /// How many refs it gives.
     pub(super) num_returns: u32,
     pub(super) spec: TaskSpec,
@@ -35,7 +37,9 @@ impl RemoteOptions {
 #[pymethods]
 impl RemoteOptions {
     #[new]
-    #[pyo3(signature = (name, *, num_returns=1, max_retries=3, retries=0, retry_exceptions=None, resources=None, priority=0))]
+    #[pyo3(signature = (
+        name, *, num_returns=1, max_retries=3, retries=0, retry_exceptions=None, resources=None, priority=0, alone=false,
+    ))]
     fn new(
         py: Python<'_>,
         name: Py<PyString>,
@@ -45,6 +49,7 @@ impl RemoteOptions {
         retry_exceptions: Option<&Bound<'_, PyTuple>>,
         resources: Option<&Bound<'_, PyDict>>,
         priority: i32,
+        alone: bool,
     ) -> PyResult<Self> {
         if num_returns > MOST_RETURNS {
             return Err(PyValueError::new_err(format!(
@@ -64,7 +69,7 @@ impl RemoteOptions {
             fingerprint: 0,
         };
         let label = name.bind(py).to_string_lossy().as_ref().into();
-        Ok(Self { name, label, num_returns, spec: spec.settled() })
+        Ok(Self { name, label, alone, num_returns, spec: spec.settled() })
     }
 }
 

@@ -4,10 +4,10 @@ use std::hash::Hasher;
 use std::ops::Range;
 use std::sync::Arc;
 
-use eagleray_core::graph::Csr;
+use bytes::Bytes;
 use eagleray_core::ids::ObjectId;
-use eagleray_core::message::{ClassSpec, Demand, GraphKind, GraphSpec, WHOLE};
-use eagleray_runtime::program::{Part, Program, RetryFilter, Template};
+use eagleray_core::message::{ClassSpec, Demand, GraphKind, WHOLE};
+use eagleray_runtime::calls::{Call, Shape, Task};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use rustc_hash::FxHasher;
@@ -15,45 +15,42 @@ use rustc_hash::FxHasher;
 use super::code::part_function;
 use super::draft::Draft;
 use super::options::RemoteOptions;
-use crate::keys::Keys;
+use crate::keys::{Keys, Of};
 use crate::pickles::dump_constants;
 use crate::refs::ObjectRef;
 use crate::role::{Role, raise};
-use crate::template::{self, CALL, CONST, FUNC, INPUT, MAKES_ACTOR, NO_BATCH, OF_CALL};
+use crate::template::{self, CALL, CONST, FUNC, INPUT, MAKES_ACTOR, OF_CALL};
 
 /// What taking a part of a result is measured as.
 const PARTS: u64 = 0x7061_7274;
 
-/// A graph of one call, or of the tasks that take the parts of a result, or of both.
+/// A call, or the tasks that take the parts of a result, or both.
 pub(super) struct Submission<'a> {
     role: &'a Arc<Role>,
     options: &'a RemoteOptions,
-    pub(super) program: Program,
-    /// What the results are parts of.
+    call: Call,
+    /// What the results are parts of, if that was submitted before.
     whole: Option<ObjectId>,
-    spec: GraphSpec,
-    part: Part,
 }
 
 impl<'a> Submission<'a> {
     fn new(role: &'a Arc<Role>, options: &'a RemoteOptions, externals: Vec<ObjectId>, kind: GraphKind) -> Self {
-        let spec = GraphSpec {
-            id: role.client.next_graph(),
-            inputs: Csr::new(),
-            externals,
-            position: Vec::new(),
-            class: Vec::new(),
-            classes: Vec::new(),
-            demands: Vec::new(),
-            priority: options.spec.priority,
-            outputs: Vec::new(),
+        let call = Call {
             kind,
+            priority: options.spec.priority,
+            surroundings: None,
+            shapes: Vec::with_capacity(1),
+            batches: Vec::new(),
+            tasks: Vec::with_capacity(1),
+            externals,
             contained: Vec::new(),
+            wanted: 0..0,
+            alone: options.alone,
         };
-        Self { role, options, program: Program::default(), whole: None, spec, part: Part::default() }
+        Self { role, options, call, whole: None }
     }
 
-    /// A graph whose task 0 is a call.
+    /// What a worker calls.
     pub(super) fn of_call(
         role: &'a Arc<Role>,
         options: &'a RemoteOptions,
@@ -61,95 +58,110 @@ impl<'a> Submission<'a> {
         kind: GraphKind,
     ) -> Self {
         let mut submission = Self::new(role, options, std::mem::take(&mut draft.externals), kind);
+        let call = &mut submission.call;
         let mut hasher = FxHasher::default();
         hasher.write_u64(draft.fingerprint);
         hasher.write_u64(options.spec.fingerprint);
-        // A call of an actor runs on what the actor has.
-        let demand = options.spec.demand.clone().filter(|_| submission.spec.kind != GraphKind::Calls);
-        let class = ClassSpec {
-            fingerprint: hasher.finish(),
-            max_retries: options.spec.max_retries,
-            retries: options.spec.retries,
-            demand: u32::from(demand.is_some()),
-        };
-        submission.spec.demands.extend(demand);
-        if class.retries > 0 {
-            let filter = RetryFilter { classes: vec![0], exceptions: options.spec.retry_exceptions.clone() };
-            submission.program.retry_filters.push(filter);
-        }
-        submission.spec.contained = std::mem::take(&mut draft.contained);
-        submission.part.functions.append(&mut draft.functions);
-        let batch = if draft.batch.is_some() { 0 } else { NO_BATCH };
-        submission.part.batches.extend(draft.batch.take());
-        let (template, class) = submission.shape(&draft.words, 0..submission.part.functions.len() as u32, class);
-        let key = if matches!(submission.spec.kind, GraphKind::Actor(_)) { MAKES_ACTOR } else { OF_CALL };
-        let reads = draft.tasks..draft.tasks + submission.spec.externals.len() as u32;
-        submission.task([class, batch, template, key], reads, &draft.parameters);
+        let spec = &options.spec;
+        let (max_retries, retries) = (spec.max_retries, spec.retries);
+        // One that says what it asks for gets a worker that has nothing else to do.
+        let demand = spec.demand.clone().or_else(|| options.alone.then(one_cpu));
+        call.contained = std::mem::take(&mut draft.contained);
+        let batch = draft.batch.take().map(|batch| {
+            call.batches.push(batch);
+            0
+        });
+        call.shapes.push(Shape {
+            code: template::to_bytes(&draft.words).into(),
+            functions: std::mem::take(&mut draft.functions),
+            inputs: std::mem::take(&mut draft.input_parameters),
+            class: ClassSpec { fingerprint: hasher.finish(), max_retries, retries, demand: 0 },
+            // A call of an actor runs on what the actor has.
+            demand: demand.filter(|_| call.kind != GraphKind::Calls),
+            retry: (retries > 0).then(|| spec.retry_exceptions.clone()),
+            name: Arc::clone(&options.label),
+        });
+        let reads = draft.tasks..draft.tasks + call.externals.len() as u32;
+        call.tasks.push(Task {
+            shape: 0,
+            batch,
+            key: if matches!(call.kind, GraphKind::Actor(_)) { MAKES_ACTOR } else { OF_CALL },
+            parameters: std::mem::take(&mut draft.parameters),
+            inputs: reads.collect(),
+        });
         submission
     }
 
-    /// A graph of tasks that take the parts of an object.
+    /// Tasks that take the parts of an object.
     pub(super) fn of_parts(role: &'a Arc<Role>, options: &'a RemoteOptions, object: ObjectId) -> Self {
-        Self::new(role, options, vec![object], GraphKind::Independent)
+        Self { whole: Some(object), ..Self::new(role, options, vec![object], GraphKind::Independent) }
+    }
+
+    /// What surrounds the call.
+    pub(super) fn within(&mut self, surroundings: Option<Bytes>) {
+        self.call.surroundings = surroundings;
     }
 
     /// Adds the tasks that take the parts of what has this input number: the call, or the only object from outside.
     pub(super) fn take_parts(&mut self, py: Python<'_>, number: u32, parts: u32) -> PyResult<()> {
-        let external = self.spec.externals.first().filter(|_| self.spec.class.is_empty());
-        self.whole = Some(external.copied().unwrap_or(ObjectId { graph: self.spec.id, index: number }));
-        let class = ClassSpec { fingerprint: PARTS, max_retries: self.options.spec.max_retries, retries: 0, demand: 0 };
+        let max_retries = self.options.spec.max_retries;
         let words = [1, CALL, 3, 0, FUNC, 0, INPUT, 0, CONST, 1, CONST, 2];
-        let function = self.part.functions.len() as u32;
-        self.part.functions.push(part_function(py)?.clone());
-        let batch = self.part.batches.len() as u32;
+        self.call.shapes.push(Shape {
+            code: template::to_bytes(&words).into(),
+            functions: vec![part_function(py)?.clone()],
+            inputs: vec![0],
+            class: ClassSpec { fingerprint: PARTS, max_retries, retries: 0, demand: 0 },
+            demand: None,
+            retry: None,
+            name: Arc::clone(&self.options.label),
+        });
         // The constant at place `i` is `i`.
-        self.part.batches.push(dump_constants(PyList::new(py, 0..=parts)?.as_any())?.0);
-        let (template, class) = self.shape(&words, function..function + 1, class);
+        self.call.batches.push(dump_constants(PyList::new(py, 0..=parts)?.as_any())?.0);
+        let (shape, batch) = (self.call.shapes.len() - 1, self.call.batches.len() - 1);
         for part in 0..parts {
-            self.task([class, batch, template, OF_CALL], number..number + 1, &[number, parts, part]);
+            self.call.tasks.push(Task {
+                shape,
+                batch: Some(batch),
+                key: OF_CALL,
+                parameters: vec![number, parts, part],
+                inputs: vec![number],
+            });
         }
         Ok(())
     }
 
-    /// Numbers of a template with these functions and of a class.
-    fn shape(&mut self, words: &[u32], functions: Range<u32>, class: ClassSpec) -> (u32, u32) {
-        let code = template::to_bytes(words).into();
-        self.program.templates.push(Template { code, functions: functions.collect() });
-        self.spec.classes.push(class);
-        self.program.names.push(Arc::clone(&self.options.label));
-        (self.program.templates.len() as u32 - 1, self.spec.classes.len() as u32 - 1)
-    }
-
-    fn task(&mut self, header: [u32; template::HEADER], reads: Range<u32>, parameters: &[u32]) {
-        self.spec.position.push(self.spec.class.len() as u32);
-        self.spec.class.push(header[template::CLASS]);
-        self.spec.inputs.push_row(reads);
-        self.program.code.push_row(header.into_iter().chain(parameters.iter().copied()));
-    }
-
-    /// A call that asks for nothing asks for one CPU: it must be placed.
-    pub(super) fn demand_something(&mut self) {
-        if self.spec.classes[0].demand == 0 {
-            self.spec.demands.push(Demand { cpu: WHOLE, others: Vec::new() });
-            self.spec.classes[0].demand = 1;
-        }
-    }
-
-    /// Submits the graph. Gives refs to the results of these tasks.
+    /// Submits all of it. Gives refs to the results of these tasks.
     pub(super) fn send(self, py: Python<'_>, wanted: Range<u32>) -> PyResult<Vec<ObjectRef>> {
-        let Self { role, options, program, whole, mut spec, part } = self;
-        let (id, tasks) = (spec.id, spec.class.len());
-        spec.outputs = wanted.clone().collect();
-        role.client.submit(spec, program).map_err(raise)?;
-        // From here on the results are held: the refs let go of them, whatever happens next.
-        let refs = if wanted.is_empty() {
-            Vec::new()
-        } else {
-            let keys = Keys::of_calls(id, (0..tasks).map(|_| options.key(py)).collect());
-            let made = |index| ObjectRef::made(role, ObjectId { graph: id, index }, &keys, whole);
-            wanted.map(made).collect()
+        let Self { role, options, mut call, whole } = self;
+        call.wanted = wanted.clone();
+        let tasks = call.tasks.len() as u32;
+        let of = match call.kind {
+            GraphKind::Calls => Of::ActorsCalls(call.externals[0]),
+            _ => Of::Calls,
         };
-        role.client.extend(id, part, tasks as u32).map_err(raise)?;
-        Ok(refs)
+        let ObjectId { graph, index: first } = role.client.call(call).map_err(raise)?;
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys = Keys::of_calls(py, graph, first..first + tasks, &options.key(py), of);
+        let whole = whole.or_else(|| (tasks > 1).then_some(ObjectId { graph, index: first }));
+        let made = |task| ObjectRef::made(role, ObjectId { graph, index: first + task }, &keys, whole);
+        Ok(wanted.map(made).collect())
     }
+
+    /// Submits it as the call that makes an actor.
+    pub(super) fn make_actor(self, py: Python<'_>, meta: Bytes) -> PyResult<ObjectRef> {
+        let Self { role, options, mut call, .. } = self;
+        // It must be placed.
+        call.shapes[0].demand.get_or_insert_with(one_cpu);
+        call.wanted = 0..1;
+        let actor = role.client.create_actor(call, meta).map_err(raise)?;
+        let keys = Keys::of_calls(py, actor.graph, 0..1, &options.key(py), Of::Actor);
+        Ok(ObjectRef::made(role, actor, &keys, None))
+    }
+}
+
+/// What a call asks for that says nothing of it.
+fn one_cpu() -> Demand {
+    Demand { cpu: WHOLE, others: Vec::new() }
 }

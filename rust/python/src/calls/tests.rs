@@ -67,7 +67,7 @@ fn reference<'py>(py: Python<'py>, role: &Arc<Role>, index: u32) -> Bound<'py, O
 fn arguments_are_constants_objects_and_objects_put_for_the_call() {
     in_role(|py, role, sent| {
         let (first, second) = (reference(py, role, 1), reference(py, role, 2));
-        let big = PyBytes::new(py, &[0; 1 << 17]);
+        let big = PyBytes::new(py, &vec![0; 1 << 17]);
         let args = (&first, 7, &big, &big).into_pyobject(py).unwrap();
         let kwargs = PyDict::new(py);
         kwargs.set_item("b", &second).unwrap();
@@ -186,7 +186,7 @@ fn an_actor_is_made_and_its_calls_read_it() {
 #[test]
 fn what_cannot_be_pickled_is_named_and_leaves_nothing() {
     in_role(|py, _, sent| {
-        let big = PyBytes::new(py, &[0; 1 << 17]);
+        let big = PyBytes::new(py, &vec![0; 1 << 17]);
         let lock = py.import("threading").unwrap().call_method0("Lock").unwrap();
         let args = PyTuple::new(py, [big.into_any(), lock]).unwrap();
         let error = call(&code(py, "max"), &args, &PyDict::new(py), &options(py, ""), None).err().unwrap();

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use eagleray_core::ids::ObjectId;
 use pyo3::prelude::*;
 
+use crate::refs::of_another_session;
 use crate::role::{Role, raise};
 
 /// Objects that a value names, held once for each time.
@@ -37,13 +38,14 @@ pub(crate) fn collecting<T>(pickle: impl FnOnce() -> PyResult<T>) -> PyResult<(T
 }
 
 /// Notes that this thread pickles a ref to the object. False if that is no part of a value that is being encoded.
+///
+/// Raises `ObjectLostError` if the object is of a session that has ended: nobody could use what is encoded.
 pub(crate) fn note(role: &Arc<Role>, object: ObjectId) -> PyResult<bool> {
     if !COLLECTED.with_borrow(Option::is_some) {
         return Ok(false);
     }
-    // The objects of a session that has ended are gone, whoever names them.
     if !Role::find().is_some_and(|current| Arc::ptr_eq(&current, role)) {
-        return Ok(true);
+        return Err(of_another_session(object));
     }
     role.client.hold(object).map_err(raise)?;
     COLLECTED.with_borrow_mut(|collected| {

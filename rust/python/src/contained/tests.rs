@@ -57,3 +57,17 @@ fn nothing_is_held_for_a_value_that_cannot_be_pickled() {
         assert!(!note(role, object(0)).unwrap(), "nothing is being encoded any more");
     });
 }
+
+#[test]
+fn what_names_an_object_of_an_ended_session_is_not_encoded() {
+    let mut old = None;
+    in_role(|_, role, _| old = Some(role.clone()));
+    in_role(|_, role, sent| {
+        let pickle = || {
+            note(role, object(0))?;
+            note(old.as_ref().unwrap(), object(1))
+        };
+        assert!(collecting(pickle).is_err());
+        assert_eq!(sent.take().len(), 2, "held, and released again");
+    });
+}

@@ -15,6 +15,7 @@ use super::constants::Constants;
 use super::failure::not_loaded;
 use super::hooks::Hooks;
 use super::shape::{BadProgram, Op, Shape};
+use crate::refs;
 use crate::value::{self, Payload};
 
 /// Locks; what a panicking thread left behind is a whole table, as no table is changed in more than one step.
@@ -157,7 +158,12 @@ impl Library {
             Lazy::Loaded(object) => return Ok(object.clone_ref(py)),
             Lazy::Pickled(payload) => payload,
         };
+        let before = refs::rebuilt();
         let object = value::load(py, &payload).map_err(|error| not_loaded(py, error))?.unbind();
+        if refs::rebuilt() != before {
+            // It has refs in it, which are not to be held any longer than the graph is known.
+            return Ok(object);
+        }
         let old = lock(&self.blobs).insert(blob, Lazy::Loaded(Arc::new(object.clone_ref(py))));
         drop(old);
         Ok(object)

@@ -1,5 +1,7 @@
 //! What a task may ask about itself.
 
+use std::sync::atomic::Ordering;
+
 use eagleray_core::ids::ObjectId;
 use pyo3::prelude::*;
 
@@ -24,5 +26,12 @@ pub(crate) fn current_task() -> Option<(u64, u32)> {
 pub(crate) fn after_run(function: Py<PyAny>) {
     if let Some(worker) = this_worker() {
         lock(&worker.after_run).push(function);
+    }
+}
+
+#[pyfunction]
+pub(crate) fn retire() {
+    if let Some(worker) = this_worker() {
+        worker.retires.store(true, Ordering::Relaxed);
     }
 }

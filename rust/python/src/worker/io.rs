@@ -137,9 +137,7 @@ impl RunIo for WorkerIo<'_> {
             self.worker.report(false)?;
         }
         if self.worker.link.requested() {
-            while let Some(message) = self.worker.link.try_next().map_err(os)? {
-                self.worker.enter(message);
-            }
+            self.worker.take_in().map_err(os)?;
             self.worker.do_chores()?;
             self.worker.cancel_deferred();
         }

@@ -32,7 +32,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-pub(crate) use context::{after_run, current_task};
+pub(crate) use context::{after_run, current_task, retire};
 pub(crate) use deferred::{Deferred, defer, set_cancel_deferred};
 
 use crate::devices::Visible;
@@ -92,6 +92,8 @@ pub(crate) struct Worker {
     records_times: bool,
     /// An actor is made here, or was.
     is_actor: AtomicBool,
+    /// It ends after the present run.
+    retires: AtomicBool,
     interrupts: Interrupts,
     deferred: Deferrals,
 }
@@ -141,6 +143,10 @@ impl Worker {
         self.call_after_run(py);
         if let Some(note) = lock(&self.graphs).get_mut(&run.graph) {
             note.quick = io.quick.into_inner();
+        }
+        if self.retires.swap(false, Ordering::Relaxed) {
+            // Before the report, after which there might be another run.
+            self.link.send(&FromWorker::Retire);
         }
         self.report(true)?;
         // Not before: a task that has closed this process's descriptors, say, is known by the death that follows.
@@ -223,6 +229,7 @@ pub(crate) fn worker_main(py: Python<'_>, socket: RawFd, page: RawFd, worker: u3
         role: OnceLock::new(),
         records_times: std::env::var_os(RECORD_TIMES).is_some(),
         is_actor: AtomicBool::new(false),
+        retires: AtomicBool::new(false),
         interrupts: Interrupts::new(),
         deferred: Deferrals::default(),
     });

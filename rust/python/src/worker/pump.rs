@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use eagleray_runtime::client::{ClientError, Port};
-use eagleray_runtime::command::{Command, Ended};
+use eagleray_runtime::command::{Answer, Command};
 use eagleray_runtime::link::LinkError;
 use eagleray_runtime::program::Value;
 use eagleray_runtime::{FromWorker, SessionError};
@@ -13,6 +13,25 @@ use pyo3::prelude::*;
 use super::{Worker, lock};
 
 impl Worker {
+    /// Takes in what has come already, unless another thread reads: that one does it then. An answer that is taken in here
+    /// while that one begins to read would not be looked for.
+    pub(super) fn take_in(&self) -> Result<(), LinkError> {
+        let reading = lock(&self.reading);
+        if *reading {
+            return Ok(());
+        }
+        let taken = loop {
+            match self.link.try_next() {
+                Ok(Some(message)) => self.enter(message),
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        drop(reading);
+        self.news.notify_all();
+        taken
+    }
+
     /// Takes in what comes until `done`; true, or false if `limit` has passed before. Of several threads one reads, for
     /// all. To be called without the GIL.
     pub(super) fn pump(&self, limit: Option<Duration>, done: impl Fn() -> bool) -> Result<bool, PumpError> {
@@ -92,17 +111,21 @@ impl Port for WorkerPort {
         Ok(self.0.link.store(len, false, write)?)
     }
 
-    fn wait(&self, token: u64, limit: Duration) -> Result<Option<Ended>, ClientError> {
+    fn wait(&self, tokens: &[u64], limit: Duration) -> Result<Option<Answer>, ClientError> {
         let failed = |error: PyErr| ClientError::Session(SessionError::Refused(error.to_string().into()));
         // What is done counts now: others may need it while this task waits. It also carries the question.
         self.0.report(false).map_err(failed)?;
         self.0.link.flush()?;
-        let answered = self.0.pump(Some(limit), || lock(&self.0.answers).contains_key(&token));
+        let answered = self.0.pump(Some(limit), || {
+            let answers = lock(&self.0.answers);
+            tokens.iter().any(|token| answers.contains_key(token))
+        });
         answered.map_err(|error| match error {
             PumpError::Link(error) => ClientError::Link(error),
             PumpError::Python(error) => failed(error),
         })?;
-        Ok(lock(&self.0.answers).remove(&token))
+        let mut answers = lock(&self.0.answers);
+        Ok(tokens.iter().find_map(|&token| Some(Answer { token, ended: answers.remove(&token)? })))
     }
 }
 
@@ -110,6 +133,10 @@ impl Port for WorkerPort {
 fn is_urgent(command: &Command) -> bool {
     matches!(
         command,
-        Command::Extend { .. } | Command::Cancel(_) | Command::CancelTask { .. } | Command::KillActor { .. }
+        Command::Extend { .. }
+            | Command::Cancel(_)
+            | Command::CancelTask { .. }
+            | Command::KillActor { .. }
+            | Command::Yield { .. }
     )
 }

@@ -100,6 +100,13 @@ impl Loop {
                 self.add_segment(segment, size, fd).map_err(|e| e.to_string())?;
             }
             FromWorker::SegmentGone(segment) => self.segment_gone(segment),
+            FromWorker::Retire => {
+                if self.head.has_worker(id) {
+                    self.retire(id);
+                } else if !self.pool.workers.get(&id).is_some_and(Worker::is_stopped) {
+                    return Err("it retires before it is up".into());
+                }
+            }
             FromWorker::Unpin(locations) => self.objects.unpin(id, &locations, &mut self.recycled),
             FromWorker::Driver(command) => {
                 if !self.head.has_worker(id) {
@@ -138,6 +145,7 @@ impl Loop {
             | Command::FindActor { .. }
             | Command::Yield { .. }
             | Command::Next { .. }
+            | Command::Ahead { .. }
             | Command::Inspect { .. } => true,
         };
         if fits { Ok(()) } else { Err("it speaks of a graph or an object that is not its own".into()) }

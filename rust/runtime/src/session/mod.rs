@@ -33,6 +33,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use self::inspect::Inspection;
 use self::interrupts::Interrupt;
+use crate::calls::Batch;
+use crate::client::commands_of;
 use crate::command::Ended;
 use crate::history::{History, PastRun};
 use crate::objects::{DRIVER, Objects, Recycled};
@@ -255,9 +257,20 @@ impl Loop {
         }
     }
 
+    /// The calls of the driver that nobody has taken, and before them in `inputs` all that it sent earlier.
+    fn take_calls(&mut self, inputs: &mut Vec<Input>) -> Option<Batch> {
+        let mut open = self.shared.calls.lock();
+        open.as_ref()?;
+        while let Ok(input) = self.inputs.try_recv() {
+            inputs.push(input);
+        }
+        open.take()
+    }
+
     /// Handles all that has arrived.
     fn turn(&mut self, inputs: &mut Vec<Input>) {
         let now = now_ns();
+        let calls = self.take_calls(inputs);
         for input in inputs.drain(..) {
             match input {
                 Input::Command(command) => self.command(now, PeerId::USER, command),
@@ -267,12 +280,15 @@ impl Loop {
                     }
                 }
                 // They are collected in each turn.
-                Input::Unpinned => {}
+                Input::Unpinned | Input::Calls => {}
                 Input::Renew => self.renew(),
                 Input::Timeline(asked) => self.inspections.push(Inspection::Timeline(asked)),
                 Input::Inspect(look, asked) => self.inspections.push(Inspection::Session(look, asked)),
                 Input::Stop => self.stopping = true,
             }
+        }
+        for command in calls.into_iter().flat_map(commands_of) {
+            self.command(now, PeerId::USER, command);
         }
         self.read_workers(now);
         for (worker, death) in self.pool.exits() {
@@ -349,13 +365,18 @@ impl Loop {
         let up = self.pool.workers.iter().filter(|(_, worker)| worker.is_up()).map(|(&id, _)| id);
         let ids: Vec<WorkerId> = up.filter(|&id| !self.head.is_actors(id)).collect();
         for id in ids {
-            let Some(worker) = self.pool.workers.get_mut(&id) else { continue };
-            worker.stop();
-            if worker.is_idle() {
-                self.let_go(id);
-            } else {
-                self.node.replace(id);
-            }
+            self.retire(id);
+        }
+    }
+
+    /// Another worker takes the place of this one, which ends when it has nothing left.
+    pub(super) fn retire(&mut self, id: WorkerId) {
+        let Some(worker) = self.pool.workers.get_mut(&id) else { return };
+        worker.stop();
+        if worker.is_idle() {
+            self.let_go(id);
+        } else {
+            self.node.replace(id);
         }
     }
 

@@ -97,6 +97,7 @@ pub(super) enum Message {
     KillActor(ObjectId, bool),
     FindActor(u64, &'static str),
     Inspect(u64),
+    Retire,
 }
 
 /// Something it does.
@@ -167,6 +168,7 @@ fn messages() -> impl Strategy<Value = Message> {
         1 => (objects(), any::<bool>(), any::<bool>())
             .prop_map(|(object, force, recursive)| Message::CancelTask(object, force, recursive)),
         1 => (0..3u64).prop_map(Message::Inspect),
+        1 => Just(Message::Retire),
         1 => (objects(), any::<bool>()).prop_map(|(actor, restart)| Message::KillActor(actor, restart)),
         1 => (0..3u64, prop::sample::select(vec!["actor", "nobody"])).prop_map(|(token, name)| Message::FindActor(token, name)),
     ]
@@ -387,6 +389,7 @@ impl Intruder {
                 token,
                 look: Look { tasks: 9, makers: 9, objects: 9, workers: true },
             }),
+            Message::Retire => FromWorker::Retire,
             Message::FindActor(token, who) => FromWorker::Driver(Command::FindActor { token, name: name(who) }),
         }
     }

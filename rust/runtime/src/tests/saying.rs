@@ -111,6 +111,7 @@ fn messages() -> Vec<FromWorker> {
         submit(GraphKind::Calls, Vec::new(), None),
         submit(actor(None, 0), Vec::new(), Some(Bytes::new())),
         submit(actor(Some(name()), u32::MAX), vec![object(8)], Some("methods".into())),
+        FromWorker::Retire,
         driver(Command::Extend {
             graph: object(0).graph,
             part: Part { functions: vec!["f".into()], batches: vec!["b".into()] },
@@ -130,6 +131,7 @@ fn messages() -> Vec<FromWorker> {
         driver(Command::Inspect { token: 5, look: Look { tasks: 3, makers: 2, objects: 1, workers: true } }),
         driver(Command::Yield { stream: object(1), index: 7, part: object(2) }),
         driver(Command::Next { token: 6, stream: object(1), index: 8 }),
+        driver(Command::Ahead { token: 7, stream: object(1), taken: 9 }),
     ]
 }
 

@@ -39,6 +39,7 @@ fn actor_death_out(death: &ActorDeath) -> proto::ActorDied {
         ActorEnd::Init { error } => actor_died::End::Init(Bytes::copy_from_slice(error)),
         ActorEnd::Died(death) => actor_died::End::Died(death_out(death)),
         ActorEnd::Killed => actor_died::End::Killed(true),
+        ActorEnd::Exited => actor_died::End::Exited(true),
         ActorEnd::Released => actor_died::End::Released(true),
         ActorEnd::NameTaken => actor_died::End::NameTaken(true),
     };
@@ -51,6 +52,7 @@ fn actor_death_in(died: proto::ActorDied) -> Result<ActorDeath, WireError> {
         actor_died::End::Init(error) => ActorEnd::Init { error: Arc::from(&error[..]) },
         actor_died::End::Died(death) => ActorEnd::Died(death_in(Some(death))?),
         actor_died::End::Killed(_) => ActorEnd::Killed,
+        actor_died::End::Exited(_) => ActorEnd::Exited,
         actor_died::End::Released(_) => ActorEnd::Released,
         actor_died::End::NameTaken(_) => ActorEnd::NameTaken,
     };

@@ -57,6 +57,9 @@ pub(super) fn command_out(command: &Command) -> from_worker::Body {
         Command::Next { token, stream, index } => {
             Body::Next(proto::Next { token: *token, stream: Some(object_out(*stream)), index: *index })
         }
+        Command::Ahead { token, stream, taken } => {
+            Body::Ahead(proto::Ahead { token: *token, stream: Some(object_out(*stream)), taken: *taken })
+        }
         Command::Inspect { token, look } => Body::Inspect(look_out(*token, *look)),
     }
 }
@@ -77,6 +80,7 @@ pub(crate) fn put_from_worker(out: &mut BytesMut, message: &FromWorker) {
         FromWorker::Segment { id, size } => Body::Segment(proto::Segment { id: *id, size: *size }),
         FromWorker::SegmentGone(id) => Body::SegmentGone(*id),
         FromWorker::Unpin(locations) => Body::Unpin(locations_out(locations)),
+        FromWorker::Retire => Body::Retire(true),
         FromWorker::Driver(command) => command_out(command),
     };
     put_frame(out, &proto::FromWorker { body: Some(body) });
@@ -101,6 +105,7 @@ pub(crate) fn read_from_worker(
         Body::Segment(segment) => return Ok(FromWorker::Segment { id: segment.id, size: segment.size }),
         Body::SegmentGone(id) => return Ok(FromWorker::SegmentGone(id)),
         Body::Unpin(locations) => return Ok(FromWorker::Unpin(locations_in(&locations))),
+        Body::Retire(_) => return Ok(FromWorker::Retire),
         Body::Submit(submit) => submit_in(*submit)?,
         Body::Extend(extend) => Command::Extend {
             graph: GraphId::from_u64(extend.graph),
@@ -136,6 +141,9 @@ pub(crate) fn read_from_worker(
         },
         Body::Next(next) => {
             Command::Next { token: next.token, stream: some_object(next.stream.as_ref())?, index: next.index }
+        }
+        Body::Ahead(ahead) => {
+            Command::Ahead { token: ahead.token, stream: some_object(ahead.stream.as_ref())?, taken: ahead.taken }
         }
         Body::FindActor(find) => {
             Command::FindActor { token: find.token, name: name_in(find.name.ok_or(WireError::Missing("name"))?) }

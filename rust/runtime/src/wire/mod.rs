@@ -112,6 +112,8 @@ pub enum FromWorker {
     SegmentGone(u64),
     /// Blocks it reads no more.
     Unpin(Vec<Location>),
+    /// It is to end when it has nothing left to do, and another is to take its place.
+    Retire,
     /// Its driver role.
     Driver(Command),
 }
