@@ -75,8 +75,11 @@ def test_a_task_without_room_waits_for_a_node(session):
     first = [sleep.remote(60) for _ in range(2)]
     for ref in first:
         wait_for_state(ref, "RUNNING")
-    last = sleep.remote(0)
+    last = sleep.options(num_cpus=2).remote(0)
     assert wait_for_state(last, "PENDING_NODE_ASSIGNMENT").attempt_number == 0
+    ahead = sleep.remote(0)
+    waiting = ("PENDING_NODE_ASSIGNMENT", "SUBMITTED_TO_WORKER")
+    assert state.get_task(ahead).state in waiting, "a worker may be given it, to run it next"
     for ref in first:
         eagleray.cancel(ref, force=True)
 

@@ -15,6 +15,7 @@ import pytest
 import eagleray
 from eagleray.dask import ray_dask_get
 from eagleray.util import state
+from tests.conftest import until
 
 
 @eagleray.remote
@@ -101,6 +102,8 @@ def test_failed_tasks_are_in_it(session):
 def test_a_file_holds_the_same(session, tmp_path):
     eagleray.get(wait.remote())
     path = tmp_path / "trace.json"
+    # The end of a run may be heard of later than its results.
+    until(lambda: all(worker.state == "idle" for worker in state.list_workers()[1:]))
     assert eagleray.timeline(path) is None
     assert json.loads(path.read_text())["traceEvents"] == json.loads(json.dumps(eagleray.timeline()))
     assert os.listdir(tmp_path) == ["trace.json"]

@@ -368,6 +368,7 @@ class Seen:
 _STATES = {
     "waits": "PENDING_ARGS_AVAIL",
     "ready": "PENDING_NODE_ASSIGNMENT",
+    "follows": "PENDING_ARGS_AVAIL",
     "assigned": "SUBMITTED_TO_WORKER",
     "deferred": "RUNNING",
     "done": "FINISHED",
@@ -376,7 +377,7 @@ _STATES = {
 
 
 def _state(task: Mapping[str, Any]) -> str:
-    if task["since_ns"] is not None and task["standing"] == "assigned":
+    if task["since_ns"] is not None and task["standing"] in ("assigned", "follows"):
         return "RUNNING_IN_RAY_GET" if task["blocked"] else "RUNNING"
     return _STATES[task["standing"]]
 

@@ -48,6 +48,7 @@ fn standing(of: TaskStanding) -> (&'static str, Option<WorkerId>) {
         TaskStanding::Waits => ("waits", None),
         TaskStanding::Ready => ("ready", None),
         TaskStanding::Assigned(worker) => ("assigned", Some(worker)),
+        TaskStanding::Follows(worker) => ("follows", Some(worker)),
         TaskStanding::Deferred(worker) => ("deferred", Some(worker)),
         TaskStanding::Done => ("done", None),
         TaskStanding::Failed => ("failed", None),

@@ -19,6 +19,8 @@ pub enum TaskStanding {
     Ready,
     /// A run of this worker has it.
     Assigned(WorkerId),
+    /// The same, behind tasks that make what it reads, as far as the worker has told.
+    Follows(WorkerId),
     /// It has begun in this worker and goes on outside of a run.
     Deferred(WorkerId),
     /// It has run, or its value was supplied.
@@ -323,6 +325,7 @@ impl<'a> GraphView<'a> {
             TaskState::Failed => TaskStanding::Failed,
             // A task whose run was taken back comes back with the next turn.
             TaskState::Assigned => match found {
+                Some(&(worker, false)) if record.missing > 0 => TaskStanding::Follows(worker),
                 Some(&(worker, false)) => TaskStanding::Assigned(worker),
                 Some(&(worker, true)) => TaskStanding::Deferred(worker),
                 None if over.is_some() => TaskStanding::Failed,
@@ -332,7 +335,7 @@ impl<'a> GraphView<'a> {
             TaskState::Ready => TaskStanding::Ready,
             TaskState::Waiting | TaskState::Publishing => TaskStanding::Waits,
         };
-        let begun = !matches!(standing, TaskStanding::Waits | TaskStanding::Ready);
+        let begun = !matches!(standing, TaskStanding::Waits | TaskStanding::Ready | TaskStanding::Follows(_));
         let failure = self.graph.failures.get(&task).or(over).filter(|_| standing == TaskStanding::Failed);
         let attempts = u32::from(record.raised) + u32::from(record.deaths) + u32::from(begun);
         Some(TaskView { standing, attempts, failure, class: self.graph.class[task as usize] })

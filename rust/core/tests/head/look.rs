@@ -20,8 +20,9 @@ fn tasks_stand_where_they_are() {
     fake.user(ToHead::Admit { graph: id, upto: 2 });
     let run = fake.only_run();
     assert_eq!(run.tasks, [0, 1]);
-    assert_eq!(task(&fake, id, 1).standing, TaskStanding::Assigned(run.id.worker));
-    assert_eq!((task(&fake, id, 1).attempts, task(&fake, id, 2).attempts), (1, 0));
+    assert_eq!(task(&fake, id, 0).standing, TaskStanding::Assigned(run.id.worker));
+    assert_eq!(task(&fake, id, 1).standing, TaskStanding::Follows(run.id.worker));
+    assert_eq!([0, 1, 2].map(|index| task(&fake, id, index).attempts), [1, 0, 0]);
     assert_eq!(fake.head.task_of(run.id, 1), Some(object(id, 1)));
     fake.finish(&run);
     let stands = |fake: &Fake| [0, 1, 2].map(|index| task(fake, id, index).standing);

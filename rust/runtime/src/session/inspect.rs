@@ -178,7 +178,9 @@ impl Loop {
         };
         let running_since = scene.running.get(&object).copied();
         let worker = match task.standing {
-            TaskStanding::Assigned(worker) | TaskStanding::Deferred(worker) => self.head.worker(worker),
+            TaskStanding::Assigned(worker) | TaskStanding::Follows(worker) | TaskStanding::Deferred(worker) => {
+                self.head.worker(worker)
+            }
             _ => None,
         };
         Some(TaskState {
