@@ -58,7 +58,8 @@ def test_tasks_runs_values_and_arrows(session):
     assert sum(run["args"]["tasks"] for run in runs) == 3
     values = {event["name"]: event["args"] for event in of(events, "value", "i")}
     assert values["sealed: big"]["bytes"] > 800_000
-    assert values["sent: second"]["shared memory"] is False
+    assert values["sealed: big"]["store"] == "memory"
+    assert values["sent: second"]["store"] == "inline"
     names = {event["args"]["name"] for event in events if event["name"] == "process_name"}
     assert f"driver (pid {os.getpid()})" in names
     assert len({event["pid"] for event in events}) == len(names)
@@ -182,3 +183,37 @@ def test_the_command_writes_it(session, tmp_path):
 def python_path() -> dict[str, str]:
     """The package is found from any directory."""
     return {"PYTHONPATH": os.path.dirname(os.path.dirname(eagleray.__file__))}
+
+
+def test_a_value_that_goes_to_a_file_is_spilled(fresh):
+    eagleray.init(num_cpus=1, object_store_memory=16 << 20)
+    refs = [eagleray.put(np.zeros(1 << 20)) for _ in range(4)]
+    values = of(eagleray.timeline(), "value", "i")
+    names = Counter((value["name"].split(":")[0], value["args"]["store"]) for value in values)
+    assert names["spilled", "file"] > 0
+    assert names["sealed", "memory"] + names["spilled", "file"] == len(refs)
+
+
+def test_what_a_task_asks_for_is_sent_to_it(session):
+    @eagleray.remote
+    def asks(refs):
+        return len(eagleray.get(refs[0]))
+
+    array = eagleray.put(np.zeros(100_000))
+    assert eagleray.get(asks.remote([array])) == 100_000
+    [sent] = [value for value in of(eagleray.timeline(), "value", "i") if value["args"]["object"] == array.hex()][1:]
+    assert sent["name"].startswith("sent: ")
+    assert sent["pid"] != os.getpid()
+
+
+def test_the_last_graph_has_its_names_however_large_it_is(session):
+    many = {f"y-{i}": (abs, i) for i in range(110_000)}
+    many["s"] = (len, list(many))
+    assert ray_dask_get(many, "s") == 110_000
+    events = eagleray.timeline()
+    tasks = of(events, "task", "X")
+    assert 90_000 < len(tasks) <= 110_001
+    assert {task["name"] for task in tasks} <= {"y", "s"}
+    assert len(of(events, "data", "f")) > 0
+    with pytest.warns(UserWarning, match="list_tasks gives 5 of 110,001"):
+        assert len(state.list_tasks(limit=5)) == 5

@@ -272,7 +272,7 @@ class Seen:
             worker_id=None if worker is None else self.process(worker),
             required_resources=maker["demand"],
             death_cause=None if maker["error"] is None else str(maker["error"])[:_MOST_MESSAGE],
-            is_detached=actor is not None and actor["detached"],
+            is_detached=maker["detached"],
             num_restarts=maker["restarts"] if actor is None else actor["restarts"],
         )
 

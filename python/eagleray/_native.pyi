@@ -338,8 +338,8 @@ def timeline() -> dict[str, Any] | None:
 
     - `tasks`: (id, key or None, name or None, worker, pid, begin, end, ids of what it read)
     - `runs`: (worker, pid, number, assigned, ended, tasks)
-    - `transfers`: (id, key or None, name or None, time, worker or None for the driver, whether it was sent there, whether it is
-      sealed, bytes)
+    - `transfers`: (id, key or None, name or None, time, worker or None for the driver, whether it was sent there, where its bytes
+      are: "inline", "memory" or "file"; how many)
     - `completed`: (id, time) of tasks that went on when their function had returned
     - `forgotten`: of how many tasks that ran nothing is known any more
     """

@@ -164,10 +164,14 @@ def _tasks(seen: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 yield arrow | {"ph": "f", "bp": "e", "pid": pid, "ts": _us(begin)}
 
 
+_STORED = {"inline": "stored", "memory": "sealed", "file": "spilled"}
+"""What happened to a value, by where its bytes are then."""
+
+
 def _transfers(seen: dict[str, Any]) -> Iterator[dict[str, Any]]:
     pids = {worker: pid for worker, pid, *_ in seen["runs"]}
-    for identity, key, name, at, worker, sent, sealed, size in seen["transfers"]:
-        what = "sent" if sent else "sealed" if sealed else "stored"
+    for identity, key, name, at, worker, sent, store, size in seen["transfers"]:
+        what = "sent" if sent else _STORED[store]
         yield {
             "ph": "i",
             "s": "t",
@@ -176,5 +180,5 @@ def _transfers(seen: dict[str, Any]) -> Iterator[dict[str, Any]]:
             "pid": os.getpid() if worker is None else pids.get(worker, worker),
             "tid": _VALUES,
             "ts": _us(at),
-            "args": {"object": identity, "bytes": size, "shared memory": sealed},
+            "args": {"object": identity, "bytes": size, "store": store},
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use eagleray_core::head::{ActorInfo, Edges, TaskStanding};
 use eagleray_core::ids::{GraphId, ObjectId, WorkerId};
 use eagleray_core::message::{Failure, FailureKind, Place};
+use eagleray_runtime::Store;
 use eagleray_runtime::look::{Look, ObjectState, Snapshot, TaskKind, TaskState, WorkerState};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -90,6 +91,7 @@ fn task<'py>(py: Python<'py>, task: &TaskState) -> PyResult<Bound<'py, PyDict>> 
     )?;
     dict.set_item("actor", task.actor.map(hex))?;
     dict.set_item("actor_name", task.actor_name.as_ref().map(|name| (&*name.namespace, &*name.name)))?;
+    dict.set_item("detached", task.detached)?;
     dict.set_item("standing", standing)?;
     dict.set_item("worker", worker.map(|worker| worker.0))?;
     dict.set_item("since_ns", task.running_since)?;
@@ -280,11 +282,15 @@ pub(crate) fn timeline(py: Python<'_>) -> PyResult<Option<Bound<'_, PyDict>>> {
     }
     let transfers = PyList::empty(py);
     for transfer in &seen.transfers {
-        let sealed = matches!(transfer.place, Place::Sealed { .. });
+        let store = match transfer.store {
+            Store::Inline => "inline",
+            Store::Memory => "memory",
+            Store::File => "file",
+        };
         let worker = transfer.peer.worker().map(|worker| worker.0);
         let (key, name) = (graphs.key(py, transfer.object), graphs.name(transfer.object));
-        let size = transfer.place.len();
-        transfers.append((hex(transfer.object), key, name, transfer.at_ns, worker, transfer.sent, sealed, size))?;
+        let (at, sent, size) = (transfer.at_ns, transfer.sent, transfer.size);
+        transfers.append((hex(transfer.object), key, name, at, worker, sent, store, size))?;
     }
     let completed: Vec<(String, u64)> = seen.completed.iter().map(|(object, at)| (hex(*object), *at)).collect();
     let dict = PyDict::new(py);

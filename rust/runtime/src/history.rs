@@ -6,9 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use eagleray_core::head::{Edges, EndedGraph, GraphView};
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, WorkerId};
-use eagleray_core::message::{GraphKind, Place};
+use eagleray_core::message::GraphKind;
 
+use crate::program::Value;
 use crate::times::Times;
+use crate::wire;
 
 /// A graph that is over.
 #[derive(Debug)]
@@ -48,6 +50,28 @@ impl PastRun {
     }
 }
 
+/// Where the bytes of a value are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// In memory of the node's process.
+    Inline,
+    /// In shared memory.
+    Memory,
+    /// In a file, since its owner has no more memory for it.
+    File,
+}
+
+impl Store {
+    /// Of a value.
+    pub(crate) fn of(value: &Value) -> Self {
+        match value {
+            Value::Inline(_) => Self::Inline,
+            Value::Sealed(block) if eagleray_store::is_file(block.location().segment) => Self::File,
+            Value::Sealed(_) => Self::Memory,
+        }
+    }
+}
+
 /// A value that came to the node, or went to a worker.
 #[derive(Clone, Copy, Debug)]
 pub struct Transfer {
@@ -55,8 +79,10 @@ pub struct Transfer {
     pub at_ns: u64,
     /// Whose value.
     pub object: ObjectId,
-    /// Where its bytes are.
-    pub place: Place,
+    /// Its bytes.
+    pub size: u64,
+    /// Where these are.
+    pub store: Store,
     /// Who has made it or is given it.
     pub peer: PeerId,
     /// It went to a worker.
@@ -77,6 +103,9 @@ pub struct Timeline {
     /// Tasks whose times are forgotten.
     pub forgotten: u64,
 }
+
+/// The last graph is remembered if it has at most so many times as many tasks as are remembered.
+const LARGE: u64 = 10;
 
 /// See the module.
 #[derive(Debug)]
@@ -118,7 +147,8 @@ impl History {
     pub(crate) fn add(&mut self, graph: EndedGraph, names: Vec<Arc<str>>) {
         self.tasks += u64::from(graph.view().len());
         self.graphs.push_back(Arc::new(Past { graph, names }));
-        while self.tasks > self.most {
+        // One that alone is too large is the one that people look at.
+        while self.tasks > self.most && (self.graphs.len() > 1 || self.tasks > self.most * LARGE) {
             let Some(oldest) = self.graphs.pop_front() else { break };
             let view = oldest.graph.view();
             self.tasks -= u64::from(view.len());
@@ -142,13 +172,14 @@ impl History {
     }
 
     /// A value came from a peer.
-    pub(crate) fn stored(&mut self, at_ns: u64, object: ObjectId, place: Place, peer: PeerId) {
-        self.transfer(Transfer { at_ns, object, place, peer, sent: false });
+    pub(crate) fn stored(&mut self, at_ns: u64, object: ObjectId, size: u64, store: Store, peer: PeerId) {
+        self.transfer(Transfer { at_ns, object, size, store, peer, sent: false });
     }
 
     /// A value went to a worker.
-    pub(crate) fn sent(&mut self, at_ns: u64, object: ObjectId, place: Place, worker: WorkerId) {
-        self.transfer(Transfer { at_ns, object, place, peer: PeerId::of_worker(worker), sent: true });
+    pub(crate) fn sent(&mut self, at_ns: u64, object: ObjectId, value: &Value, worker: WorkerId) {
+        let (size, store) = (wire::place_of(value).len(), Store::of(value));
+        self.transfer(Transfer { at_ns, object, size, store, peer: PeerId::of_worker(worker), sent: true });
     }
 
     fn transfer(&mut self, transfer: Transfer) {

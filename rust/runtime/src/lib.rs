@@ -32,7 +32,7 @@ mod tests;
 pub mod times;
 mod wire;
 
-pub use self::history::{PastRun, Timeline, Transfer};
+pub use self::history::{PastRun, Store, Timeline, Transfer};
 pub use self::shared::{Counters, SessionError, WorkerInfo};
 pub use self::socket::SocketError;
 pub use self::wire::{FromWorker, ToWorker, WireError};

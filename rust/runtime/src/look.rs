@@ -81,6 +81,8 @@ pub struct TaskState {
     pub actor: Option<ObjectId>,
     /// The name of the actor that it makes.
     pub actor_name: Option<ActorName>,
+    /// The actor that it makes lives until it is killed.
+    pub detached: bool,
     /// How it stands.
     pub standing: TaskStanding,
     /// Since when it runs, in ns of the monotonic clock, if its worker says that it does.

@@ -21,6 +21,7 @@ use crate::shared::WorkerInfo;
 use crate::signal;
 use crate::socket::{Reader, SocketError, Writer, watch};
 use crate::template::{FromTemplate, Template};
+use crate::times::Times;
 use crate::wire::{self, ToWorker, WireError};
 
 const SIGKILL: u32 = 9;
@@ -141,8 +142,10 @@ impl Worker {
         self.info.tasks += tasks;
         if !times.is_empty() {
             if let Some(flight) = self.flights.front_mut() {
-                // They must not keep the whole frame alive.
-                flight.times.push(Bytes::copy_from_slice(times));
+                // They must not keep the whole frame alive, nor be more than its tasks can have.
+                let had: usize = flight.times.iter().map(Bytes::len).sum();
+                let room = (flight.tasks.len() * Times::MOST_OF_A_TASK).saturating_sub(had);
+                flight.times.push(Bytes::copy_from_slice(&times[..times.len().min(room)]));
             }
         }
         if !ended {

@@ -11,12 +11,25 @@ pub struct Times {
 }
 
 impl Times {
+    /// So many bytes are the times of a task at most.
+    pub const MOST_OF_A_TASK: usize = 20;
+
     /// The next task began then and took so long.
     #[inline]
     pub fn add(&mut self, begin_ns: u64, ns: u64) {
-        put(&mut self.bytes, begin_ns.saturating_sub(self.end));
-        put(&mut self.bytes, ns);
+        let pause = begin_ns.saturating_sub(self.end);
         self.end = begin_ns.max(self.end) + ns;
+        if (pause | ns) < 1 << 14 {
+            // Of most tasks. Two bytes each, though one may do: it is for who reads to take the time, not for who runs.
+            self.bytes.extend_from_slice(&[low(pause), (pause >> 7) as u8, low(ns), (ns >> 7) as u8]);
+        } else {
+            if self.bytes.is_empty() {
+                // The first of a report, which has many mostly.
+                self.bytes.reserve(ROOM);
+            }
+            put(&mut self.bytes, pause);
+            put(&mut self.bytes, ns);
+        }
     }
 
     /// What was added.
@@ -35,10 +48,16 @@ impl Times {
     }
 }
 
-#[inline]
+/// Bytes that are made room for at once.
+const ROOM: usize = 256;
+
+const fn low(number: u64) -> u8 {
+    number as u8 | 0x80
+}
+
 fn put(bytes: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
-        bytes.push(number as u8 | 0x80);
+        bytes.push(low(number));
         number >>= 7;
     }
     bytes.push(number as u8);

@@ -9,6 +9,7 @@ use eagleray_store::Location;
 
 use super::Loop;
 use crate::command::Command;
+use crate::history::Store;
 use crate::objects::holder_of;
 use crate::pool::Worker;
 use crate::program::Value;
@@ -218,7 +219,7 @@ impl Loop {
 
     /// Takes in the value of an object that a worker has published.
     fn keep(&mut self, now: u64, id: WorkerId, object: ObjectId, value: Value) -> Result<Kept, String> {
-        let place = wire::place_of(&value);
+        let (place, store) = (wire::place_of(&value), Store::of(&value));
         let mut counters = self.shared.counters.lock();
         match value {
             Value::Inline(_) => counters.inline += 1,
@@ -226,7 +227,7 @@ impl Loop {
         }
         drop(counters);
         let new = self.objects.insert(object, value, &mut self.recycled).map_err(|e| e.to_string())?;
-        self.history.stored(now, object, place, PeerId::of_worker(id));
+        self.history.stored(now, object, place.len(), store, PeerId::of_worker(id));
         Ok(Kept { place, new })
     }
 }

@@ -166,12 +166,13 @@ impl Loop {
     fn task_state(&self, graph: GraphView<'_>, names: &[Arc<str>], index: u32, scene: &Scene) -> Option<TaskState> {
         let task = graph.task(index, &scene.whereabouts)?;
         let object = graph.object(index);
-        let mut actor_name = None;
+        let (mut actor_name, mut detached) = (None, false);
         let kind = match graph.kind() {
             GraphKind::Computation => TaskKind::Computation,
             GraphKind::Independent => TaskKind::Independent,
             GraphKind::Actor(spec) => {
                 actor_name.clone_from(&spec.name);
+                detached = spec.detached;
                 TaskKind::Actor
             }
             GraphKind::Calls => TaskKind::Call,
@@ -189,6 +190,7 @@ impl Loop {
             kind,
             actor: if kind == TaskKind::Actor { Some(object) } else { graph.called() },
             actor_name,
+            detached,
             standing: task.standing,
             running_since,
             blocked: running_since.is_some() && worker.is_some_and(|worker| worker.blocked),

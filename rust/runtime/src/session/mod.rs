@@ -350,7 +350,7 @@ impl Loop {
             for effect in effects {
                 match effect {
                     Effect::ToNode(message) => self.to_node(now, message),
-                    Effect::ToDriver { peer, message } => self.to_driver(peer, message),
+                    Effect::ToDriver { peer, message } => self.to_driver(now, peer, message),
                 }
             }
             if !moved {

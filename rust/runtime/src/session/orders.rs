@@ -111,7 +111,7 @@ impl Loop {
             // One that is not there is left out: the worker answers with what it misses.
             let Some((value, segment)) = self.objects.for_worker(object, id) else { continue };
             worker.introduce(segment);
-            self.history.sent(now, object, wire::place_of(&value), id);
+            self.history.sent(now, object, &value, id);
             inputs.push((object, value));
         }
         let (seq, graph, tasks) = (run.id.seq, run.graph.seq, run.tasks.len());

@@ -189,10 +189,11 @@ fn how_things_stand_is_read_as_it_was_written() {
     assert!(read_snapshot(bytes.slice(..bytes.len() - 1)).is_err());
 }
 
-const STANDINGS: [TaskStanding; 6] = [
+const STANDINGS: [TaskStanding; 7] = [
     TaskStanding::Waits,
     TaskStanding::Ready,
     TaskStanding::Assigned(WORKER),
+    TaskStanding::Follows(WORKER),
     TaskStanding::Deferred(WORKER),
     TaskStanding::Done,
     TaskStanding::Failed,
@@ -203,6 +204,7 @@ fn task_state(standing: TaskStanding, actor_name: Option<ActorName>) -> TaskStat
         object: object(3),
         name: "sum".into(),
         kind: if actor_name.is_some() { TaskKind::Actor } else { TaskKind::Call },
+        detached: actor_name.is_some(),
         actor: Some(object(4)),
         actor_name,
         standing,
