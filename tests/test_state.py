@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import threading
 import time
 import warnings
 
@@ -147,7 +148,7 @@ def test_actors(session):
     eagleray.kill(named)
     until(lambda: state.get_actor(second.actor_id).state == "DEAD")
     dead = state.get_actor(second.actor_id)
-    assert (dead.name, dead.pid, dead.num_restarts) == ("named", None, 1)
+    assert (dead.name, dead.pid, dead.num_restarts, dead.is_detached) == ("named", None, 1, True)
     assert "eagleray.kill()" in dead.death_cause
     assert state.summarize_actors()["cluster"]["summary"]["Counter"]["state_counts"] == {"ALIVE": 1, "DEAD": 1}
 
@@ -312,6 +313,30 @@ def test_what_is_forgotten_is_said(session):
         tasks = state.list_tasks(limit=100_000)
     assert 60_000 < len(tasks) < 100_000
     assert state.list_tasks(filters=[("state", "=", "RUNNING")]) == []
+
+
+def test_the_state_is_looked_for_among_all_tasks(session, tmp_path):
+    """However many there are: not only among the first 100,000."""
+
+    def last():
+        while not (tmp_path / "go on").exists():
+            time.sleep(0.01)
+
+    def counts_of(name):
+        return state.summarize_tasks()["cluster"]["summary"].get(name, {}).get("state_counts")
+
+    many = {f"y-{i}": (abs, i) for i in range(110_000)} | {"last": (last,)}
+    computation = threading.Thread(target=ray_dask_get, args=(many, list(many)))
+    computation.start()
+    until(lambda: [task.name for task in state.list_tasks(filters=[("state", "=", "RUNNING")])] == ["last"])
+    until(lambda: counts_of("y") == {"FINISHED": 110_000})
+    assert counts_of("last") == {"RUNNING": 1}
+    assert state.list_tasks(filters=[("state", "=", "FAILED")]) == []
+    assert state.list_tasks(filters=[("state", "=", "RUNNING"), ("state", "!=", "RUNNING")]) == []
+    with pytest.warns(UserWarning, match="looked through 100,000 of 110,000 and gives 3 that fit"):
+        assert len(state.list_tasks(filters=[("state", "!=", "RUNNING")], limit=3)) == 3
+    (tmp_path / "go on").touch()
+    computation.join()
 
 
 def test_ids_must_be_ids(session):

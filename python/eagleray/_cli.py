@@ -104,8 +104,8 @@ def _status_text(answer: Mapping[str, Any]) -> str:
     sealed = answer["counters"]["sealed_bytes"]
     lines.append(f"  object store: {size(sealed)}, up to {size(answer['store_bytes'])} for each process")
     lines += ["", f"tasks: {_counts(answer['tasks'])}"]
-    if answer["tasks_not_counted"]:
-        lines.append(f"  {answer['tasks_not_counted']:,} more are not counted")
+    if answer["tasks_forgotten"]:
+        lines.append(f"  {answer['tasks_forgotten']:,} that ended earlier are not counted")
     lines += [
         f"actors: {_counts(answer['actors'])}",
         f"objects: {answer['counters']['objects']:,} stored",

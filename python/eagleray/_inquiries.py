@@ -35,8 +35,11 @@ def status() -> dict[str, Any]:
     """What there is and what goes on, in numbers and a line for each worker."""
     from eagleray._look import Seen, counted
 
-    seen = Seen(tasks=100_000, makers=100_000)
-    tasks, actors = seen.tasks(), seen.actors()
+    seen = Seen(counts=True, makers=100_000)
+    actors = seen.actors()
+    tasks: dict[str, int] = {}
+    for each in seen.task_counts():
+        tasks[each.state] = tasks.get(each.state, 0) + each.count
     return {
         "pid": os.getpid(),
         "program": sys.argv[0] if sys.argv else "",
@@ -45,8 +48,8 @@ def status() -> dict[str, Any]:
         "offered": seen.raw["offered"],
         "free": seen.raw["free"],
         "workers": [worker.asdict() for worker in seen.workers().rows[1:] if worker.is_alive],
-        "tasks": counted(task.state for task in tasks.rows),
-        "tasks_not_counted": tasks.total - len(tasks.rows) + tasks.forgotten,
+        "tasks": tasks,
+        "tasks_forgotten": seen.raw["tasks_forgotten"],
         "actors": counted(actor.state for actor in actors.rows),
         "counters": seen.raw["counters"],
         "store_bytes": seen.raw["store_bytes"],

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from eagleray import _engine, _runtime_context
 from eagleray._engine import native
@@ -18,6 +18,17 @@ TASK_TYPES = {
     "actor": "ACTOR_CREATION_TASK",
     "call": "ACTOR_TASK",
 }
+
+STATES = {
+    "waits": "PENDING_ARGS_AVAIL",
+    "ready": "PENDING_NODE_ASSIGNMENT",
+    "assigned": "SUBMITTED_TO_WORKER",
+    "running": "RUNNING",
+    "blocked": "RUNNING_IN_RAY_GET",
+    "done": "FINISHED",
+    "failed": "FAILED",
+}
+"""What the state of a task is called, by its phase."""
 
 _ERRORS = {
     "raised": "TASK_EXECUTION_EXCEPTION",
@@ -89,6 +100,15 @@ class TaskState(Row):
     required_resources: dict[str, float]
     start_time_ms: float | None
     """When it began, in ms since 1970, if it runs."""
+
+
+class TaskCount(NamedTuple):
+    """How many tasks there are of a name and a type in a state."""
+
+    name: str
+    type: str
+    state: str
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +247,7 @@ class Seen:
             task_id=task["id"],
             attempt_number=max(0, task["attempts"] - 1),
             name=task["name"] if task["key"] is None else text(task["key"]),
-            state=_state(task),
+            state=STATES[task["phase"]],
             job_id=self.session.program,
             actor_id=task["actor"],
             type=TASK_TYPES[task["kind"]],
@@ -242,6 +262,12 @@ class Seen:
             required_resources=task["demand"],
             start_time_ms=self.epoch_ms(task["since_ns"]),
         )
+
+    def task_counts(self) -> list[TaskCount]:
+        """How many tasks there are of each name and kind in each state."""
+        return [
+            TaskCount(name, TASK_TYPES[kind], STATES[phase], count) for name, kind, phase, count in self.raw["counts"]
+        ]
 
     def actors(self) -> Listing:
         raw = self.raw
@@ -259,7 +285,7 @@ class Seen:
         elif actor["restarts"]:
             state = "RESTARTING"
         else:
-            state = "DEPENDENCIES_UNREADY" if maker["standing"] == "waits" else "PENDING_CREATION"
+            state = "DEPENDENCIES_UNREADY" if maker["phase"] == "waits" else "PENDING_CREATION"
         return ActorState(
             actor_id=maker["id"],
             class_name=maker["name"],
@@ -286,7 +312,7 @@ class Seen:
         return ObjectState(
             object_id=each["id"],
             object_size=each["size"],
-            task_status=None if each["standing"] is None else _STATES[each["standing"]],
+            task_status=None if each["phase"] is None else STATES[each["phase"]],
             reference_type=each["kind"].upper(),
             name=each["name"] if each["key"] is None else text(each["key"]),
             store=store,
@@ -363,23 +389,6 @@ class Seen:
             for node in _runtime_context.nodes()
         ]
         return Listing(rows, len(rows))
-
-
-_STATES = {
-    "waits": "PENDING_ARGS_AVAIL",
-    "ready": "PENDING_NODE_ASSIGNMENT",
-    "follows": "PENDING_ARGS_AVAIL",
-    "assigned": "SUBMITTED_TO_WORKER",
-    "deferred": "RUNNING",
-    "done": "FINISHED",
-    "failed": "FAILED",
-}
-
-
-def _state(task: Mapping[str, Any]) -> str:
-    if task["since_ns"] is not None and task["standing"] in ("assigned", "follows"):
-        return "RUNNING_IN_RAY_GET" if task["blocked"] else "RUNNING"
-    return _STATES[task["standing"]]
 
 
 def _end_of(death: Mapping[str, Any]) -> str:

@@ -324,10 +324,20 @@ def counters() -> dict[str, int]: ...
 def workers() -> list[dict[str, Any]]:
     """Of each worker: id, pid, tasks, runs, state."""
 
-def state(*, tasks: int = 0, makers: int = 0, objects: int = 0, workers: bool = False) -> dict[str, Any]:
-    """How things stand. At most so many `tasks`, `makers` (tasks that make actors) and `objects`, and `workers` if asked for.
+def state(
+    *,
+    tasks: int = 0,
+    phases: Sequence[str] | None = None,
+    counts: bool = False,
+    makers: int = 0,
+    objects: int = 0,
+    workers: bool = False,
+) -> dict[str, Any]:
+    """How things stand. At most so many `tasks` (in these phases only, if any are named), `makers` (tasks that make actors) and
+    `objects`; `counts` and `workers` if asked for. Phases are waits, ready, assigned, running, blocked, done and failed.
 
-    What is in it: `offered`, `free`, `actors`, `tasks`, `makers`, `objects`, `workers`; for tasks, makers and objects how many
+    What is in it: `offered`, `free`, `actors`, `tasks`, `makers`, `objects`, `workers`; `counts`, as (name, kind, phase, how
+    many) of all tasks; for tasks, makers and objects how many
     there are (`tasks_total`), and for tasks and makers of how many nothing is known any more (`tasks_forgotten`);
     `store_bytes`, `counters`; `here`, the worker that this process is, if it is one. Workers are numbers, None is the driver;
     tasks and objects are hexadecimal digits.

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from eagleray._look import (
+    STATES,
     ActorState,
     Listing,
     NodeState,
@@ -165,16 +166,16 @@ def get_node(id: str, address: str | None = None, timeout: float = 30) -> NodeSt
 
 def summarize_tasks(address: str | None = None, timeout: float = 30) -> dict[str, Any]:
     """How many tasks there are in each state, by what they call. The form is Ray's."""
-    rows = _all("summarize_tasks", Seen.tasks, "tasks", address)
-    summary = {
-        name: {
-            "func_or_class_name": name,
-            "type": group[0].type,
-            "state_counts": counted(row.state for row in group),
-        }
-        for name, group in grouped(rows, lambda row: row.func_or_class_name).items()
-    }
-    types = counted(row.type for row in rows)
+    _check_address(address)
+    seen = Seen(counts=True)
+    summary: dict[str, Any] = {}
+    types: dict[str, int] = {}
+    for name, kind, state, count in seen.task_counts():
+        entry = summary.setdefault(name, {"func_or_class_name": name, "type": kind, "state_counts": {}})
+        entry["state_counts"][state] = entry["state_counts"].get(state, 0) + count
+        types[kind] = types.get(kind, 0) + count
+    if seen.raw["tasks_forgotten"]:
+        _warn(_not_counted("summarize_tasks", seen.raw["tasks_forgotten"]), 3)
     return {
         "cluster": {
             "summary": summary,
@@ -278,8 +279,22 @@ def _checked_limit(limit: object) -> int:
     return limit
 
 
-def _look(listing: Callable[[Seen], Listing], asked: str | None, most: int) -> Listing:
-    return listing(Seen(**({} if asked is None else {asked: most})))
+def _look(
+    listing: Callable[[Seen], Listing], asked: str | None, most: int, phases: Sequence[str] | None = None
+) -> Listing:
+    return listing(Seen(**({} if asked is None else {asked: most}), phases=phases))
+
+
+def _phases(filters: Sequence[Filter]) -> list[str] | None:
+    """The phases that tasks must be in to fit: those of others need not be looked at. None for all."""
+    states = [each for each in filters if each[0] == "state"]
+    if not states:
+        return None
+    return [
+        phase
+        for phase, state in STATES.items()
+        if all(_same(state, value) == (predicate == "=") for _, predicate, value in states)
+    ]
 
 
 def _listed(
@@ -293,7 +308,10 @@ def _listed(
 ) -> list[Any]:
     _check_address(address)
     wanted, most = _checked(filters, kind), _checked_limit(limit)
-    found = _look(listing, asked, max(most, _MOST) if wanted else most)
+    phases = _phases(wanted) if kind is TaskState else None
+    if phases == []:
+        return []
+    found = _look(listing, asked, max(most, _MOST) if wanted else most, phases)
     rows = [row for row in found.rows if _fits(row, wanted)] if wanted else found.rows
     looked_through, known = len(found.rows), found.total
     if looked_through < known and wanted:
@@ -334,9 +352,13 @@ def _all(function: str, listing: Callable[[Seen], Listing], asked: str, address:
     if len(found.rows) < found.total:
         _warn(f"{function} counts {len(found.rows):,} of {found.total:,}.")
     elif found.forgotten:
-        _warn(f"{function} does not count {found.forgotten:,} that ended earlier: nothing is known of them any more.")
+        _warn(_not_counted(function, found.forgotten))
     return found.rows
 
 
-def _warn(text: str) -> None:
-    warnings.warn(text, stacklevel=4)
+def _not_counted(function: str, count: int) -> str:
+    return f"{function} does not count {count:,} that ended earlier: nothing is known of them any more."
+
+
+def _warn(text: str, level: int = 4) -> None:
+    warnings.warn(text, stacklevel=level)

@@ -8,7 +8,7 @@ use eagleray_core::head::{ActorInfo, Edges, TaskStanding};
 use eagleray_core::ids::{GraphId, ObjectId, WorkerId};
 use eagleray_core::message::{Failure, FailureKind, Place};
 use eagleray_runtime::Store;
-use eagleray_runtime::look::{Look, ObjectState, Snapshot, TaskKind, TaskState, WorkerState};
+use eagleray_runtime::look::{Look, ObjectState, Phase, Snapshot, TaskKind, TaskState, WorkerState};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
@@ -44,15 +44,31 @@ pub(crate) fn amounts<'py>(py: Python<'py>, snapshot: &Snapshot) -> PyResult<(Bo
     Ok((by_name(py, &snapshot.offered)?, by_name(py, &snapshot.free)?))
 }
 
-fn standing(of: TaskStanding) -> (&'static str, Option<WorkerId>) {
-    match of {
-        TaskStanding::Waits => ("waits", None),
-        TaskStanding::Ready => ("ready", None),
-        TaskStanding::Assigned(worker) => ("assigned", Some(worker)),
-        TaskStanding::Follows(worker) => ("follows", Some(worker)),
-        TaskStanding::Deferred(worker) => ("deferred", Some(worker)),
-        TaskStanding::Done => ("done", None),
-        TaskStanding::Failed => ("failed", None),
+fn phase_name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Waits => "waits",
+        Phase::Ready => "ready",
+        Phase::Assigned => "assigned",
+        Phase::Running => "running",
+        Phase::Blocked => "blocked",
+        Phase::Done => "done",
+        Phase::Failed => "failed",
+    }
+}
+
+fn kind_name(kind: TaskKind) -> &'static str {
+    match kind {
+        TaskKind::Computation => "computation",
+        TaskKind::Independent => "independent",
+        TaskKind::Actor => "actor",
+        TaskKind::Call => "call",
+    }
+}
+
+fn worker_of(standing: TaskStanding) -> Option<WorkerId> {
+    match standing {
+        TaskStanding::Assigned(worker) | TaskStanding::Follows(worker) | TaskStanding::Deferred(worker) => Some(worker),
+        TaskStanding::Waits | TaskStanding::Ready | TaskStanding::Done | TaskStanding::Failed => None,
     }
 }
 
@@ -76,26 +92,16 @@ fn key(py: Python<'_>, object: ObjectId) -> Option<Py<PyAny>> {
 
 fn task<'py>(py: Python<'py>, task: &TaskState) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
-    let (standing, worker) = standing(task.standing);
     dict.set_item("id", hex(task.object))?;
     dict.set_item("key", key(py, task.object))?;
     dict.set_item("name", &*task.name)?;
-    dict.set_item(
-        "kind",
-        match task.kind {
-            TaskKind::Computation => "computation",
-            TaskKind::Independent => "independent",
-            TaskKind::Actor => "actor",
-            TaskKind::Call => "call",
-        },
-    )?;
+    dict.set_item("kind", kind_name(task.kind))?;
     dict.set_item("actor", task.actor.map(hex))?;
     dict.set_item("actor_name", task.actor_name.as_ref().map(|name| (&*name.namespace, &*name.name)))?;
     dict.set_item("detached", task.detached)?;
-    dict.set_item("standing", standing)?;
-    dict.set_item("worker", worker.map(|worker| worker.0))?;
+    dict.set_item("phase", phase_name(task.phase()))?;
+    dict.set_item("worker", worker_of(task.standing).map(|worker| worker.0))?;
     dict.set_item("since_ns", task.running_since)?;
-    dict.set_item("blocked", task.blocked)?;
     dict.set_item("attempts", task.attempts)?;
     dict.set_item("submitter", task.object.graph.peer.worker().map(|worker| worker.0))?;
     dict.set_item("demand", by_name(py, &task.demand)?)?;
@@ -150,7 +156,7 @@ fn object<'py>(py: Python<'py>, state: &ObjectState, uses: u32) -> PyResult<Boun
     dict.set_item("peers", PyTuple::new(py, workers)?)?;
     dict.set_item("uses", uses)?;
     dict.set_item("owner", info.object.graph.peer.worker().map(|worker| worker.0))?;
-    dict.set_item("standing", info.task.map(|task| standing(task).0))?;
+    dict.set_item("phase", info.task.map(|task| phase_name(Phase::of(task, false, false))))?;
     Ok(dict)
 }
 
@@ -188,16 +194,20 @@ fn list<'py, T>(
 }
 
 #[pyfunction]
-#[pyo3(signature = (*, tasks=0, makers=0, objects=0, workers=false))]
+#[pyo3(signature = (*, tasks=0, phases=None, counts=false, makers=0, objects=0, workers=false))]
 pub(crate) fn state(
     py: Python<'_>,
     tasks: u32,
+    phases: Option<Vec<String>>,
+    counts: bool,
     makers: u32,
     objects: u32,
     workers: bool,
 ) -> PyResult<Bound<'_, PyDict>> {
     let role = Role::current()?;
-    let seen = snapshot(py, &role, Look { tasks, makers, objects, workers })?;
+    let wanted = |phase: &&Phase| phases.iter().flatten().any(|name| name == phase_name(**phase));
+    let phases = Phase::ALL.iter().filter(wanted).fold(0, |bits, phase| bits | phase.bit());
+    let seen = snapshot(py, &role, Look { tasks, phases, counts, makers, objects, workers })?;
     let known: Vec<ObjectId> = seen.objects.iter().map(|state| state.info.object).collect();
     let uses = role.client.uses(&known);
     let dict = PyDict::new(py);
@@ -208,6 +218,8 @@ pub(crate) fn state(
     dict.set_item("tasks", list(py, &seen.tasks, task)?)?;
     dict.set_item("tasks_total", seen.tasks_total)?;
     dict.set_item("tasks_forgotten", seen.tasks_forgotten)?;
+    let counts = seen.counts.iter().map(|of| (&*of.name, kind_name(of.kind), phase_name(of.phase), of.count));
+    dict.set_item("counts", PyList::new(py, counts)?)?;
     dict.set_item("makers", list(py, &seen.makers, task)?)?;
     dict.set_item("makers_total", seen.makers_total)?;
     dict.set_item("makers_forgotten", seen.makers_forgotten)?;

@@ -11,8 +11,12 @@ use crate::shared::{Counters, WorkerInfo};
 /// What somebody wants to see beside resources and actors. What is not asked for costs nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Look {
-    /// At most so many tasks.
+    /// At most so many tasks,
     pub tasks: u32,
+    /// in these phases: a bit of each, or nothing for all.
+    pub phases: u32,
+    /// How many tasks there are of each name in each phase.
+    pub counts: bool,
     /// At most so many tasks that make actors, or made some that have ended.
     pub makers: u32,
     /// At most so many objects.
@@ -33,10 +37,12 @@ pub struct Snapshot {
     /// Tasks that have not ended, and those of the last ones that have of which something is known: the graphs that are
     /// known in the order of their ids, then those that are over, the last first.
     pub tasks: Vec<TaskState>,
-    /// How many such tasks there are,
+    /// How many such tasks there are in the phases asked for,
     pub tasks_total: u64,
     /// and how many there were of which nothing is known any more.
     pub tasks_forgotten: u64,
+    /// How many tasks there are, in any phase.
+    pub counts: Vec<TaskCount>,
     /// Tasks that make actors.
     pub makers: Vec<TaskState>,
     /// How many of these there are,
@@ -56,7 +62,7 @@ pub struct Snapshot {
 }
 
 /// What the tasks of a graph are to each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TaskKind {
     /// Parts of one computation.
     Computation,
@@ -66,6 +72,63 @@ pub enum TaskKind {
     Actor,
     /// An actor's worker runs it.
     Call,
+}
+
+/// How far a task is, as people see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// What it reads is not made, or it is not admitted.
+    Waits,
+    /// It could run.
+    Ready,
+    /// A worker has it and has not begun.
+    Assigned,
+    /// It runs.
+    Running,
+    /// It runs, and waits for a computation of its own.
+    Blocked,
+    /// It is done.
+    Done,
+    /// It will not run any more.
+    Failed,
+}
+
+impl Phase {
+    /// All, in their order.
+    pub const ALL: [Self; 7] =
+        [Self::Waits, Self::Ready, Self::Assigned, Self::Running, Self::Blocked, Self::Done, Self::Failed];
+
+    /// Of a task that stands so, and of which its worker's page may say that it runs.
+    pub const fn of(standing: TaskStanding, running: bool, blocked: bool) -> Self {
+        match standing {
+            TaskStanding::Assigned(_) | TaskStanding::Follows(_) if running && blocked => Self::Blocked,
+            TaskStanding::Assigned(_) | TaskStanding::Follows(_) if running => Self::Running,
+            TaskStanding::Waits | TaskStanding::Follows(_) => Self::Waits,
+            TaskStanding::Ready => Self::Ready,
+            TaskStanding::Assigned(_) => Self::Assigned,
+            TaskStanding::Deferred(_) => Self::Running,
+            TaskStanding::Done => Self::Done,
+            TaskStanding::Failed => Self::Failed,
+        }
+    }
+
+    /// Its bit in [`Look::phases`].
+    pub const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+}
+
+/// How many tasks of a name and a kind are in a phase.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskCount {
+    /// What they are called.
+    pub name: Arc<str>,
+    /// What they are to others of their graph.
+    pub kind: TaskKind,
+    /// How far they are.
+    pub phase: Phase,
+    /// How many.
+    pub count: u64,
 }
 
 /// A task.
@@ -95,6 +158,13 @@ pub struct TaskState {
     pub failure: Option<Failure>,
     /// What it occupies while it runs.
     pub demand: Amounts,
+}
+
+impl TaskState {
+    /// How far it is.
+    pub fn phase(&self) -> Phase {
+        Phase::of(self.standing, self.running_since.is_some(), self.blocked)
+    }
 }
 
 /// An object.

@@ -319,12 +319,11 @@ impl<'a> GraphView<'a> {
             Standing::Running => None,
             Standing::Ended(failure) => Some(failure),
         };
-        let found = whereabouts.0.get(&ObjectId { graph: self.id, index: task });
         let standing = match record.state {
             TaskState::Done => TaskStanding::Done,
             TaskState::Failed => TaskStanding::Failed,
             // A task whose run was taken back comes back with the next turn.
-            TaskState::Assigned => match found {
+            TaskState::Assigned => match whereabouts.0.get(&ObjectId { graph: self.id, index: task }) {
                 Some(&(worker, false)) if record.missing > 0 => TaskStanding::Follows(worker),
                 Some(&(worker, false)) => TaskStanding::Assigned(worker),
                 Some(&(worker, true)) => TaskStanding::Deferred(worker),

@@ -1,8 +1,9 @@
 //! What a user may see of a session.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use eagleray_core::head::{ActorInfo, GraphView, TaskStanding, Whereabouts};
+use eagleray_core::head::{ActorInfo, GraphView, TaskStanding, TaskView, Whereabouts};
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
 use eagleray_core::message::GraphKind;
 use rustc_hash::FxHashMap;
@@ -10,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{Loop, Session, now_ns};
 use crate::history::Timeline;
-use crate::look::{Look, ObjectState, Snapshot, TaskKind, TaskState, WorkerState};
+use crate::look::{Look, ObjectState, Phase, Snapshot, TaskCount, TaskKind, TaskState, WorkerState};
 use crate::program::Value;
 use crate::shared::{Input, SessionError};
 use crate::wire;
@@ -97,10 +98,13 @@ impl Loop {
             snapshot.workers = self.worker_states();
         }
         (snapshot.tasks_forgotten, snapshot.makers_forgotten) = self.history.forgotten();
-        if look.tasks > 0 || look.makers > 0 {
+        if look.tasks > 0 || look.makers > 0 || look.counts {
             let scene = Scene { whereabouts: self.head.whereabouts(), running: self.running() };
-            (snapshot.tasks, snapshot.tasks_total) = self.task_states(look.tasks, &scene, |_| true);
-            (snapshot.makers, snapshot.makers_total) = self.task_states(look.makers, &scene, is_maker);
+            (snapshot.tasks, snapshot.tasks_total) = self.task_states(look.tasks, look.phases, &scene, |_| true);
+            (snapshot.makers, snapshot.makers_total) = self.task_states(look.makers, 0, &scene, is_maker);
+            if look.counts {
+                snapshot.counts = self.task_counts(&scene);
+            }
         }
         if look.objects > 0 {
             let (objects, total) = self.head.objects(look.objects as usize);
@@ -149,41 +153,97 @@ impl Loop {
         past.chain(present).collect()
     }
 
-    /// Tasks of the graphs that are `wanted`, at most `most`, and how many there are and were.
-    fn task_states(&self, most: u32, scene: &Scene, wanted: impl Fn(GraphView<'_>) -> bool) -> (Vec<TaskState>, u64) {
+    /// The graphs that are known, and those that are over, with the names of their classes.
+    fn graphs(&self) -> impl Iterator<Item = (GraphView<'_>, &[Arc<str>])> + '_ {
+        let known = self.head.graphs().map(|graph| (graph, self.programs.names(graph.id())));
+        known.chain(self.history.graphs())
+    }
+
+    /// Tasks in these phases of the graphs that are `wanted`, at most `most`, and how many there are.
+    fn task_states(
+        &self,
+        most: u32,
+        phases: u32,
+        scene: &Scene,
+        wanted: impl Fn(GraphView<'_>) -> bool,
+    ) -> (Vec<TaskState>, u64) {
         let mut states = Vec::new();
         let mut total = 0;
-        let known = self.head.graphs().map(|graph| (graph, self.programs.names(graph.id())));
-        for (graph, names) in known.chain(self.history.graphs()).filter(|(graph, _)| wanted(*graph)) {
-            total += u64::from(graph.len());
-            let left = most - states.len() as u32;
-            let tasks = (0..graph.len().min(left)).filter_map(|task| self.task_state(graph, names, task, scene));
-            states.extend(tasks);
+        if most == 0 {
+            return (states, total);
+        }
+        for (graph, names) in self.graphs().filter(|(graph, _)| wanted(*graph)) {
+            let left = (most - states.len() as u32) as usize;
+            let state = |task| self.task_state(graph, names, task, scene);
+            if phases == 0 {
+                total += u64::from(graph.len());
+                states.extend((0..graph.len()).take(left).filter_map(state));
+                continue;
+            }
+            let fits = |&task: &u32| {
+                let view = graph.task(task, &scene.whereabouts);
+                view.is_some_and(|view| phases & self.phase(graph, task, &view, scene).bit() != 0)
+            };
+            let fitting: Vec<u32> = (0..graph.len()).filter(fits).collect();
+            total += fitting.len() as u64;
+            states.extend(fitting.into_iter().take(left).filter_map(state));
         }
         (states, total)
+    }
+
+    /// How many tasks of each name are in each phase.
+    fn task_counts(&self, scene: &Scene) -> Vec<TaskCount> {
+        let mut counts: BTreeMap<(Arc<str>, TaskKind, Phase), u64> = BTreeMap::new();
+        for (graph, names) in self.graphs() {
+            let mut by_class: Vec<[u64; Phase::ALL.len()]> = Vec::new();
+            for task in 0..graph.len() {
+                let Some(view) = graph.task(task, &scene.whereabouts) else { continue };
+                let class = view.class as usize;
+                if by_class.len() <= class {
+                    by_class.resize(class + 1, [0; Phase::ALL.len()]);
+                }
+                by_class[class][self.phase(graph, task, &view, scene) as usize] += 1;
+            }
+            let kind = kind_of(graph);
+            for (class, by_phase) in by_class.into_iter().enumerate() {
+                let name = names.get(class).cloned().unwrap_or_default();
+                for (phase, count) in Phase::ALL.into_iter().zip(by_phase).filter(|(_, count)| *count > 0) {
+                    *counts.entry((Arc::clone(&name), kind, phase)).or_insert(0) += count;
+                }
+            }
+        }
+        let counts = counts.into_iter();
+        counts.map(|((name, kind, phase), count)| TaskCount { name, kind, phase, count }).collect()
+    }
+
+    fn phase(&self, graph: GraphView<'_>, index: u32, task: &TaskView<'_>, scene: &Scene) -> Phase {
+        let standing = task.standing;
+        let may_run = matches!(standing, TaskStanding::Assigned(_) | TaskStanding::Follows(_));
+        let running = may_run && scene.running.contains_key(&graph.object(index));
+        Phase::of(standing, running, running && self.is_blocked(standing))
+    }
+
+    /// Whether the worker that has a task waits.
+    fn is_blocked(&self, standing: TaskStanding) -> bool {
+        let worker = match standing {
+            TaskStanding::Assigned(worker) | TaskStanding::Follows(worker) | TaskStanding::Deferred(worker) => {
+                self.head.worker(worker)
+            }
+            _ => None,
+        };
+        worker.is_some_and(|worker| worker.blocked)
     }
 
     fn task_state(&self, graph: GraphView<'_>, names: &[Arc<str>], index: u32, scene: &Scene) -> Option<TaskState> {
         let task = graph.task(index, &scene.whereabouts)?;
         let object = graph.object(index);
         let (mut actor_name, mut detached) = (None, false);
-        let kind = match graph.kind() {
-            GraphKind::Computation => TaskKind::Computation,
-            GraphKind::Independent => TaskKind::Independent,
-            GraphKind::Actor(spec) => {
-                actor_name.clone_from(&spec.name);
-                detached = spec.detached;
-                TaskKind::Actor
-            }
-            GraphKind::Calls => TaskKind::Call,
-        };
+        let kind = kind_of(graph);
+        if let GraphKind::Actor(spec) = graph.kind() {
+            actor_name.clone_from(&spec.name);
+            detached = spec.detached;
+        }
         let running_since = scene.running.get(&object).copied();
-        let worker = match task.standing {
-            TaskStanding::Assigned(worker) | TaskStanding::Follows(worker) | TaskStanding::Deferred(worker) => {
-                self.head.worker(worker)
-            }
-            _ => None,
-        };
         Some(TaskState {
             object,
             name: names.get(task.class as usize).cloned().unwrap_or_default(),
@@ -193,11 +253,20 @@ impl Loop {
             detached,
             standing: task.standing,
             running_since,
-            blocked: running_since.is_some() && worker.is_some_and(|worker| worker.blocked),
+            blocked: running_since.is_some() && self.is_blocked(task.standing),
             attempts: task.attempts,
             failure: task.failure.cloned(),
             demand: self.head.demand_of(graph, task.class),
         })
+    }
+}
+
+fn kind_of(graph: GraphView<'_>) -> TaskKind {
+    match graph.kind() {
+        GraphKind::Computation => TaskKind::Computation,
+        GraphKind::Independent => TaskKind::Independent,
+        GraphKind::Actor(_) => TaskKind::Actor,
+        GraphKind::Calls => TaskKind::Call,
     }
 }
 

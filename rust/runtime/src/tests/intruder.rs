@@ -387,7 +387,7 @@ impl Intruder {
             Message::KillActor(actor, restart) => FromWorker::Driver(Command::KillActor { actor, restart }),
             Message::Inspect(token) => FromWorker::Driver(Command::Inspect {
                 token,
-                look: Look { tasks: 9, makers: 9, objects: 9, workers: true },
+                look: Look { tasks: 9, phases: 9, counts: true, makers: 9, objects: 9, workers: true },
             }),
             Message::Retire => FromWorker::Retire,
             Message::FindActor(token, who) => FromWorker::Driver(Command::FindActor { token, name: name(who) }),

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use crate::command::Command;
-use crate::look::{Look, ObjectState, Snapshot, TaskKind, TaskState, WorkerState};
+use crate::look::{Look, ObjectState, Phase, Snapshot, TaskCount, TaskKind, TaskState, WorkerState};
 use crate::program::{Part, Program, RetryFilter, Template, Value};
 use crate::shared::{Counters, WorkerInfo};
 use crate::wire::{FromWorker, WireError, put_from_worker, read_from_worker, read_snapshot, snapshot};
@@ -128,7 +128,10 @@ fn messages() -> Vec<FromWorker> {
         driver(Command::CancelTask { object: object(1), force: false, recursive: true }),
         driver(Command::KillActor { actor: object(0), restart: true }),
         driver(Command::FindActor { token: 4, name: name() }),
-        driver(Command::Inspect { token: 5, look: Look { tasks: 3, makers: 2, objects: 1, workers: true } }),
+        driver(Command::Inspect {
+            token: 5,
+            look: Look { tasks: 3, phases: 5, counts: true, makers: 2, objects: 1, workers: true },
+        }),
         driver(Command::Yield { stream: object(1), index: 7, part: object(2) }),
         driver(Command::Next { token: 6, stream: object(1), index: 8 }),
         driver(Command::Ahead { token: 7, stream: object(1), taken: 9 }),
@@ -171,6 +174,9 @@ fn how_things_stand_is_read_as_it_was_written() {
         tasks: STANDINGS.map(|standing| task_state(standing, None)).to_vec(),
         tasks_total: 6,
         tasks_forgotten: 7,
+        counts: Phase::ALL
+            .map(|phase| TaskCount { name: "sum".into(), kind: TaskKind::Independent, phase, count: 1 << 40 })
+            .to_vec(),
         makers: vec![task_state(TaskStanding::Failed, Some(name()))],
         makers_total: 1,
         makers_forgotten: 2,

@@ -11,17 +11,17 @@ use super::graph::{amounts_in, amounts_out, name_in, name_out};
 use super::parts::{object_in, object_out, some_object};
 use super::{WireError, proto};
 use crate::command::Command;
-use crate::look::{Look, ObjectState, Snapshot, TaskKind, TaskState, WorkerState};
+use crate::look::{Look, ObjectState, Phase, Snapshot, TaskCount, TaskKind, TaskState, WorkerState};
 use crate::shared::{Counters, WorkerInfo};
 
 pub(super) fn look_out(token: u64, look: Look) -> proto::Inspect {
-    let Look { tasks, makers, objects, workers } = look;
-    proto::Inspect { token, tasks, makers, objects, workers }
+    let Look { tasks, phases, counts, makers, objects, workers } = look;
+    proto::Inspect { token, tasks, makers, objects, workers, phases, counts }
 }
 
 pub(super) fn look_in(inspect: proto::Inspect) -> Command {
-    let proto::Inspect { token, tasks, makers, objects, workers } = inspect;
-    Command::Inspect { token, look: Look { tasks, makers, objects, workers } }
+    let proto::Inspect { token, tasks, makers, objects, workers, phases, counts } = inspect;
+    Command::Inspect { token, look: Look { tasks, phases, counts, makers, objects, workers } }
 }
 
 fn actor_out(actor: &ActorInfo) -> proto::ActorState {
@@ -92,11 +92,30 @@ fn task_out(task: &TaskState) -> proto::TaskState {
     }
 }
 
+fn kind_in(kind: u32) -> Result<TaskKind, WireError> {
+    KINDS.get(kind as usize).copied().ok_or(WireError::Inconsistent("a kind of task"))
+}
+
+fn count_out(count: &TaskCount) -> proto::TaskCount {
+    let TaskCount { name, kind, phase, count } = count;
+    proto::TaskCount { name: name.to_string(), kind: *kind as u32, phase: *phase as u32, count: *count }
+}
+
+fn count_in(count: proto::TaskCount) -> Result<TaskCount, WireError> {
+    let phase = Phase::ALL.get(count.phase as usize).copied();
+    Ok(TaskCount {
+        name: count.name.into(),
+        kind: kind_in(count.kind)?,
+        phase: phase.ok_or(WireError::Inconsistent("a phase"))?,
+        count: count.count,
+    })
+}
+
 fn task_in(task: proto::TaskState) -> Result<TaskState, WireError> {
     Ok(TaskState {
         object: some_object(task.object.as_ref())?,
         name: task.name.into(),
-        kind: *KINDS.get(task.kind as usize).ok_or(WireError::Inconsistent("a kind of task"))?,
+        kind: kind_in(task.kind)?,
         actor: task.actor.as_ref().map(object_in),
         actor_name: task.actor_name.map(name_in),
         detached: task.detached,
@@ -183,6 +202,7 @@ pub(crate) fn snapshot(snapshot: &Snapshot) -> Bytes {
         actors: snapshot.actors.iter().map(actor_out).collect(),
         tasks: snapshot.tasks.iter().map(task_out).collect(),
         tasks_total: snapshot.tasks_total,
+        counts: snapshot.counts.iter().map(count_out).collect(),
         makers: snapshot.makers.iter().map(task_out).collect(),
         makers_total: snapshot.makers_total,
         tasks_forgotten: snapshot.tasks_forgotten,
@@ -206,6 +226,7 @@ pub(crate) fn read_snapshot(bytes: Bytes) -> Result<Snapshot, WireError> {
         actors: message.actors.into_iter().map(actor_in).collect::<Result<_, _>>()?,
         tasks: message.tasks.into_iter().map(task_in).collect::<Result<_, _>>()?,
         tasks_total: message.tasks_total,
+        counts: message.counts.into_iter().map(count_in).collect::<Result<_, _>>()?,
         makers: message.makers.into_iter().map(task_in).collect::<Result<_, _>>()?,
         makers_total: message.makers_total,
         tasks_forgotten: message.tasks_forgotten,
