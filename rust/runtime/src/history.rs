@@ -122,8 +122,38 @@ pub(crate) struct History {
     runs: VecDeque<Arc<PastRun>>,
     ran: u64,
     ran_forgotten: u64,
-    transfers: VecDeque<Transfer>,
-    completed: VecDeque<(ObjectId, u64)>,
+    transfers: Latest<Transfer>,
+    completed: Latest<(ObjectId, u64)>,
+}
+
+/// The latest of many. A new one takes the place of the oldest: memory is touched at one place, not at two.
+#[derive(Debug)]
+struct Latest<T> {
+    most: usize,
+    kept: Vec<T>,
+    /// The oldest, if there are as many as are kept.
+    oldest: usize,
+}
+
+impl<T: Copy> Latest<T> {
+    fn new(most: u64) -> Self {
+        Self { most: most as usize, kept: Vec::new(), oldest: 0 }
+    }
+
+    fn add(&mut self, one: T) {
+        if self.kept.len() < self.most {
+            self.kept.push(one);
+        } else if let Some(place) = self.kept.get_mut(self.oldest) {
+            *place = one;
+            self.oldest = (self.oldest + 1) % self.most;
+        }
+    }
+
+    /// The oldest first.
+    fn to_vec(&self) -> Vec<T> {
+        let (later, earlier) = self.kept.split_at(self.oldest);
+        [earlier, later].concat()
+    }
 }
 
 impl History {
@@ -138,8 +168,8 @@ impl History {
             runs: VecDeque::new(),
             ran: 0,
             ran_forgotten: 0,
-            transfers: VecDeque::new(),
-            completed: VecDeque::new(),
+            transfers: Latest::new(most),
+            completed: Latest::new(most),
         }
     }
 
@@ -184,14 +214,14 @@ impl History {
 
     fn transfer(&mut self, transfer: Transfer) {
         if self.times {
-            keep(&mut self.transfers, transfer, self.most);
+            self.transfers.add(transfer);
         }
     }
 
     /// A deferred task has ended.
     pub(crate) fn completed(&mut self, at_ns: u64, object: ObjectId) {
         if self.times {
-            keep(&mut self.completed, (object, at_ns), self.most);
+            self.completed.add((object, at_ns));
         }
     }
 
@@ -209,17 +239,27 @@ impl History {
     pub(crate) fn timeline(&self) -> Option<Timeline> {
         self.times.then(|| Timeline {
             runs: self.runs.iter().cloned().collect(),
-            transfers: self.transfers.iter().copied().collect(),
-            completed: self.completed.iter().copied().collect(),
+            transfers: self.transfers.to_vec(),
+            completed: self.completed.to_vec(),
             graphs: self.graphs.iter().map(|past| (past.graph.view().edges(), past.names.clone())).collect(),
             forgotten: self.ran_forgotten,
         })
     }
 }
 
-fn keep<T>(kept: &mut VecDeque<T>, one: T, most: u64) {
-    if kept.len() as u64 >= most {
-        kept.pop_front();
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_are_kept_in_order() {
+        let mut latest = Latest::new(3);
+        for (one, kept) in [(1, &[1][..]), (2, &[1, 2]), (3, &[1, 2, 3]), (4, &[2, 3, 4]), (5, &[3, 4, 5])] {
+            latest.add(one);
+            assert_eq!(latest.to_vec(), kept);
+        }
+        let mut none = Latest::new(0);
+        none.add(1);
+        assert!(none.to_vec().is_empty());
     }
-    kept.push_back(one);
 }
