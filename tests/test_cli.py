@@ -217,9 +217,12 @@ def test_only_the_same_user_is_answered(session, monkeypatch):
 
 
 def test_a_directory_of_another_user_is_no_session(session, monkeypatch):
-    assert len(_inquiries.sessions()) == 1
+    [mine] = _inquiries.sessions()
     monkeypatch.setattr(os, "geteuid", lambda: os.stat("/").st_uid + 12345)
     assert _inquiries.sessions() == []
+    for name in (mine.directory, os.path.basename(mine.directory), str(mine.pid)):
+        with pytest.raises(_inquiries.InquiryError, match="is of another user: only that user can ask it"):
+            _inquiries.find(name)
 
 
 def test_wrong_arguments_are_said(fresh):

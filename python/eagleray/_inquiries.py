@@ -39,7 +39,7 @@ def status() -> dict[str, Any]:
     actors = seen.actors()
     tasks: dict[str, int] = {}
     for each in seen.task_counts():
-        tasks[each.state] = tasks.get(each.state, 0) + each.count
+        tasks[each.state] = tasks.get(each.state, 0) + each.tasks
     return {
         "pid": os.getpid(),
         "program": sys.argv[0] if sys.argv else "",
@@ -135,23 +135,33 @@ class Session:
         return said["answer"]
 
 
+def _directories() -> list[str]:
+    return glob.glob(os.path.join(tempfile.gettempdir(), "eagleray-*-*"))
+
+
+def _pid_of(directory: str) -> str | None:
+    """The process that a session directory is named after."""
+    parts = os.path.basename(directory).split("-")
+    return parts[1] if len(parts) > 2 and parts[1].isdecimal() else None
+
+
 def _session_at(directory: str) -> Session | None:
     """The session with this directory, if one listens there."""
-    pid = os.path.basename(directory).split("-")[1:2]
+    pid = _pid_of(directory)
     try:
-        if not pid or not pid[0].isdecimal() or os.stat(directory).st_uid != os.geteuid():
+        if pid is None or os.stat(directory).st_uid != os.geteuid():
             return None
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(_PATIENCE)
             connection.connect(os.path.join(directory, _output.INQUIRIES))
     except OSError:
         return None
-    return Session(directory, int(pid[0]))
+    return Session(directory, int(pid))
 
 
 def sessions() -> list[Session]:
     """The sessions of this user that run on this machine, with the same directory for temporary files."""
-    found = (_session_at(directory) for directory in glob.glob(os.path.join(tempfile.gettempdir(), "eagleray-*-*")))
+    found = (_session_at(directory) for directory in _directories())
     return sorted(
         (session for session in found if session is not None), key=lambda session: (session.pid, session.directory)
     )
@@ -171,7 +181,24 @@ def find(name: str) -> Session:
         return known[0]
     if known:
         raise InquiryError(f"Several sessions fit {name!r}: {_listed(known)}.")
+    if _is_of_another_user(name):
+        raise InquiryError(f"The session {name!r} is of another user: only that user can ask it.")
     raise InquiryError(f"No session {name!r} runs here. {_running()}")
+
+
+def _is_of_another_user(name: str) -> bool:
+    def of_another(directory: str) -> bool:
+        try:
+            return os.stat(directory).st_uid != os.geteuid()
+        except OSError:
+            return False
+
+    if os.sep in name:
+        return of_another(name)
+    return any(
+        name in (os.path.basename(directory), _pid_of(directory)) and of_another(directory)
+        for directory in _directories()
+    )
 
 
 def only() -> Session:

@@ -108,7 +108,7 @@ class TaskCount(NamedTuple):
     name: str
     type: str
     state: str
-    count: int
+    tasks: int
 
 
 @dataclass(frozen=True, slots=True)
