@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -411,3 +413,15 @@ def test_processes_have_the_ids_that_they_say(session):
     pid, identity = eagleray.get(who.remote())
     assert state.get_worker(identity).pid == pid
     assert isinstance(eagleray._engine.session(), Identity)
+
+
+def test_it_is_there_without_an_import_of_its_own():
+    said = subprocess.run(
+        [sys.executable, "-c", "import eagleray; print(eagleray.util.state.list_tasks.__name__)"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (said.stdout, said.stderr) == ("list_tasks\n", "")
+    with pytest.raises(AttributeError, match=r"eagleray\.util' has no attribute 'stat'"):
+        eagleray.util.stat  # noqa: B018
