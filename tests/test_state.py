@@ -341,6 +341,15 @@ def test_the_state_is_looked_for_among_all_tasks(session, tmp_path):
     computation.join()
 
 
+def test_of_calls_one_at_a_time_fewer_are_remembered(session):
+    """Each is a graph, which takes memory."""
+    for i in range(9_500):
+        eagleray.get(double.remote(i))
+    until(lambda: len(state.list_objects()) == 0)
+    with pytest.warns(UserWarning, match="list_tasks knows nothing any more of"):
+        assert 9_000 <= len(state.list_tasks(limit=20_000)) < 9_500
+
+
 def test_ids_must_be_ids(session):
     with pytest.raises(TypeError, match="An id is a str"):
         state.get_task(5)

@@ -1,4 +1,6 @@
-"""What is made of remote functions and actors: a pool of actors, a queue; custom serializers; `state`, which lists what there is."""
+"""What is made of remote functions and actors: a pool of actors, a queue; custom serializers.
+
+`state` lists what there is."""
 
 from __future__ import annotations
 

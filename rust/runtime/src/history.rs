@@ -104,19 +104,26 @@ pub struct Timeline {
     pub forgotten: u64,
 }
 
-/// The last graph is remembered if it has at most so many times as many tasks as are remembered.
+/// The last graph is remembered if it is at most so many times as large as what is remembered.
 const LARGE: u64 = 10;
+
+/// A graph, a run and a failure take as much memory as so many tasks, or more.
+const OVERHEAD: u64 = 10;
+
+fn weight(graph: &EndedGraph) -> u64 {
+    u64::from(graph.view().len()) + OVERHEAD * (1 + graph.failures() as u64)
+}
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct History {
-    /// So many tasks of graphs that are over are remembered, and so many that ran.
+    /// So much is remembered of graphs that are over, and of runs. A task counts one.
     most: u64,
     /// Times are recorded.
     times: bool,
     /// The oldest first, as in all of these.
     graphs: VecDeque<Arc<Past>>,
-    tasks: u64,
+    remembered: u64,
     /// How many tasks were forgotten, and how many of them made actors.
     forgotten: (u64, u64),
     runs: VecDeque<Arc<PastRun>>,
@@ -163,7 +170,7 @@ impl History {
             most,
             times,
             graphs: VecDeque::new(),
-            tasks: 0,
+            remembered: 0,
             forgotten: (0, 0),
             runs: VecDeque::new(),
             ran: 0,
@@ -175,13 +182,13 @@ impl History {
 
     /// A graph is over. Its classes are called so.
     pub(crate) fn add(&mut self, graph: EndedGraph, names: Vec<Arc<str>>) {
-        self.tasks += u64::from(graph.view().len());
+        self.remembered += weight(&graph);
         self.graphs.push_back(Arc::new(Past { graph, names }));
         // One that alone is too large is the one that people look at.
-        while self.tasks > self.most && (self.graphs.len() > 1 || self.tasks > self.most * LARGE) {
+        while self.remembered > self.most && (self.graphs.len() > 1 || self.remembered > self.most * LARGE) {
             let Some(oldest) = self.graphs.pop_front() else { break };
             let view = oldest.graph.view();
-            self.tasks -= u64::from(view.len());
+            self.remembered -= weight(&oldest.graph);
             self.forgotten.0 += u64::from(view.len());
             self.forgotten.1 += u64::from(matches!(view.kind(), GraphKind::Actor(_)));
         }
@@ -192,11 +199,11 @@ impl History {
         if !self.times {
             return;
         }
-        self.ran += run.tasks.len() as u64;
+        self.ran += run.tasks.len() as u64 + OVERHEAD;
         self.runs.push_back(Arc::new(run));
         while self.ran > self.most {
             let Some(oldest) = self.runs.pop_front() else { break };
-            self.ran -= oldest.tasks.len() as u64;
+            self.ran -= oldest.tasks.len() as u64 + OVERHEAD;
             self.ran_forgotten += oldest.tasks.len() as u64;
         }
     }

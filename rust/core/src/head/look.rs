@@ -135,6 +135,9 @@ impl Ended {
         graph.at = Vec::new();
         graph.scratch = Vec::new();
         graph.dependents = Csr::new();
+        for external in &mut graph.externals {
+            external.readers = Vec::new();
+        }
         self.0.push_back(EndedGraph { id, graph });
     }
 }
@@ -342,6 +345,11 @@ impl<'a> GraphView<'a> {
 }
 
 impl EndedGraph {
+    /// How many failures it remembers.
+    pub fn failures(&self) -> usize {
+        self.graph.failures.len()
+    }
+
     /// What it was.
     pub fn view(&self) -> GraphView<'_> {
         GraphView { id: self.id, graph: &self.graph }
