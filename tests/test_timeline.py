@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 import eagleray
-from eagleray import _timeline
 from eagleray.dask import ray_dask_get
 from eagleray.util import state
 from tests.conftest import until
@@ -28,18 +27,6 @@ def wait(*_):
 @eagleray.remote
 def big(_):
     return np.zeros(100_000)
-
-
-@pytest.fixture(autouse=True)
-def recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sessions of these tests record it, if nothing else is said."""
-    monkeypatch.setenv("EAGLERAY_TIMELINE", "1")
-
-
-@pytest.fixture
-def session(recorded: None, fresh: None) -> None:
-    """Two workers, of this test alone, and what they do is recorded."""
-    eagleray.init(num_cpus=2)
 
 
 def of(events, category, phase):
@@ -125,37 +112,28 @@ def test_a_file_holds_the_same(session, tmp_path):
         eagleray.timeline(tmp_path / "no such" / "trace.json")
 
 
-@pytest.mark.parametrize("way", ["nothing", "argument", "environment"])
-def test_it_is_off_unless_it_is_wanted(fresh, monkeypatch, way, tmp_path):
-    monkeypatch.delenv("EAGLERAY_TIMELINE")
+@pytest.mark.parametrize("way", ["argument", "environment"])
+def test_it_can_be_off(fresh, monkeypatch, way):
     if way == "environment":
         monkeypatch.setenv("EAGLERAY_TIMELINE", "0")
     eagleray.init(num_cpus=1, **({"timeline": False} if way == "argument" else {}))
     eagleray.get(wait.remote())
-    with pytest.raises(RuntimeError, match=r"recorded only in a session .* eagleray\.init\(timeline=True\)"):
-        eagleray.timeline(tmp_path / "trace.json")
-    assert os.listdir(tmp_path) == []
+    with pytest.raises(RuntimeError, match=r"started with init\(timeline=False\)"):
+        eagleray.timeline()
     assert len(state.list_tasks()) == 1
 
 
-def test_the_argument_is_above_the_environment(fresh, monkeypatch):
-    monkeypatch.setenv("EAGLERAY_TIMELINE", "0")
-    eagleray.init(num_cpus=1, timeline=True)
-    eagleray.get(wait.remote())
-    assert len(of(eagleray.timeline(), "task", "X")) == 1
-
-
-def test_many_are_remembered(session):
-    many = {f"y-{i}": (abs, i) for i in range(60_000)}
-    for _ in range(2):
+def test_more_is_remembered_if_that_is_wanted(fresh, monkeypatch):
+    monkeypatch.setenv("EAGLERAY_TIMELINE", "1")
+    many = {f"y-{i}": (abs, i) for i in range(110_000)}
+    for given, remembered in (({"timeline": None}, 110_000), ({}, 110_000)):
+        eagleray.shutdown()
+        eagleray.init(num_cpus=2, **given)
         ray_dask_get(many, list(many))
-    assert len(eagleray._engine.native.timeline()["tasks"]) == 120_000
-    with pytest.warns(UserWarning, match="list_tasks gives 1 of 120,000"):
-        assert len(state.list_tasks(limit=1)) == 1
+        assert len(eagleray._engine.native.timeline()["tasks"]) == remembered
 
 
-def test_what_is_forgotten_is_said(fresh, monkeypatch):
-    monkeypatch.setattr(_timeline, "_MANY", 100_000)
+def test_what_is_forgotten_is_said(fresh):
     eagleray.init(num_cpus=2)
     many = {f"y-{i}": (abs, i) for i in range(60_000)}
     for _ in range(2):
@@ -181,19 +159,6 @@ def test_wrong_wishes(fresh, monkeypatch):
     monkeypatch.setenv("EAGLERAY_TIMELINE", "yes")
     with pytest.raises(ValueError, match="EAGLERAY_TIMELINE must be 0 or 1, not 'yes'"):
         eagleray.init()
-
-
-def test_the_command_says_how_to_record_it(fresh, tmp_path):
-    eagleray.init(num_cpus=1, timeline=False)
-    said = subprocess.run(
-        [sys.executable, "-m", "eagleray", "timeline", "--session", str(os.getpid()), str(tmp_path / "trace.json")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (said.returncode, said.stdout) == (1, "")
-    assert "EAGLERAY_TIMELINE=1" in said.stderr
-    assert os.listdir(tmp_path) == []
 
 
 def test_the_command_writes_it(session, tmp_path):
@@ -241,9 +206,7 @@ def test_what_a_task_asks_for_is_sent_to_it(session):
     assert sent["pid"] != os.getpid()
 
 
-def test_the_last_graph_has_its_names_however_large_it_is(fresh, monkeypatch):
-    monkeypatch.setattr(_timeline, "_MANY", 100_000)
-    eagleray.init(num_cpus=2)
+def test_the_last_graph_has_its_names_however_large_it_is(session):
     many = {f"y-{i}": (abs, i) for i in range(110_000)}
     many["s"] = (len, list(many))
     assert ray_dask_get(many, "s") == 110_000

@@ -110,8 +110,8 @@ def init(
         log_to_driver: Show what workers print.
         logging_level: Of the logger "eagleray".
         include_dashboard: There is none, so True gives a warning.
-        timeline: Record for `eagleray.timeline` when tasks ran, of the last million. It costs some 60 ns a task. If None, the
-            environment variable EAGLERAY_TIMELINE says 1 or 0; 0 if it is not there.
+        timeline: Remember for `eagleray.timeline` when tasks ran: True the last million, None the last 100,000, False none.
+            If None, the environment variable EAGLERAY_TIMELINE may say 1 or 0.
         **of_ray: Other arguments of Ray's, which change no result: accepted, without effect.
 
     Raises:

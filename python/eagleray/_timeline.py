@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 _USUAL, _MANY = 100_000, 1_000_000
-"""Tasks that are remembered, and with a timeline."""
+"""Tasks that are remembered if nobody says, and if they shall be."""
 
 _VARIABLE = "EAGLERAY_TIMELINE"
 
@@ -33,7 +33,7 @@ def remembered(timeline: bool | None) -> tuple[int, bool]:
         if said not in ("", "0", "1"):
             raise ValueError(f"The environment variable {_VARIABLE} must be 0 or 1, not {said!r}.")
         timeline = {"": None, "0": False, "1": True}[said]
-    return (_MANY if timeline else _USUAL), bool(timeline)
+    return (_MANY if timeline else _USUAL), timeline is not False
 
 
 def timeline(path: str | os.PathLike[str] | None = None) -> list[dict[str, Any]] | None:
@@ -46,7 +46,7 @@ def timeline(path: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]
         path: The file to write. None: the events are returned instead.
 
     Raises:
-        RuntimeError: The session was started without `timeline=True`, or there is none, or this is a task.
+        RuntimeError: The session was started with `timeline=False`, or there is none, or this is a task.
         OSError: The file cannot be written.
     """
     if path is None:
@@ -97,8 +97,8 @@ def _events() -> Iterator[dict[str, Any]]:
     seen = native.timeline()
     if seen is None:
         raise RuntimeError(
-            "There is no timeline: it is recorded only in a session that was started with eagleray.init(timeline=True), or "
-            f"with {_VARIABLE}=1 in the environment."
+            "There is no timeline: the session was started with init(timeline=False) or with "
+            f"{_VARIABLE}=0. Start it with neither, or with init(timeline=True) to remember more tasks."
         )
     yield from _processes(seen)
     yield from _runs(seen)
