@@ -123,6 +123,26 @@ def test_it_can_be_off(fresh, monkeypatch, way):
     assert len(state.list_tasks()) == 1
 
 
+def test_the_argument_is_above_the_environment(fresh, monkeypatch):
+    monkeypatch.setenv("EAGLERAY_TIMELINE", "0")
+    eagleray.init(num_cpus=1, timeline=True)
+    eagleray.get(wait.remote())
+    assert len(of(eagleray.timeline(), "task", "X")) == 1
+
+
+def test_the_command_says_why_there_is_none(fresh, tmp_path):
+    eagleray.init(num_cpus=1, timeline=False)
+    said = subprocess.run(
+        [sys.executable, "-m", "eagleray", "timeline", "--session", str(os.getpid()), str(tmp_path / "trace.json")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (said.returncode, said.stdout) == (1, "")
+    assert "started with init(timeline=False)" in said.stderr
+    assert os.listdir(tmp_path) == []
+
+
 def test_more_is_remembered_if_that_is_wanted(fresh, monkeypatch):
     monkeypatch.setenv("EAGLERAY_TIMELINE", "1")
     many = {f"y-{i}": (abs, i) for i in range(110_000)}
