@@ -3,7 +3,8 @@
 //! Programs and values are carried as bytes; nothing here knows Python. What is scheduled where is decided in
 //! `eagleray-core`, which this crate feeds with events and whose effects it carries out.
 //!
-//! * [`session`]: one thread with head and node. `pool`, `template`: its processes. `objects`, `programs`: its tables.
+//! * [`session`]: a loop with head and node. `seat`: who runs it. `poller`: what it sleeps in. `pool`, `template`: its
+//!   processes. `objects`, `programs`: its tables.
 //! * [`client`]: the driver role, for the user's program and for tasks that compute.
 //! * [`link`]: a worker's side.
 //! * `wire`, `socket`: frames as types, as protobuf, as bytes.
@@ -15,9 +16,11 @@ pub mod client;
 pub mod command;
 pub mod link;
 mod objects;
+mod poller;
 mod pool;
 pub mod program;
 mod programs;
+mod seat;
 mod segments;
 pub mod session;
 mod shared;

@@ -1,7 +1,8 @@
 //! What a user may see of a session.
 
+use std::sync::mpsc::{SyncSender, sync_channel};
+
 use eagleray_core::ids::{GraphId, ObjectId, PeerId};
-use tokio::sync::oneshot;
 
 use super::{Loop, Session};
 use crate::program::Value;
@@ -12,7 +13,7 @@ use crate::wire;
 #[derive(Debug)]
 pub(super) enum Inspection {
     /// Who has the session.
-    Session(oneshot::Sender<Snapshot>),
+    Session(SyncSender<Snapshot>),
     /// A driver role, with a question of this token.
     Peer(PeerId, u64),
 }
@@ -20,10 +21,9 @@ pub(super) enum Inspection {
 impl Session {
     /// How things stand: after all that was sent before, and what follows from it at once. Waits for the session's thread.
     pub fn inspect(&self) -> Result<Snapshot, SessionError> {
-        let ended = || self.shared.ended().unwrap_or(SessionError::Ended);
-        let (asked, answer) = oneshot::channel();
-        self.shared.input.send(Input::Inspect(asked)).map_err(|_| ended())?;
-        answer.blocking_recv().map_err(|_| ended())
+        let (asked, answer) = sync_channel(1);
+        self.shared().seat.send(Input::Inspect(asked), true)?;
+        answer.recv().map_err(|_| self.shared().seat.ended().unwrap_or(SessionError::Ended))
     }
 }
 
