@@ -160,6 +160,12 @@ impl Seat {
         }
     }
 
+    /// Whether a thread of the driver leads.
+    #[cfg(test)]
+    pub(crate) fn is_led_by_a_driver(&self) -> bool {
+        self.state.lock().leader == Some(Leader::Driver)
+    }
+
     /// Whether nothing is taken in any more.
     pub(crate) fn is_closed(&self) -> bool {
         self.state.lock().closed

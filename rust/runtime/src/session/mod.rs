@@ -162,7 +162,8 @@ struct Loop {
     polled_at: u64,
     /// To be handled in the next turn.
     inputs: Vec<Input>,
-    /// The session's thread leads: a template process may be started. It would end with any other thread that started it.
+    /// The session's thread leads: a template process may be started. It would inherit what a thread of the driver has for
+    /// itself: its processors, its priority.
     by_session: bool,
     /// Workers that wait for a template process to be started.
     postponed: Vec<WorkerId>,
