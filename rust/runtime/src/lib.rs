@@ -26,6 +26,7 @@ pub mod session;
 mod shared;
 mod signal;
 mod socket;
+mod spin;
 mod template;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! Running the loop: by the session's own thread, or by a thread of the driver that waits.
 
+use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -113,7 +114,13 @@ impl Loop {
     }
 
     fn sleep(&mut self, term: &Term<'_>) {
-        if self.look(Some(Duration::ZERO)) {
+        let mut spin = std::mem::take(&mut self.spin);
+        let busy = self.pool.workers.values().filter(|worker| !worker.is_idle()).count();
+        // Without a worker that does something nothing is likely to come.
+        let busy = if busy == 0 { usize::MAX } else { busy };
+        let found = spin.until(busy, || Ok::<_, Infallible>(self.look(Some(Duration::ZERO))));
+        self.spin = spin;
+        if found == Ok(true) {
             return;
         }
         self.shared.counters.lock().wakeups += 1;

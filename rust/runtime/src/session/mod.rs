@@ -37,6 +37,7 @@ use crate::program::Value;
 use crate::programs::Programs;
 use crate::seat::Seat;
 use crate::shared::{Input, SessionError, Shared};
+use crate::spin::Spin;
 use crate::wire::ToWorker;
 
 /// The environment variable that names a worker's session directory.
@@ -103,6 +104,7 @@ impl Session {
             programs: Programs::default(),
             shared: Arc::clone(&shared),
             poller,
+            spin: Spin::default(),
             polled_at: 0,
             inputs: Vec::new(),
             by_session: false,
@@ -158,6 +160,7 @@ struct Loop {
     programs: Programs,
     shared: Arc<Shared>,
     poller: Poller,
+    spin: Spin,
     /// When sockets were looked at last.
     polled_at: u64,
     /// To be handled in the next turn.
