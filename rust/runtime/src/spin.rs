@@ -9,10 +9,10 @@ use std::sync::OnceLock;
 use crate::session::now_ns;
 
 /// How long is looked, in ns.
-const SPIN_NS: u64 = 50_000;
+const SPIN_NS: u64 = 100_000;
 
 /// So many times it is not tried again, at most.
-const MOST_SKIPPED: u32 = 1_000;
+const MOST_SKIPPED: u32 = 100;
 
 /// Whether there is a processor that could do meanwhile what is waited for.
 fn processors() -> usize {
