@@ -286,21 +286,18 @@ impl Seat {
                         state.begin(Leader::Session);
                         return;
                     }
-                    Some(if alone { LEASE - led } else { LEASE })
+                    Some(if alone { LEASE.saturating_sub(led) } else { LEASE })
                 }
                 Some(_) if std::mem::replace(&mut terms, state.terms) != state.terms => Some(LEASE),
                 // The same thread leads for long: it tells when it stops.
                 Some(_) => None,
             };
-            match limit {
-                Some(limit) => {
-                    self.relief.wait_for(&mut state, limit);
-                }
-                None => {
-                    state.deep = true;
-                    self.relief.wait(&mut state);
-                    state.deep = false;
-                }
+            if let Some(limit) = limit {
+                self.relief.wait_for(&mut state, limit);
+            } else {
+                state.deep = true;
+                self.relief.wait(&mut state);
+                state.deep = false;
             }
         }
     }
