@@ -17,7 +17,7 @@ use crate::seat::Seat;
 pub struct Counters {
     /// Frames between node and workers, both ways.
     pub frames: u64,
-    /// How often a thread or process that waited was woken: the session's thread, workers in `read`, waiting drivers.
+    /// How often a thread or process that slept was woken: who runs the session's loop, workers in `read`, waiting drivers.
     pub wakeups: u64,
     /// Runs assigned.
     pub runs: u64,
