@@ -288,8 +288,9 @@ impl Seat {
                     }
                     Some(if alone { LEASE.saturating_sub(led) } else { LEASE })
                 }
-                Some(_) if std::mem::replace(&mut terms, state.terms) != state.terms => Some(LEASE),
-                // The same thread leads for long: it tells when it stops.
+                // Threads lead in quick succession: to be told each time would cost more than to look now and then.
+                Some(_) if state.terms > std::mem::replace(&mut terms, state.terms) + 1 => Some(LEASE),
+                // It tells when it stops.
                 Some(_) => None,
             };
             if let Some(limit) = limit {
