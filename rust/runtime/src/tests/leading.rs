@@ -80,7 +80,7 @@ fn a_thread_that_only_looks_sees_what_workers_say() {
     for _ in 0..50 {
         let object = stage.submit(3);
         let token = stage.client.ask(vec![object], 1, true).unwrap();
-        // The session's thread does not come to lead meanwhile.
+        // This leads all the time, for nearly no time: it has to look at the sockets by itself.
         let start = std::time::Instant::now();
         while stage.client.answer(token, Duration::ZERO).unwrap().is_none() {
             assert!(start.elapsed() < WATCHDOG);
