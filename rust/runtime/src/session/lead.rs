@@ -116,8 +116,8 @@ impl Loop {
     fn sleep(&mut self, term: &Term<'_>) {
         let mut spin = std::mem::take(&mut self.spin);
         let busy = self.pool.workers.values().filter(|worker| !worker.is_idle()).count();
-        // Without a worker that does something nothing is likely to come.
-        let busy = if busy == 0 { usize::MAX } else { busy };
+        // Without a worker that does something nothing is likely to come, and without who waits there is no hurry.
+        let busy = if busy == 0 || self.by_session { usize::MAX } else { busy };
         let found = spin.until(busy, || Ok::<_, Infallible>(self.look(Some(Duration::ZERO))));
         self.spin = spin;
         if found == Ok(true) {
