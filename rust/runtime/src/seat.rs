@@ -43,6 +43,8 @@ pub(crate) enum Next {
     Turn,
     /// Sleep in the poller. Whoever has something to say from now on rings the alarm.
     Sleep,
+    /// Sleep, but not for long: who says what can wait does not ring.
+    Nap,
     /// Stop leading.
     Leave,
 }
@@ -51,6 +53,15 @@ pub(crate) enum Next {
 enum Leader {
     Session,
     Driver,
+}
+
+/// How the leader sleeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Sleep {
+    #[default]
+    Awake,
+    Naps,
+    Sleeps,
 }
 
 #[derive(Debug)]
@@ -72,8 +83,10 @@ struct State {
     /// How often threads that followed were woken.
     wakeups: u64,
     leader: Option<Leader>,
-    /// The leader is in the poller, or will be in a moment.
-    asleep: bool,
+    /// Whether the leader is in the poller, or will be in a moment.
+    sleep: Sleep,
+    /// What was taken in last can wait, and something was.
+    lazy: bool,
     /// In the order in which they came.
     followers: Vec<Follower>,
     /// Something is to be done that only the session's thread may do.
@@ -131,9 +144,15 @@ impl Seat {
             drop(state);
             return Err(ended.unwrap_or(SessionError::Ended));
         }
+        let can_wait = input.can_wait();
         state.inputs.push(input);
         if state.leader.is_some() {
-            self.rouse(state);
+            if !can_wait || state.sleep == Sleep::Sleeps {
+                self.rouse(state);
+            }
+            return Ok(());
+        }
+        if can_wait {
             return Ok(());
         }
         if !urgent {
@@ -154,7 +173,7 @@ impl Seat {
 
     /// Wakes the leader, if it sleeps.
     fn rouse(&self, mut state: MutexGuard<'_, State>) {
-        if std::mem::take(&mut state.asleep) {
+        if std::mem::take(&mut state.sleep) != Sleep::Awake {
             drop(state);
             self.alarm.ring();
         }
@@ -184,6 +203,7 @@ impl Seat {
     /// The leader: what was sent.
     pub(crate) fn take_inputs(&self, inputs: &mut Vec<Input>) {
         let mut state = self.state.lock();
+        state.lazy = !state.inputs.is_empty() && state.inputs.iter().all(Input::can_wait);
         if inputs.is_empty() {
             // What is dropped under the lock must not want to send anything.
             std::mem::swap(&mut state.inputs, inputs);
@@ -241,13 +261,15 @@ impl Seat {
         if !state.inputs.is_empty() {
             return Next::Turn;
         }
-        state.asleep = true;
-        Next::Sleep
+        let next;
+        // More of that kind may come at once: to be woken for each would cost more than what is to be done.
+        (state.sleep, next) = if state.lazy { (Sleep::Naps, Next::Nap) } else { (Sleep::Sleeps, Next::Sleep) };
+        next
     }
 
     /// The leader has slept.
     pub(crate) fn awake(&self) {
-        self.state.lock().asleep = false;
+        self.state.lock().sleep = Sleep::Awake;
     }
 
     /// The leader stops to lead. `needed`: something is to be done that only the session's thread may do.
@@ -335,7 +357,7 @@ impl Seat {
             if limit.is_zero() {
                 return Ok(None);
             }
-            if state.leader == Some(Leader::Session) && std::mem::take(&mut state.asleep) {
+            if state.leader == Some(Leader::Session) && std::mem::take(&mut state.sleep) != Sleep::Awake {
                 // It sees that somebody follows, and leaves.
                 self.alarm.ring();
             }

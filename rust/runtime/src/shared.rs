@@ -95,6 +95,17 @@ pub(crate) enum Input {
     Panic,
 }
 
+impl Input {
+    /// Whether nothing follows from it but that something is known or freed: it can be taken in with what comes next.
+    pub(crate) fn can_wait(&self) -> bool {
+        match self {
+            Self::Command(command) => matches!(command, Command::Put(..) | Command::Hold(_) | Command::Release(_)),
+            Self::Segment { .. } | Self::Unpinned => true,
+            _ => false,
+        }
+    }
+}
+
 /// The session has ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SessionError {

@@ -15,6 +15,9 @@ use crate::shared::{SessionError, Shared};
 /// A leader that is busy looks at the sockets after so many ns at the latest.
 const LOOK_NS: u64 = 100_000;
 
+/// How long what can wait does.
+const NAP: Duration = Duration::from_millis(1);
+
 /// The loop, for the one thread that leads.
 #[derive(Debug)]
 pub(super) struct Lead {
@@ -101,6 +104,10 @@ impl Loop {
                 Next::Leave => return false,
                 Next::Sleep => {
                     self.sleep(term);
+                    shared.seat.awake();
+                }
+                Next::Nap => {
+                    self.look(Some(NAP));
                     shared.seat.awake();
                 }
             }
