@@ -398,9 +398,9 @@ impl Port for LocalPort {
         before: &mut dyn FnMut() -> Vec<Command>,
     ) -> Result<ObjectId, ClientError> {
         let mut open = self.0.shared().calls.lock();
-        if self.0.shared().input.is_closed() {
+        if self.0.shared().seat.is_closed() {
             // Nobody will take what is open.
-            return Err(self.0.ended().into());
+            return Err(self.0.shared().seat.ended().unwrap_or(SessionError::Ended).into());
         }
         if !open.as_ref().is_some_and(|batch| batch.takes(&call)) {
             self.0.send_after_calls(before(), &mut open)?;
@@ -430,7 +430,7 @@ impl Port for LocalPort {
     }
 
     fn wait(&self, tokens: &[u64], limit: Duration) -> Result<Option<Answer>, ClientError> {
-        Ok(self.0.shared().wait(tokens, limit)?)
+        Ok(self.0.wait(tokens, limit)?)
     }
 }
 
@@ -449,18 +449,13 @@ impl Session {
     }
 
     fn send(&self, input: Input) -> Result<(), SessionError> {
-        self.shared().input.send(input).map_err(|_| self.ended())
-    }
-
-    /// Why it has ended.
-    fn ended(&self) -> SessionError {
-        self.shared().ended().unwrap_or(SessionError::Ended)
+        self.shared().seat.send(input, false)
     }
 
     /// What was counted so far.
     pub fn counters(&self) -> Counters {
         let mut counters = *self.shared().counters.lock();
-        counters.wakeups += self.shared().driver_wakeups();
+        counters.wakeups += self.shared().seat.wakeups();
         counters
     }
 

@@ -2,10 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use eagleray_core::ids::{GraphId, ObjectId, WorkerId};
@@ -13,13 +11,13 @@ use eagleray_core::message::{Death, End, FromNode, Run};
 use eagleray_core::page::Page;
 use eagleray_store::Words;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use tokio::io::unix::AsyncFd;
 
 use crate::history::PastRun;
 use crate::objects::Introduction;
+use crate::poller::{Source, Watch};
 use crate::shared::WorkerInfo;
 use crate::signal;
-use crate::socket::{Reader, SocketError, Writer, watch};
+use crate::socket::{Reader, SocketError, Writer};
 use crate::template::{FromTemplate, Template};
 use crate::times::Times;
 use crate::wire::{self, ToWorker, WireError};
@@ -47,7 +45,6 @@ struct Flight {
 /// A worker process.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    ready: AsyncFd<Arc<OwnedFd>>,
     pub(crate) reader: Reader,
     writer: Writer,
     words: Words,
@@ -61,6 +58,8 @@ pub(crate) struct Worker {
     gone: bool,
     /// It was stopped for this reason, whatever its exit says.
     fault: Option<Arc<str>>,
+    /// What is queued waits for room in the socket.
+    full: bool,
     /// Behind the frames that were read came what is none.
     malformed: Option<WireError>,
     info: WorkerInfo,
@@ -214,43 +213,46 @@ impl Worker {
         self.flights.iter().find(|flight| same(flight.seq)).map(|flight| (flight.seq, running.index))
     }
 
-    /// Reads what is there, up to a limit: it is handled before more is taken in, and others have their turn. True if
-    /// something was. One that is being ended for a fault is not listened to.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut got = false;
-        let mut fills = 0;
-        while !self.gone && self.fault.is_none() && fills < MOST_FILLS {
-            let Poll::Ready(ready) = self.ready.poll_read_ready(cx) else { break };
-            fills += 1;
-            match (ready, self.reader.fill(false)) {
-                (Ok(_), Ok(true)) => got = true,
-                (Ok(_), Err(SocketError::Wire(error))) => {
-                    self.malformed = Some(error);
+    /// Whether it is listened to: one that is being ended for a fault is not.
+    fn is_heard(&self) -> bool {
+        !self.gone && self.fault.is_none()
+    }
+
+    /// Reads what is there, up to a limit: it is handled before more is taken in, and others have their turn.
+    fn read(&mut self) {
+        for _ in 0..MOST_FILLS {
+            match self.reader.fill(false) {
+                Ok(true) if self.reader.was_filled() => {}
+                Ok(_) => return,
+                Err(error) => {
+                    if let SocketError::Wire(error) = error {
+                        self.malformed = Some(error);
+                    }
                     self.gone = true;
-                    got = true;
-                }
-                (Ok(mut guard), Ok(false)) => guard.clear_ready(),
-                _ => {
-                    self.gone = true;
-                    got = true;
+                    return;
                 }
             }
         }
-        got
     }
 
     /// Writes what is queued as far as the socket takes it.
-    fn poll_write(&mut self, cx: &mut Context<'_>) {
-        while !self.gone && !self.writer.is_empty() {
-            match self.writer.flush(false) {
-                Ok(true) => {}
-                Ok(false) => match self.ready.poll_write_ready(cx) {
-                    Poll::Ready(Ok(mut guard)) => guard.clear_ready(),
-                    Poll::Ready(Err(_)) => self.gone = true,
-                    Poll::Pending => break,
-                },
-                Err(_) => self.gone = true,
+    fn write(&mut self, watch: &Watch, id: WorkerId) {
+        if self.gone {
+            return;
+        }
+        let written = self.writer.flush(false);
+        let watched = match written {
+            Ok(all) if all == self.full => {
+                self.full = !all;
+                watch.room(self.reader.socket(), Source::Worker(id.0), !all).map_err(SocketError::from)
             }
+            other => other.map(|_| ()),
+        };
+        if let Err(error) = watched {
+            if !matches!(error, SocketError::Gone) {
+                tracing::error!(%error, "writing to a worker");
+            }
+            self.gone = true;
         }
     }
 }
@@ -260,7 +262,6 @@ impl Worker {
 struct Slot {
     /// Its number in this pool.
     id: u32,
-    ready: AsyncFd<OwnedFd>,
     template: Template,
     /// How often it has still to say that it is ready, until workers are forked from it.
     pending: u32,
@@ -269,6 +270,7 @@ struct Slot {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Pool {
+    watch: Watch,
     argv: Vec<OsString>,
     /// The environment of templates, and
     environment: Vec<(OsString, OsString)>,
@@ -289,8 +291,14 @@ pub(crate) struct Pool {
 impl Pool {
     /// A pool without processes. The template is started with the first worker, in the present environment and this
     /// besides.
-    pub(crate) fn new(argv: Vec<OsString>, beside: Vec<(OsString, OsString)>, preload: Vec<String>) -> Self {
+    pub(crate) fn new(
+        watch: Watch,
+        argv: Vec<OsString>,
+        beside: Vec<(OsString, OsString)>,
+        preload: Vec<String>,
+    ) -> Self {
         Self {
+            watch,
             argv,
             environment: std::env::vars_os().chain(beside).collect(),
             directory: std::env::current_dir().ok(),
@@ -305,10 +313,10 @@ impl Pool {
 
     fn start_template(&mut self, pending: u32) -> std::io::Result<&Slot> {
         let template = Template::start(&self.argv, &self.environment, self.directory.as_deref())?;
-        let ready = watch(template.socket().try_clone()?)?;
         self.started += 1;
+        self.watch.add(template.socket(), Source::Template(self.started))?;
         tracing::debug!(template = self.started, pid = template.pid(), "a template process starts");
-        self.templates.push(Slot { id: self.started, ready, template, pending });
+        self.templates.push(Slot { id: self.started, template, pending });
         Ok(&self.templates[self.templates.len() - 1])
     }
 
@@ -319,6 +327,11 @@ impl Pool {
             // It need not be ready: what it is asked waits in its socket.
             None => self.start_template(0),
         }
+    }
+
+    /// Whether the next worker needs a new template process.
+    pub(crate) fn needs_template(&self) -> bool {
+        self.templates.iter().all(|slot| slot.pending > 0)
     }
 
     /// Starts a worker. What goes wrong is reported as its end.
@@ -332,9 +345,9 @@ impl Pool {
         let slot = self.current().map_err(|e| failed("the template process does not start", &e))?;
         slot.template.fork(id, &theirs, &page).map_err(|e| failed("the template process does not fork", &e))?;
         let template = slot.id;
+        self.watch.add(&ours, Source::Worker(id.0)).map_err(|e| failed("socket", &e))?;
         let ours = Arc::new(ours);
         let worker = Worker {
-            ready: watch(Arc::clone(&ours)).map_err(|e| failed("socket", &e))?,
             reader: Reader::new(Arc::clone(&ours)),
             writer: Writer::new(ours),
             words,
@@ -343,6 +356,7 @@ impl Pool {
             stopped: false,
             gone: false,
             fault: None,
+            full: false,
             malformed: None,
             info: WorkerInfo { id: id.0, pid: 0, up: false, busy: false, runs: 0, tasks: 0, alive: true },
         };
@@ -351,9 +365,9 @@ impl Pool {
     }
 
     /// While nothing is to be done: has a second template import what later workers should have, and, when it is ready,
-    /// names the workers that were forked before.
+    /// names the workers that were forked before. That needs a new template process, if [`Pool::wants_preload`].
     pub(crate) fn rest(&mut self) -> Vec<WorkerId> {
-        if self.workers.values().all(|worker| worker.info.up) {
+        if self.wants_preload() {
             self.preload();
         }
         match &self.templates[..] {
@@ -365,12 +379,14 @@ impl Pool {
         }
     }
 
+    /// Whether it is time for the second template.
+    pub(crate) fn wants_preload(&self) -> bool {
+        !self.preload.is_empty() && self.workers.values().all(|worker| worker.info.up)
+    }
+
     /// Starts the second template, once.
     fn preload(&mut self) {
         let modules = std::mem::take(&mut self.preload);
-        if modules.is_empty() {
-            return;
-        }
         // Ready to be told, and ready with that.
         let asked = self.start_template(2).and_then(|slot| Ok(slot.template.preload(&modules)?));
         if let Err(error) = asked {
@@ -401,31 +417,34 @@ impl Pool {
         }
     }
 
-    /// Reads and writes what can be. True if something came.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut got = false;
-        for worker in self.workers.values_mut() {
-            worker.poll_write(cx);
-            got |= worker.poll_read(cx);
-        }
-        for slot in &self.templates {
-            let mut gone = false;
-            while !gone {
-                let Poll::Ready(guard) = slot.ready.poll_read_ready(cx) else { break };
-                let message = match (guard, slot.template.receive()) {
-                    (Ok(mut guard), None) => {
-                        guard.clear_ready();
-                        continue;
+    /// Reads and writes what can be.
+    pub(crate) fn handle(&mut self, ready: Source) {
+        match ready {
+            Source::Worker(id) => {
+                let id = WorkerId(id);
+                let Some(worker) = self.workers.get_mut(&id) else { return };
+                if worker.is_heard() {
+                    worker.read();
+                    if worker.full {
+                        worker.write(&self.watch, id);
                     }
-                    (Ok(_), Some(message)) => message,
-                    (Err(_), _) => FromTemplate::Gone,
-                };
-                gone = message == FromTemplate::Gone;
-                self.heard.push((slot.id, message));
-                got = true;
+                }
+                if !worker.is_heard() {
+                    self.watch.remove(worker.reader.socket());
+                }
+            }
+            Source::Template(id) => {
+                let Some(slot) = self.templates.iter().find(|slot| slot.id == id) else { return };
+                while let Some(message) = slot.template.receive() {
+                    let gone = message == FromTemplate::Gone;
+                    self.heard.push((id, message));
+                    if gone {
+                        self.watch.remove(slot.template.socket());
+                        return;
+                    }
+                }
             }
         }
-        got
     }
 
     /// Workers whose process has ended since this was last asked, and how. What they wrote can still be read, until
@@ -514,13 +533,10 @@ impl Pool {
     /// Writes what is queued for the workers. Returns how many frames that were.
     pub(crate) fn flush(&mut self) -> u64 {
         let mut frames = 0;
-        for worker in self.workers.values_mut() {
+        for (&id, worker) in &mut self.workers {
             frames += worker.writer.take_frames();
-            if let Err(error) = worker.writer.flush(false) {
-                if !matches!(error, SocketError::Gone) {
-                    tracing::error!(%error, "writing to a worker");
-                }
-                worker.gone = true;
+            if !worker.writer.is_empty() && !worker.full {
+                worker.write(&self.watch, id);
             }
         }
         frames
@@ -540,7 +556,6 @@ impl Pool {
     /// Ends all processes and waits for that.
     pub(crate) fn stop(&mut self) {
         for slot in self.templates.drain(..) {
-            drop(slot.ready);
             slot.template.stop();
         }
         self.workers.clear();

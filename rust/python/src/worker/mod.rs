@@ -43,7 +43,7 @@ use crate::template::{KEY, MAKES_ACTOR};
 use deferred::Deferrals;
 use interrupt::Interrupts;
 use io::WorkerIo;
-use pump::{PumpError, WorkerPort};
+use pump::{PumpError, Reading, WorkerPort};
 use report::Unreported;
 
 /// A published result waits at most this long for the report of its run, in ns.
@@ -78,9 +78,8 @@ pub(crate) struct Worker {
     /// What was asked for and is not done.
     chores: Mutex<VecDeque<ToWorker>>,
     stop: AtomicBool,
-    /// Whether a thread reads the socket. It takes in what comes, for whomever it is.
-    reading: Mutex<bool>,
-    /// The reader has taken something in, or has stopped reading.
+    reading: Mutex<Reading>,
+    /// The reader has taken something in, or has stopped reading, and threads wait for that.
     news: Condvar,
     /// What was set last for the tasks of a graph.
     surroundings: Mutex<Option<Bytes>>,

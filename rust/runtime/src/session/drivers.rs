@@ -88,7 +88,7 @@ impl Loop {
         match peer.worker() {
             None => {
                 tracing::error!(why, "a message of the driver was refused");
-                self.shared.end(SessionError::Refused(why.into()));
+                self.shared.seat.end(SessionError::Refused(why.into()));
             }
             Some(worker) => {
                 if let Some(process) = self.pool.workers.get_mut(&worker) {

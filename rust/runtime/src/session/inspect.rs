@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use eagleray_core::head::{ActorInfo, GraphView, TaskStanding, TaskView, Whereabouts};
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
 use eagleray_core::message::GraphKind;
 use rustc_hash::FxHashMap;
-use tokio::sync::oneshot;
 
 use super::{Loop, Session, now_ns};
 use crate::history::Timeline;
@@ -20,30 +20,30 @@ use crate::wire;
 #[derive(Debug)]
 pub(super) enum Inspection {
     /// Who has the session.
-    Session(Look, oneshot::Sender<Snapshot>),
+    Session(Look, SyncSender<Snapshot>),
     /// A driver role, with a question of this token.
     Peer(Look, PeerId, u64),
     /// Who has the session wants to see what ran when.
-    Timeline(oneshot::Sender<Option<Timeline>>),
+    Timeline(SyncSender<Option<Timeline>>),
 }
 
 impl Session {
     /// How things stand: after all that was sent before, and what follows from it at once. Waits for the session's thread.
     pub fn inspect(&self, look: Look) -> Result<Snapshot, SessionError> {
-        let ended = || self.shared.ended().unwrap_or(SessionError::Ended);
-        let (asked, answer) = oneshot::channel();
-        self.shared.input.send(Input::Inspect(look, asked)).map_err(|_| ended())?;
-        answer.blocking_recv().map_err(|_| ended())
+        let (asked, answer) = sync_channel(1);
+        self.ask(Input::Inspect(look, asked), &answer)
     }
-}
 
-impl Session {
     /// What ran when, as far as it is remembered; `None` if that is not recorded.
     pub fn timeline(&self) -> Result<Option<Timeline>, SessionError> {
-        let ended = || self.shared.ended().unwrap_or(SessionError::Ended);
-        let (asked, answer) = oneshot::channel();
-        self.shared.input.send(Input::Timeline(asked)).map_err(|_| ended())?;
-        answer.blocking_recv().map_err(|_| ended())
+        let (asked, answer) = sync_channel(1);
+        self.ask(Input::Timeline(asked), &answer)
+    }
+
+    fn ask<T>(&self, question: Input, answer: &Receiver<T>) -> Result<T, SessionError> {
+        let seat = &self.shared().seat;
+        seat.send(question, true)?;
+        answer.recv().map_err(|_| seat.ended().unwrap_or(SessionError::Ended))
     }
 }
 

@@ -14,6 +14,8 @@ impl Loop {
         if self.zero.is_some() {
             // Nobody there: the worker is an idea.
             let _ = self.node.hello(id);
+        } else if !self.by_session && self.pool.needs_template() {
+            self.postponed.push(id);
         } else if let Err(death) = self.pool.start(id) {
             tracing::error!(?death, "a worker does not start");
             self.node.exited(id, death, None);
