@@ -58,6 +58,8 @@ pub(crate) struct Worker {
     fault: Option<Arc<str>>,
     /// Behind the frames that were read came what is none.
     malformed: Option<WireError>,
+    /// What was queued is to be read before its next task.
+    urgent: bool,
     info: WorkerInfo,
 }
 
@@ -68,6 +70,12 @@ impl Worker {
 
     pub(crate) fn send(&mut self, message: &ToWorker) {
         self.writer.queue(|out| wire::put_to_worker(out, message));
+    }
+
+    /// Sends what it should read before its next task.
+    pub(crate) fn send_urgently(&mut self, message: &ToWorker) {
+        self.send(message);
+        self.urgent = true;
     }
 
     /// Has it map a segment, if there is one to map.
@@ -196,6 +204,14 @@ impl Worker {
         got
     }
 
+    /// Has it read what is urgent, if all of that is written: it looks once.
+    fn request(&mut self) {
+        if self.urgent && self.writer.is_empty() {
+            self.urgent = false;
+            self.page().request();
+        }
+    }
+
     /// Writes what is queued as far as the socket takes it.
     fn poll_write(&mut self, cx: &mut Context<'_>) {
         while !self.gone && !self.writer.is_empty() {
@@ -209,6 +225,7 @@ impl Worker {
                 Err(_) => self.gone = true,
             }
         }
+        self.request();
     }
 }
 
@@ -301,6 +318,7 @@ impl Pool {
             gone: false,
             fault: None,
             malformed: None,
+            urgent: false,
             info: WorkerInfo { id: id.0, pid: 0, up: false, busy: false, runs: 0, tasks: 0, alive: true },
         };
         self.workers.insert(id, worker);
@@ -478,6 +496,7 @@ impl Pool {
                 }
                 worker.gone = true;
             }
+            worker.request();
         }
         frames
     }
