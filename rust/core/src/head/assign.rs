@@ -62,15 +62,39 @@ impl Head {
         }
         self.ask_for_more();
         self.watch_busy_workers(now_ns);
+        self.watch_stall(now_ns);
         self.retire(now_ns);
     }
 
     /// Whether a task that asks for so much of a CPU, in units of 1 / [`WHOLE`], finds a worker of its depth: as many are
-    /// occupied as there are slots, blocked ones included but for those that are ahead, and more only if their tasks ask for
-    /// less than a CPU.
+    /// occupied as the [breadth](Head::breadth) says, blocked ones included but for those that make room, and more only if
+    /// their tasks ask for less than a CPU.
     pub(super) fn has_room(&self, depth: u32, cpu: u64) -> bool {
-        let here = self.workers.values().filter(|w| w.of_pool() && w.depth() == Some(depth) && !w.is_ahead());
-        here.map(Worker::weight).sum::<u64>() + cpu.min(WHOLE) <= u64::from(self.config.slots) * WHOLE
+        let here = self.workers.values().filter(|w| w.of_pool() && w.depth() == Some(depth) && !w.makes_room());
+        here.map(Worker::weight).sum::<u64>() + cpu.min(WHOLE) <= u64::from(self.breadth(depth)) * WHOLE
+    }
+
+    /// How many depths have as many workers as there are slots.
+    fn broad_depths(&self) -> u32 {
+        let reserve = self.config.max_workers / 4;
+        ((self.config.max_workers - reserve) / self.config.slots.max(1)).max(1)
+    }
+
+    /// How many workers may be occupied at a depth: as many as there are slots, and one where that would be too many.
+    pub(super) fn breadth(&self, depth: u32) -> u32 {
+        if depth < self.broad_depths() { self.config.slots } else { 1 }
+    }
+
+    /// How many workers may be occupied at all depths down to this one.
+    pub(super) fn breadth_down_to(&self, depth: u32) -> u32 {
+        let broad = self.broad_depths().min(depth + 1);
+        broad.saturating_mul(self.config.slots).saturating_add(depth + 1 - broad)
+    }
+
+    /// The first depth for which there might be no worker.
+    pub(super) fn too_deep(&self) -> u32 {
+        let broad = self.broad_depths();
+        broad + self.config.max_workers.saturating_sub(broad.saturating_mul(self.config.slots))
     }
 
     /// Which worker should get a run of which graph and demand next, if any has room.

@@ -44,6 +44,10 @@ impl Head {
                 graph.spread_at = None;
             }
         }
+        if self.stall_at.is_some_and(|at| at <= now) {
+            self.stall_at = None;
+            self.set_aside();
+        }
         if self.retire_at.is_some_and(|at| at <= now) {
             self.retire_at = None;
             self.stop_spare_workers();
@@ -174,16 +178,16 @@ impl Head {
         }
     }
 
-    /// Blocked tasks keep their workers; the pool grows by as many, within slots × (nesting depth + 1).
+    /// Blocked tasks keep their workers; the pool grows by as many, within what all depths have.
     pub(super) fn ask_for_workers(&mut self) {
         let pool = || self.workers.values().filter(|w| w.of_pool());
         let blocked = pool().filter(|w| w.blocked()).count() as u32;
         let actors = self.workers.values().filter(|w| !w.of_pool() && !w.stopping).count() as u32;
         let depth = if blocked > 0 { self.deepest() } else { 0 };
-        // What a task left behind, a thread that waits, blocks a worker that has no run and belongs to no depth. Who is ahead
+        // What a task left behind, a thread that waits, blocks a worker that has no run and belongs to no depth. Who makes room
         // counts in none either.
-        let beside = pool().filter(|w| w.blocked() && (!w.busy() || w.is_ahead())).count() as u32;
-        let most = (self.config.slots.saturating_mul(depth + 1) + beside).min(self.config.max_workers);
+        let beside = pool().filter(|w| w.blocked() && (!w.busy() || w.makes_room())).count() as u32;
+        let most = (self.breadth_down_to(depth) + beside).min(self.config.max_workers);
         let want = (self.config.slots + blocked).min(most).max(self.config.slots) + actors;
         if want > self.wanted {
             self.wanted = want;

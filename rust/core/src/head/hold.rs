@@ -350,6 +350,7 @@ impl Head {
         if let Some(worker) = peer.worker().and_then(|worker| self.workers.get_mut(&worker)) {
             worker.waits = 0;
             worker.ahead = 0;
+            worker.aside = false;
         }
         let Some(record) = self.peers.get(&peer) else { return };
         for graph in record.graphs.clone() {

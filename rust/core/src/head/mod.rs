@@ -7,8 +7,8 @@
 //! What is where: `graph` has the tables of one graph, `assign` cuts runs from the ready frontier, `report` takes in
 //! what workers did, `hold` knows who needs which object and `wait` who waits for it, `balance` moves work from busy
 //! workers to idle ones and serves tasks that block, `recover` handles failures. `special` are the tasks that demand more
-//! than a CPU, `resources` what they demand, and `stuck` those of them that will never get it. `independent` are tasks that
-//! stand for themselves, `actors` the objects that have a worker to themselves, `calls` what is asked of them,
+//! than a CPU, `resources` what they demand, and `stuck` those of them that will never get it. `stall` sees to it that
+//! blocked tasks keep nobody from starting for whom they may wait. `independent` are tasks that stand for themselves, `actors` the objects that have a worker to themselves, `calls` what is asked of them,
 //! and `streams` what tasks make bit by bit.
 
 mod actors;
@@ -25,6 +25,7 @@ mod recover;
 mod report;
 mod resources;
 mod special;
+mod stall;
 mod streams;
 mod stuck;
 mod wait;
@@ -82,7 +83,8 @@ pub struct HeadConfig {
     pub grace_ns: u64,
     /// How long a worker beyond the slots may idle before it is stopped, in ns.
     pub idle_ns: u64,
-    /// Workers there may ever be at once. A graph nested so deep that slots × (depth + 1) is more fails.
+    /// Workers there may ever be at once, those of actors not counted. A graph nested so deep that there might be none for it
+    /// fails: three quarters of them serve depths with as many as there are slots each, the others a depth each.
     pub max_workers: u32,
     /// What the node offers beside its slots, by name, in units of 1 / [`WHOLE`]. Of what is not named there is none.
     pub offers: Vec<(Arc<str>, u64)>,
@@ -184,6 +186,8 @@ struct Worker {
     waits: u32,
     /// How many of them are of who makes parts, and is ahead.
     ahead: u32,
+    /// It does not count in its depth as long as its task is blocked: see `stall`.
+    aside: bool,
     /// Results it keeps beyond their run.
     kept: BTreeSet<ObjectId>,
     /// When to ask how far it is.
@@ -249,6 +253,17 @@ impl Worker {
     /// occupies nothing of that.
     fn is_ahead(&self) -> bool {
         self.ahead > 0 && self.ahead == self.waits
+    }
+
+    /// Whether it waits and occupies nothing of its depth.
+    fn makes_room(&self) -> bool {
+        self.is_ahead() || (self.aside && self.blocked())
+    }
+
+    /// One of its questions is answered or withdrawn.
+    fn answered(&mut self) {
+        self.waits -= 1;
+        self.aside &= self.blocked();
     }
 
     fn idle(&self) -> bool {
@@ -345,6 +360,8 @@ pub struct Head {
     short: u32,
     wanted: u32,
     retire_at: Option<u64>,
+    /// When a blocked task is set aside, if nothing goes on until then.
+    stall_at: Option<u64>,
     counters: HeadCounters,
     out: Vec<Effect>,
 }
@@ -380,6 +397,7 @@ impl Head {
             short: 0,
             wanted,
             retire_at: None,
+            stall_at: None,
             counters: HeadCounters::default(),
             out: Vec::from([Effect::ToNode(ToNode::Want(wanted))]),
         }
@@ -492,7 +510,7 @@ impl Head {
     pub fn next_deadline(&self) -> Option<u64> {
         let workers = self.workers.values().flat_map(|w| [w.sample_at, w.kill_at]);
         let spread = self.spreads.first().map(|(at, _)| *at);
-        workers.chain([spread, self.retire_at]).flatten().min()
+        workers.chain([spread, self.retire_at, self.stall_at]).flatten().min()
     }
 
     fn to_node(&mut self, message: ToNode) {

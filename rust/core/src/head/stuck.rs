@@ -81,10 +81,10 @@ impl Head {
             let of_graph = || worker.flights.iter().any(|f| f.graph == id);
             (of_graph() && !stuck.workers.contains(worker_id)) || worker.flights.iter().enumerate().any(coming)
         };
-        // At each depth no more workers are occupied than there are slots.
-        let here = |id: &&WorkerId| self.workers[*id].depth() == Some(graph.depth);
+        // At each depth only so many workers are occupied.
+        let here = |id: &&WorkerId| self.workers[*id].depth() == Some(graph.depth) && !self.workers[*id].makes_room();
         let occupied: u64 = stuck.workers.iter().filter(here).map(|id| self.workers[id].weight()).sum();
-        let room = occupied < u64::from(self.config.slots) * WHOLE;
+        let room = occupied < u64::from(self.breadth(graph.depth)) * WHOLE;
         let fits = |special: &super::graph::Special| {
             !special.ready.is_empty() && self.resources.lacks_beside(&special.need, self.held_by(stuck)).is_none()
         };

@@ -167,6 +167,25 @@ fn nesting_that_can_never_be_served_fails() {
     assert_eq!(fake.failure(3).kind, FailureKind::TooDeep { depth: 3, most: 3 });
 }
 
+/// A depth needs one worker to go on, not as many as there are slots.
+#[test]
+fn many_slots_are_no_reason_to_nest_less_deep() {
+    let mut fake = Fake::new(16);
+    fake.run_graph(wide(graph_id(1), 1));
+    for depth in 1..=70 {
+        let (&id, _) = fake.runs.iter().next_back().expect("the innermost task runs");
+        let inner = nested(id.worker.0, 1);
+        fake.run_graph(wide(inner, 1));
+        fake.ask_as(inner.peer, depth, &[object(inner, 0)]);
+        if fake.runs.len() as u64 == depth {
+            fake.up(15 + depth as u32);
+        }
+        assert_eq!(fake.runs.len() as u64, depth + 1, "{:?}", fake.answers);
+    }
+    fake.run_all();
+    assert_eq!(fake.answers.len(), 70);
+}
+
 #[test]
 fn a_nested_driver_that_dies_leaves_nothing() {
     let mut fake = Fake::new(1);
