@@ -3,7 +3,6 @@
 use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
-use core::ops::Bound;
 
 use super::graph::{Graph, TaskState};
 use super::positions::Positions;
@@ -105,16 +104,18 @@ impl Head {
         if self.nothing_can_start(free_cpu) {
             return None;
         }
-        let mut next = self.ready.first_key_value().map(|(entry, _)| *entry);
-        while let Some(entry @ (rank, id)) = next {
-            next = self.ready.range((Bound::Excluded(entry), Bound::Unbounded)).next().map(|(entry, _)| *entry);
+        let mut firsts = self.ready.firsts();
+        while let Some(at) = (0..firsts.len()).min_by_key(|&at| firsts[at].1) {
+            let (lot, entry @ (rank, id)) = firsts[at];
+            match self.ready.after(lot, entry) {
+                Some(next) => firsts[at].1 = next,
+                None => _ = firsts.swap_remove(at),
+            }
             if !self.graphs.get(&id).is_some_and(|graph| graph.rank == rank && graph.has_ready()) {
-                if let Some(asks) = self.ready.remove(&entry) {
-                    self.demanding -= u32::from(asks.special);
-                    self.light -= u32::from(asks.light);
-                }
+                self.ready.remove(lot, entry);
                 continue;
             }
+            self.counters.looks += 1;
             self.decide_spread(now, id);
             let found = if self.graphs[&id].special.is_empty() {
                 self.worker_for(id, free_cpu, &withheld).map(|worker| (worker, 0))
@@ -124,6 +125,10 @@ impl Head {
             if let Some((worker, demand)) = found {
                 return Some((worker, id, demand));
             }
+            let graph = &self.graphs[&id];
+            if lot.is_uniform() && (graph.spread || graph.home.is_none()) {
+                firsts.retain(|(other, _)| *other != lot);
+            }
         }
         None
     }
@@ -131,8 +136,8 @@ impl Head {
     /// Whether no task can start whatever is ready, so that thousands of graphs need not be looked at.
     fn nothing_can_start(&self, free_cpu: u64) -> bool {
         // Who has demands gets a worker that has nothing to do; another is started for it only if less than a CPU is asked.
-        let special = self.demanding > 0
-            && (self.light > 0 || free_cpu >= WHOLE || self.workers.values().any(super::Worker::idle));
+        let special = self.ready.demanding > 0
+            && (self.ready.light > 0 || free_cpu >= WHOLE || self.workers.values().any(super::Worker::idle));
         !special && !self.somebody_has_room(free_cpu)
     }
 

@@ -105,6 +105,7 @@ impl Head {
             let flight = self.workers.get(&worker)?.flights.front()?;
             Some(RunId { worker, seq: flight.seq })
         });
+        graph.demands = self.ready.number(&graph);
         let externals: Vec<ObjectId> = graph.externals.iter().map(|e| e.object).collect();
         self.peers.entry(peer).or_default().graphs.insert(id);
         let (kind, calls) = (graph.kind.clone(), graph.is_calls());

@@ -4,7 +4,7 @@
 //! has been handled, and effects are drained from the outbox. Messages that do not fit are answered with a refusal and
 //! never believed; the head's own invariants are asserted (see [`Head::check`]).
 //!
-//! What is where: `graph` has the tables of one graph, `assign` cuts runs from the ready frontier, `report` takes in
+//! What is where: `graph` has the tables of one graph, `assign` cuts runs from the `ready` frontier, `report` takes in
 //! what workers did, `hold` knows who needs which object and `wait` who waits for it, `balance` moves work from busy
 //! workers to idle ones and serves tasks that block, `recover` handles failures. `special` are the tasks that demand more
 //! than a CPU, `resources` what they demand, and `stuck` those of them that will never get it. `stall` sees to it that
@@ -21,6 +21,7 @@ mod graph;
 mod hold;
 mod independent;
 mod positions;
+mod ready;
 mod recover;
 mod report;
 mod resources;
@@ -41,6 +42,7 @@ use rustc_hash::FxBuildHasher;
 use self::actors::Actor;
 use self::estimate::Estimates;
 use self::graph::Graph;
+use self::ready::Ready;
 use self::resources::{Holding, Resources};
 use self::streams::Stream;
 use crate::ids::{GraphId, ObjectId, PeerId, WorkerId};
@@ -148,6 +150,8 @@ pub struct HeadCounters {
     pub moved: u64,
     /// Tasks run again because they raised and are retried, or because a worker or a result was lost.
     pub reruns: u64,
+    /// Graphs looked at for something to assign.
+    pub looks: u64,
 }
 
 /// A run in flight.
@@ -327,12 +331,8 @@ pub struct Head {
     graphs: BTreeMap<GraphId, Graph>,
     /// Running graphs in the order in which they are served.
     queue: BTreeMap<Rank, GraphId>,
-    /// Of those, all that have tasks to assign, in the same order. Who has none any more is found out when it is looked at.
-    /// With what kind of demands they have.
-    ready: BTreeMap<(Rank, GraphId), Asks>,
-    /// How many of those have demands of their own, and how many ask for less than a CPU in one of them.
-    demanding: u32,
-    light: u32,
+    /// Of those, all that have tasks to assign.
+    ready: Ready,
     /// When to look whether a graph is worth spreading.
     spreads: BTreeSet<(u64, GraphId)>,
     puts: FxMap<ObjectId, PutObject>,
@@ -375,9 +375,7 @@ impl Head {
             config,
             graphs: BTreeMap::new(),
             queue: BTreeMap::new(),
-            ready: BTreeMap::new(),
-            demanding: 0,
-            light: 0,
+            ready: Ready::default(),
             spreads: BTreeSet::new(),
             puts: FxMap::default(),
             workers: BTreeMap::new(),

@@ -302,11 +302,7 @@ impl Head {
             self.notify(object);
         }
         if let Some(graph) = self.graphs.get(&id).filter(|graph| graph.has_ready() && !graph.is_calls()) {
-            let asks = graph.asks();
-            if self.ready.insert((graph.rank, id), asks).is_none() {
-                self.demanding += u32::from(asks.special);
-                self.light += u32::from(asks.light);
-            }
+            self.ready.insert(id, graph);
         }
         self.fail_tasks(id, doomed);
         self.line_up(id);

@@ -35,7 +35,7 @@ impl Head {
             return None;
         }
         let waits = |id: &GraphId| self.graphs.get(id).filter(|graph| graph.has_ready()).map(|graph| graph.depth);
-        self.ready.keys().filter_map(|(_, id)| waits(id)).find_map(|depth| {
+        self.ready.iter().filter_map(|(_, (_, id), _)| waits(&id)).find_map(|depth| {
             let here = |(_, w): &(&WorkerId, &Worker)| occupies(w) && w.depth() == Some(depth);
             self.workers.iter().find(here).map(|(&id, _)| id)
         })

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use super::graph::{Standing, TaskState};
+use super::ready::Lot;
 use super::report::Done;
 use super::{Head, Rank, Role, Wait, Watcher, Worker};
 use crate::ids::{GraphId, ObjectId, PeerId, WorkerId};
@@ -339,16 +340,16 @@ impl Head {
             if graph.depth >= depth {
                 continue;
             }
+            let (old, lot) = (graph.rank, Lot::of(graph));
             graph.depth = depth;
-            let old = graph.rank;
             let (priority, root) = (old.priority, old.root).min((waiter.priority, waiter.root));
             graph.rank = Rank { priority, root, depth: Reverse(depth), submitted: old.submitted };
             let rank = graph.rank;
             open.extend(graph.externals.iter().filter(|e| e.held && !e.available).map(|e| e.object.graph));
             if self.queue.remove(&old).is_some() {
                 self.queue.insert(rank, id);
-                if let Some(asks) = self.ready.remove(&(old, id)) {
-                    self.ready.insert((rank, id), asks);
+                if self.ready.remove(lot, (old, id)) {
+                    self.ready.insert(id, &self.graphs[&id]);
                 }
             }
             self.fail_if_too_deep(id);
