@@ -62,6 +62,7 @@ impl Head {
         self.ask_for_more();
         self.watch_busy_workers(now_ns);
         self.watch_stall(now_ns);
+        self.watch_unheld(now_ns);
         self.retire(now_ns);
     }
 

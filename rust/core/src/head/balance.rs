@@ -19,12 +19,18 @@ const STUCK: u64 = 4;
 impl Head {
     pub(super) fn on_tick(&mut self, now: u64) {
         let mut messages = Vec::new();
+        let mut unheld = Vec::new();
         for (&id, worker) in &mut self.workers {
             if worker.sample_at.is_some_and(|at| at <= now) {
                 worker.sample_at = None;
                 messages.push(ToNode::Sample(id));
             }
             if worker.kill_at.is_some_and(|at| at <= now) {
+                if !worker.of_pool() {
+                    worker.kill_at = None;
+                    unheld.push(id);
+                    continue;
+                }
                 // Only the task that runs is to blame; a run that waits behind another graph's ends by itself.
                 let stuck = worker.flights.front().is_some_and(|f| !self.graphs[&f.graph].running());
                 let waits = worker.flights.iter().any(|f| !self.graphs[&f.graph].running());
@@ -36,6 +42,9 @@ impl Head {
         }
         for message in messages {
             self.to_node(message);
+        }
+        for worker in unheld {
+            self.end_if_unheld(worker);
         }
         while let Some(&(_, id)) = self.spreads.first().filter(|(at, _)| *at <= now) {
             self.spreads.pop_first();

@@ -347,6 +347,8 @@ pub struct Head {
     names: BTreeMap<ActorName, ObjectId>,
     /// Actors of which a call may be able to start since it was last looked.
     stirred: BTreeSet<ObjectId>,
+    /// Actors that were being made when their last holder let go, since it was last looked.
+    unheld: Vec<ObjectId>,
     /// What published values name, each held by its value.
     contents: FxMap<ObjectId, Vec<ObjectId>>,
     /// What values named, or graphs read or named, that are gone: not let go yet.
@@ -387,6 +389,7 @@ impl Head {
             actors: BTreeMap::new(),
             names: BTreeMap::new(),
             stirred: BTreeSet::new(),
+            unheld: Vec::new(),
             contents: FxMap::default(),
             loose: Vec::new(),
             broken: Vec::new(),
