@@ -120,15 +120,19 @@ impl Head {
         self.end_if_released(actor);
     }
 
-    /// The run that made an actor, or should have, is over. What the worker held for it goes to `release`.
-    pub(super) fn on_made(&mut self, worker_id: WorkerId, actor: ObjectId) {
+    /// An actor is made, or the run is over that should have made it.
+    pub(super) fn on_made(&mut self, worker_id: WorkerId, actor: ObjectId, over: bool) {
         let made = self.graphs.get(&actor.graph).is_some_and(|graph| graph.tasks[0].state == TaskState::Done);
         let Some(record) = self.actors.get_mut(&actor).filter(|record| record.worker == Some(worker_id) && made) else {
             // It has failed, or was killed or let go meanwhile.
-            self.dismiss(worker_id);
+            if over {
+                self.dismiss(worker_id);
+            }
             return;
         };
-        record.alive = true;
+        if core::mem::replace(&mut record.alive, true) {
+            return;
+        }
         self.stirred.insert(actor);
         let cpu = record.spec.cpu;
         let worker = self.workers.get_mut(&worker_id).expect("the worker that reported exists");

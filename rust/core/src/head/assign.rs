@@ -307,6 +307,7 @@ impl Head {
             troubled: Vec::new(),
             unknown: cut.unknown,
             moving: false,
+            recalled: false,
         });
         self.assign(Run {
             id: RunId { worker: worker_id, seq },

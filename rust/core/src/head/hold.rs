@@ -33,7 +33,12 @@ impl Head {
                 self.hold_contents(object, contained);
                 Ok(())
             }
-            ToHead::Hold(objects) => objects.into_iter().try_for_each(|object| self.hold(peer, object)),
+            ToHead::Hold(objects) => objects.into_iter().try_for_each(|object| {
+                let late = !self.has_holder(object);
+                self.hold(peer, object)?;
+                self.held_late(object, late);
+                Ok(())
+            }),
             ToHead::Release(objects) => {
                 self.release(peer, &objects);
                 Ok(())
@@ -250,6 +255,27 @@ impl Head {
         }
         *self.peers.entry(peer).or_default().holds.entry(object).or_insert(0) += 1;
         Ok(())
+    }
+
+    /// Whether somebody holds the object of a task.
+    fn has_holder(&self, object: ObjectId) -> bool {
+        let graph = self.graphs.get(&object.graph);
+        graph.and_then(|graph| graph.objects.get(object.index as usize)).is_some_and(|record| record.holders > 0)
+    }
+
+    /// One holder more of what a value names. False if the object is unknown.
+    pub(super) fn add_holder_late(&mut self, object: ObjectId) -> bool {
+        let late = !self.has_holder(object);
+        let known = self.add_holder(object);
+        self.held_late(object, late);
+        known
+    }
+
+    /// What nobody held was lost to who waits for it. Held again it is not.
+    fn held_late(&mut self, object: ObjectId, late: bool) {
+        if late && object.graph.seq > 0 && !self.waits.is_empty() {
+            self.wait_again(object);
+        }
     }
 
     /// One holder more. False if the object is unknown.

@@ -180,6 +180,8 @@ struct Flight {
     unknown: bool,
     /// A recall for balancing is under way.
     moving: bool,
+    /// Calls of an actor were recalled: until it is known what came back, the actor is given no others.
+    recalled: bool,
 }
 
 #[derive(Debug, Default)]

@@ -223,6 +223,11 @@ impl Head {
         for (id, k) in readers {
             self.watch_external(id, k, object);
         }
+        self.wait_again(object);
+    }
+
+    /// Whoever was told that an object has ended, or counted it among those, waits for it again if it has not.
+    pub(super) fn wait_again(&mut self, object: ObjectId) {
         if self.status(object).is_some() {
             return;
         }

@@ -105,6 +105,26 @@ fn an_actor_that_is_killed_while_it_is_made_is_not_made_again() {
     }
 }
 
+/// A thread of the actor's that waits for something has its worker report so.
+#[test]
+fn an_actor_lives_when_it_is_made_though_the_run_is_not_over() {
+    let mut fake = Fake::new(1);
+    fake.run_graph(actor_graph(1, ActorSpec { max_restarts: 1, ..spec() }));
+    let run = fake.only_run();
+    let made = fake.report(&run, 0, 1, false);
+    fake.deliver(made);
+    assert_eq!(lives(&fake), [(true, 0)]);
+    fake.down(run.id.worker.0, None);
+    fake.up(7);
+    assert_eq!(fake.only_run().graph, graph_id(1));
+    let again = fake.only_run();
+    let made = fake.report(&again, 0, 1, false);
+    fake.deliver(made);
+    let over = fake.report(&again, 1, 1, true);
+    fake.deliver(over);
+    assert_eq!(lives(&fake), [(true, 1)]);
+}
+
 /// Its constructor may never end.
 #[test]
 fn the_worker_that_makes_an_actor_ends_when_the_making_is_cancelled() {
