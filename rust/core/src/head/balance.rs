@@ -192,6 +192,12 @@ impl Head {
         let pool = || self.workers.values().filter(|w| w.of_pool());
         let blocked = pool().filter(|w| w.blocked()).count() as u32;
         let actors = self.workers.values().filter(|w| !w.of_pool() && !w.stopping).count() as u32;
+        // All graphs are looked at for the depth, so not if there are enough workers in any case.
+        let enough = (self.config.slots + blocked).min(self.config.max_workers).max(self.config.slots) + actors;
+        if enough <= self.wanted {
+            return;
+        }
+        self.counters.looks += self.queue.len() as u64;
         let depth = if blocked > 0 { self.deepest() } else { 0 };
         // What a task left behind, a thread that waits, blocks a worker that has no run and belongs to no depth. Who makes room
         // counts in none either.

@@ -150,7 +150,7 @@ pub struct HeadCounters {
     pub moved: u64,
     /// Tasks run again because they raised and are retried, or because a worker or a result was lost.
     pub reruns: u64,
-    /// Graphs looked at for something to assign.
+    /// Graphs looked at for something to assign, or for how many workers they need.
     pub looks: u64,
 }
 
