@@ -197,19 +197,26 @@ def test_a_metric_that_fails() -> None:
         ray_dask_get(chain(), "e")
 
 
-def block(megabytes: int, path: Path) -> int:
+def block(megabytes: int, made: Path, gate: Path) -> int:
     data = bytearray(os.urandom(1 << 20)) * megabytes
-    until(path.exists)
+    made.touch()
+    until(gate.exists)
     return len(data)
 
 
 def test_resource_profiler_counts_workers(tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
+    made, gate = tmp_path / "made", tmp_path / "gate"
+
+    def open_when_sampled() -> None:
+        until(made.exists)
+        time.sleep(0.3)
+        gate.touch()
+
     with ResourceProfiler(dt=0.02) as profiler:
         until(profiler._is_running)
-        thread = threading.Thread(target=lambda: (time.sleep(0.3), gate.touch()))
+        thread = threading.Thread(target=open_when_sampled)
         thread.start()
-        ray_dask_get({"x": (block, 300, gate)}, "x")
+        ray_dask_get({"x": (block, 300, made, gate)}, "x")
         thread.join()
     memory = [data.mem for data in profiler.results]
     assert max(memory) - memory[0] > 250

@@ -277,6 +277,20 @@ class TestHDF5:
         with h5py.File(path, "r") as file:
             np.testing.assert_array_equal(file["x"][:], np.arange(10_000.0).reshape(200, 50))
 
+    def test_a_file_that_was_open_when_workers_were_started(self, tmp_path: Path) -> None:
+        """HDF5 lets children inherit its descriptor, and its lock with it."""
+        h5py = pytest.importorskip("h5py")
+        eagleray.shutdown()
+        path = str(tmp_path / "x.h5")
+        with h5py.File(path, "w") as file:
+            file.create_dataset("x", shape=(10,), dtype=float)
+            eagleray.init(num_cpus=1)
+            ray_dask_get({"a": (int,)}, "a")
+        with dask.config.set(scheduler=ray_dask_get):
+            da.store(da.ones(10, chunks=5), HDF5Target(path), lock=True)
+        with h5py.File(path, "r") as file:
+            assert list(file["x"]) == [1.0] * 10
+
     def test_an_open_dataset_is_refused(self, tmp_path: Path) -> None:
         h5py = pytest.importorskip("h5py")
         with h5py.File(tmp_path / "x.h5", "w") as file, dask.config.set(scheduler=ray_dask_get):

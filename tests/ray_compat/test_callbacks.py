@@ -111,7 +111,10 @@ class TestHooks:
             assert compute() == 5
         count, (result,) = eagleray.get(witness.told.remote())
         assert count == 1
-        assert result in (5, [5], (5,))
+        # As nested as the keys that Dask asks for, which depends on its version.
+        while isinstance(result, list | tuple):
+            (result,) = result
+        assert result == 5
 
     def test_worker_hooks_tell_an_actor(self) -> None:
         class Tells(RayDaskCallback):

@@ -48,6 +48,9 @@ class TestNested:
 
     @pytest.mark.parametrize("bar", [False, True])
     def test_in_a_remote_function(self, sentence: Any, bar: bool) -> None:
+        if bar:
+            pytest.importorskip("tqdm")
+
         @eagleray.remote
         def outer() -> Any:
             with ProgressBarCallback():
@@ -102,6 +105,7 @@ def people() -> dd.DataFrame:
 @pytest.mark.usefixtures("one_cpu")
 def test_sort() -> None:
     """A shuffle in one stage, ten partitions to ten: row by row the same with and without the bar, twice."""
+    pytest.importorskip("tqdm")
     by_age = people().set_index(["age"], shuffle_method="tasks", max_branch=10)
     with ProgressBarCallback():
         with_bar = by_age.compute(scheduler=ray_dask_get, _ray_enable_progress_bar=True)

@@ -7,12 +7,14 @@
 //! * [`client`]: the driver role, for the user's program and for tasks that compute.
 //! * [`link`]: a worker's side.
 //! * `wire`, `socket`: frames as types, as protobuf, as bytes.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod calls;
 pub mod client;
 pub mod command;
+#[allow(unsafe_code, reason = "marks descriptors between fork and exec")]
+mod inheritance;
 pub mod link;
 mod objects;
 mod pool;

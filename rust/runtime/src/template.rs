@@ -21,6 +21,8 @@ use rustix::net::{
 };
 use rustix::process::{PidfdFlags, pidfd_open};
 
+use crate::inheritance::inherit_standard_streams_only;
+
 /// What the template says.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum FromTemplate {
@@ -88,6 +90,7 @@ impl Template {
         let (program, arguments) = argv.split_first().ok_or(std::io::ErrorKind::InvalidInput)?;
         let mut command = Command::new(program);
         command.args(arguments).env_clear().envs(environment.iter().cloned()).stdin(Stdio::from(theirs));
+        inherit_standard_streams_only(&mut command);
         if let Some(directory) = directory.filter(|directory| directory.is_dir()) {
             command.current_dir(directory);
         }
