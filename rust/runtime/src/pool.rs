@@ -62,6 +62,8 @@ pub(crate) struct Worker {
     full: bool,
     /// Behind the frames that were read came what is none.
     malformed: Option<WireError>,
+    /// What was queued is to be read before its next task.
+    urgent: bool,
     info: WorkerInfo,
 }
 
@@ -72,6 +74,12 @@ impl Worker {
 
     pub(crate) fn send(&mut self, message: &ToWorker) {
         self.writer.queue(|out| wire::put_to_worker(out, message));
+    }
+
+    /// Sends what it should read before its next task.
+    pub(crate) fn send_urgently(&mut self, message: &ToWorker) {
+        self.send(message);
+        self.urgent = true;
     }
 
     /// Has it map a segment, if there is one to map.
@@ -235,6 +243,14 @@ impl Worker {
         }
     }
 
+    /// Has it read what is urgent, if all of that is written: it looks once.
+    fn request(&mut self) {
+        if self.urgent && self.writer.is_empty() {
+            self.urgent = false;
+            self.page().request();
+        }
+    }
+
     /// Writes what is queued as far as the socket takes it.
     fn write(&mut self, watch: &Watch, id: WorkerId) {
         if self.gone {
@@ -254,6 +270,7 @@ impl Worker {
             }
             self.gone = true;
         }
+        self.request();
     }
 }
 
@@ -358,6 +375,7 @@ impl Pool {
             fault: None,
             full: false,
             malformed: None,
+            urgent: false,
             info: WorkerInfo { id: id.0, pid: 0, up: false, busy: false, runs: 0, tasks: 0, alive: true },
         };
         self.workers.insert(id, worker);
@@ -538,6 +556,7 @@ impl Pool {
             if !worker.writer.is_empty() && !worker.full {
                 worker.write(&self.watch, id);
             }
+            worker.request();
         }
         frames
     }

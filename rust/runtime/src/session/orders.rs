@@ -68,8 +68,7 @@ impl Loop {
     /// Sends what a worker should read before its next task.
     pub(super) fn request(&mut self, id: WorkerId, message: &ToWorker) {
         if let Some(worker) = self.pool.workers.get_mut(&id) {
-            worker.send(message);
-            worker.page().request();
+            worker.send_urgently(message);
         }
     }
 

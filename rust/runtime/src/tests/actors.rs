@@ -8,7 +8,7 @@ use super::intruder::{Act, Intruder, Message, Said};
 use super::stage::{GOOD, META, Stage, actor, calls, chain, name};
 use crate::command::Ended;
 use crate::look::Look;
-use crate::program::Value;
+use crate::program::{Part, Value};
 use crate::wire::ToWorker;
 
 /// Has an actor made.
@@ -152,6 +152,34 @@ fn a_deferred_call_is_cancelled_and_completed_once() {
     assert_eq!(value(&stage.wait(called)), [7; 4]);
     worker.act(&completed);
     stage.until_killed(worker.id);
+    stage.ended(worker.id);
+}
+
+/// A worker that looks for a frame that is not there yet does not look again before the end of its run.
+#[test]
+fn a_worker_is_asked_to_read_when_there_is_something_to_read() {
+    let mut stage = Stage::new(1);
+    let mut worker = idler(&mut stage);
+    let object = create(&stage);
+    until_runs(&stage, 1);
+    ends(&mut worker, 0, Some(Said::Inline(1)), None);
+    until_alive(&stage);
+    let called = call(&stage, object);
+    until_runs(&stage, 2);
+    ends(&mut worker, 1, None, Some(2));
+    // More than the socket takes.
+    let (spec, program) = calls(stage.client.next_graph(), object);
+    let graph = spec.id;
+    stage.client.submit(spec, program).unwrap();
+    let part = Part { functions: vec![vec![0; 8 << 20].into()], batches: Vec::new() };
+    stage.client.extend(graph, part, 1).unwrap();
+    until_runs(&stage, 3);
+    stage.client.cancel_task(called, false, false).unwrap();
+    // The answer comes at the end of the turn that took the cancellation in, or of a later one.
+    stage.client.inspect(super::stage::WATCHDOG).unwrap();
+    assert_eq!(worker.page().requests(), 0, "nothing that is asked can be read");
+    worker.until_told(|message| matches!(message, ToWorker::Cancel(told) if *told == called));
+    stage.until(|_| worker.page().requests() == 1);
     stage.ended(worker.id);
 }
 
