@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
-from types import TracebackType
+from types import GenericAlias, TracebackType
 from typing import Any, Literal, NoReturn, TypeVar, final
 
-from eagleray._runtime_context import Id
+from eagleray._identity import Id
 
 __all__ = [
     "Deferred",
@@ -71,6 +71,10 @@ class ObjectRef:
 
     def __await__(self) -> Generator[Any, None, Any]:
         """Waits for the value in an asyncio loop."""
+
+    @classmethod
+    def __class_getitem__(cls, of: Any, /) -> GenericAlias:
+        """`ObjectRef[int]`, for annotations."""
 
     def __copy__(self) -> ObjectRef: ...
     def __deepcopy__(self, _memo: Any, /) -> ObjectRef: ...
