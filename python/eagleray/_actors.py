@@ -15,7 +15,7 @@ from eagleray.exceptions import ActorAlreadyExistsError
 
 __all__ = ["ActorClass", "get_actor", "kill"]
 
-_OF_HANDLES = ("max_task_retries", "max_pending_calls")
+_OF_HANDLES = ("max_restarts", "max_task_retries", "max_pending_calls")
 
 
 class ActorClass:

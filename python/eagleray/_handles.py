@@ -150,7 +150,7 @@ class _Actor:
         self.meta = meta
         self.kind = kind_of(meta)
         self.session = _identity.current
-        native.name_actor(ref, self.kind.class_name)
+        native.name_actor(ref, self.kind.class_name, _options.of(self.kind.options, ACTOR, "max_restarts"))
         self.limit: int = _options.of(self.kind.options, ACTOR, "max_pending_calls")
         self.pending: list[ObjectRef] = []
         """Refs of calls that may not have ended, if their number is limited."""

@@ -223,8 +223,8 @@ def call_actor(
 def find_actor(namespace: str, name: str) -> tuple[ObjectRef, bytes] | None:
     """The actor of this name, and its `meta`."""
 
-def name_actor(actor: ObjectRef, class_name: str) -> None:
-    """Says what an actor is called in messages, if that is not known."""
+def name_actor(actor: ObjectRef, class_name: str, max_restarts: int) -> None:
+    """Says what messages tell of an actor, if that is not known: what it is called, and how often it is made again."""
 
 def kill_actor(actor: ObjectRef, restart: bool) -> None:
     """Ends an actor's process. It is restarted if it may be and `restart` says so. What it has returned is kept."""
