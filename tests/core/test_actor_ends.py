@@ -291,7 +291,7 @@ class TestRestarts:
         assert not isinstance(caught.value, ActorDiedError)
         assert "is dead" not in str(caught.value)
         assert eagleray.get(counter.add.remote()) == 1
-        with pytest.raises(ActorDiedError, match="is dead.*restarted 1 time before"):
+        with pytest.raises(ActorDiedError, match=r"is dead.*restarted 1 time before"):
             eagleray.get(counter.die.remote())
 
     def test_a_call_that_a_kill_interrupts(self, tmp_path: Path) -> None:
