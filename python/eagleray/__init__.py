@@ -8,13 +8,14 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 if sys.platform != "linux":
     raise ImportError(f"eagleray runs on Linux only, not on {sys.platform}.")
 if "t" in sys.abiflags:
     raise ImportError("eagleray does not run on a free-threaded Python: use the ordinary build of the same version.")
 
-from eagleray import actor, exceptions, runtime_context, util
+from eagleray import actor, exceptions, runtime_context, runtime_env, util
 from eagleray._actors import get_actor, kill
 from eagleray._engine import (
     ObjectRef,
@@ -26,7 +27,7 @@ from eagleray._engine import (
     shutdown,
     wait,
 )
-from eagleray._generators import ObjectRefGenerator
+from eagleray._generators import DynamicObjectRefGenerator, ObjectRefGenerator
 from eagleray._handles import method
 from eagleray._memory import memory_summary
 from eagleray._remote import remote
@@ -42,6 +43,7 @@ from eagleray._timeline import timeline
 __version__ = "0.1.0"
 
 __all__ = [
+    "DynamicObjectRefGenerator",
     "ObjectRef",
     "ObjectRefGenerator",
     "__version__",
@@ -63,8 +65,18 @@ __all__ = [
     "put",
     "remote",
     "runtime_context",
+    "runtime_env",
     "shutdown",
     "timeline",
     "util",
     "wait",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported by who asks for it: it takes a while, and workers mostly do without.
+    if name == "cloudpickle":
+        from importlib import import_module
+
+        return import_module("eagleray.cloudpickle")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

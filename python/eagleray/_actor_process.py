@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 
-from eagleray import _generators, _identity, _running, _surroundings
+from eagleray import _generators, _identity, _running, _surroundings, _worker_output
 from eagleray._engine import native
 from eagleray._generators import Way
 from eagleray._running import Task
@@ -69,8 +69,20 @@ class Create:
             raise
         if not isinstance(process, _OneByOne):
             native.set_cancel_deferred(process.cancel)
+        _worker_output.call_it(_shown(process.instance))
         _surroundings.keep()
         _process = process
+
+
+def _shown(instance: object) -> str:
+    """What the output of an actor is marked with: its class, or what it says of itself."""
+    cls = type(instance)
+    if cls.__repr__ is object.__repr__:
+        return cls.__name__
+    try:
+        return repr(instance) or cls.__name__
+    except Exception:
+        return cls.__name__
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +148,8 @@ _OF_ALL: dict[str, Any] = {"__ray_ready__": _ready, "__ray_terminate__": _termin
 class _Process(Protocol):
     """An instance, and the way in which calls of it run."""
 
+    instance: Any
+
     def make(self, constructor: Callable[[], Any]) -> None:
         """Makes the instance, and raises what the constructor does."""
 
@@ -149,13 +163,13 @@ class _Process(Protocol):
 class _OneByOne:
     """Calls run on the main thread, in the order in which they come."""
 
-    _instance: Any
+    instance: Any
 
     def make(self, constructor: Callable[[], Any]) -> None:
-        self._instance = constructor()
+        self.instance = constructor()
 
     def call(self, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return method.result(method.of(self._instance)(*args, **kwargs))
+        return method.result(method.of(self.instance)(*args, **kwargs))
 
     def cancel(self, deferred: str) -> None:
         """There are no deferred ones."""
@@ -164,14 +178,14 @@ class _OneByOne:
 class _Threads:
     """Calls begin in the order in which they come, some at a time. One that has begun is not cancelled."""
 
-    _instance: Any
+    instance: Any
 
     def __init__(self, most: int) -> None:
         self._pool = ThreadPoolExecutor(most, thread_name_prefix="eagleray-actor")
         self._calls: dict[str, Future[None]] = {}
 
     def make(self, constructor: Callable[[], Any]) -> None:
-        self._instance = constructor()
+        self.instance = constructor()
 
     def call(self, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> native.Deferred:
         deferred = native.defer()
@@ -182,7 +196,7 @@ class _Threads:
 
     def _run(self, deferred: native.Deferred, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
-            deferred.complete(method.result(method.of(self._instance)(*args, **kwargs)))
+            deferred.complete(method.result(method.of(self.instance)(*args, **kwargs)))
         except BaseException as error:
             _fail(deferred, error)
 
@@ -204,7 +218,7 @@ class _Coroutines:
     back. What it starts begins when it has returned.
     """
 
-    _instance: Any
+    instance: Any
 
     def __init__(self, most: int, creation: Task) -> None:
         import asyncio
@@ -219,7 +233,7 @@ class _Coroutines:
 
         asyncio.events._set_running_loop(self._loop)
         try:
-            self._instance = _context(self._creation).run(constructor)
+            self.instance = _context(self._creation).run(constructor)
         finally:
             asyncio.events._set_running_loop(None)
         threading.Thread(target=self._loop.run_forever, name="eagleray-actor", daemon=True).start()
@@ -255,7 +269,7 @@ class _Coroutines:
 
         try:
             async with self._most:
-                value = method.of(self._instance)(*args, **kwargs)
+                value = method.of(self.instance)(*args, **kwargs)
                 deferred.complete(await method.result_async(value))
         except asyncio.CancelledError:
             deferred.fail(_cancelled(method))

@@ -15,7 +15,7 @@ from eagleray.exceptions import ActorAlreadyExistsError
 
 __all__ = ["ActorClass", "get_actor", "kill"]
 
-_OF_HANDLES = ("max_task_retries", "max_pending_calls")
+_OF_HANDLES = ("max_restarts", "max_task_retries", "max_pending_calls")
 
 
 class ActorClass:
@@ -211,4 +211,5 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
         raise TypeError(f"kill() takes the handle of an actor, not {type(actor).__name__}.{instead}")
     if not isinstance(no_restart, bool):
         raise TypeError(f"no_restart must be True or False, not {type(no_restart).__name__}.")
+    _engine.check_session()
     native.kill_actor(actor._eagleray_actor.ref, not no_restart)

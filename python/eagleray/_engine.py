@@ -12,7 +12,7 @@ import sys
 import threading
 import uuid
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
 from eagleray import (
@@ -80,24 +80,25 @@ _locks.install(lambda: _session_dir)
 
 
 def init(
+    address: str | None = None,
+    *,
     num_cpus: int | None = None,
     object_store_memory: int | None = None,
     ignore_reinit_error: bool = False,
-    *,
     num_gpus: int | None = None,
     resources: Mapping[str, float] | None = None,
     namespace: str | None = None,
     runtime_env: Mapping[str, Any] | None = None,
-    address: str | None = None,
     log_to_driver: bool = True,
     logging_level: int | str | None = None,
     include_dashboard: bool | None = None,
     timeline: bool | None = None,
     **of_ray: object,
-) -> None:
+) -> SessionContext:
     """Starts the worker pool. Optional: the first use starts one with these defaults.
 
     Args:
+        address: None, "local" or "auto": all start a session of this program on this machine.
         num_cpus: How many tasks run at a time. All processors that this process may use, if None.
         object_store_memory: Bytes of shared memory for objects. 30 % of the memory, if None.
         ignore_reinit_error: Do nothing, instead of raising RuntimeError, if a pool runs already.
@@ -106,13 +107,15 @@ def init(
         resources: What else tasks can ask for: names of your own, and how much there is of each.
         namespace: Where named actors are known, if they or who looks for them say nothing else. If None, one of its own.
         runtime_env: `env_vars`, `working_dir` and `py_modules` for all tasks and actors.
-        address: None, "local" or "auto": all start a session of this program on this machine.
         log_to_driver: Show what workers print.
         logging_level: Of the logger "eagleray".
         include_dashboard: There is none, so True gives a warning.
         timeline: Remember for `eagleray.timeline` when tasks ran: True the last million, None the last 100,000, False none.
             If None, the environment variable EAGLERAY_TIMELINE may say 1 or 0.
         **of_ray: Other arguments of Ray's, which change no result: accepted, without effect.
+
+    Returns:
+        What is to be known of the session. In a `with` statement it ends the session.
 
     Raises:
         RuntimeError: A pool runs already.
@@ -141,7 +144,7 @@ def init(
     with _lock:
         if is_initialized():
             if ignore_reinit_error:
-                return
+                return SessionContext(session())
             raise RuntimeError(
                 "eagleray is initialized already. Call eagleray.shutdown() first, or init(ignore_reinit_error=True)."
             )
@@ -155,6 +158,46 @@ def init(
             log_to_driver=log_to_driver,
             timeline=timeline,
         )
+        return SessionContext(session())
+
+
+class SessionContext(Mapping[str, str]):
+    """What `init` returns: the facts of the session, by name. In a `with` statement it ends the session."""
+
+    dashboard_url = ""
+    """There is no dashboard."""
+
+    def __init__(self, identity: Identity) -> None:
+        """Takes the session."""
+        self.address_info = {
+            "node_id": identity.node,
+            "node_ip_address": "127.0.0.1",
+            "session_dir": identity.session,
+            "namespace": identity.namespace,
+        }
+        """The facts as a dict."""
+
+    def __getitem__(self, name: str) -> str:
+        return self.address_info[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.address_info)
+
+    def __len__(self) -> int:
+        return len(self.address_info)
+
+    def __enter__(self) -> SessionContext:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutdown()
+
+    def disconnect(self) -> None:
+        """Ends the session."""
+        shutdown()
+
+    def __repr__(self) -> str:
+        return f"SessionContext({self.address_info})"
 
 
 def start(
@@ -294,14 +337,14 @@ def _seconds(timeout: object) -> float | None:
 
 
 @overload
-def get(refs: ObjectRef, timeout: float | None = None, *, copy: bool = False) -> Any: ...
+def get(object_refs: ObjectRef, timeout: float | None = None, *, copy: bool = False) -> Any: ...
 @overload
-def get(refs: list[ObjectRef], timeout: float | None = None, *, copy: bool = False) -> list[Any]: ...
-def get(refs: ObjectRef | list[ObjectRef], timeout: float | None = None, *, copy: bool = False) -> Any:
+def get(object_refs: list[ObjectRef], timeout: float | None = None, *, copy: bool = False) -> list[Any]: ...
+def get(object_refs: ObjectRef | list[ObjectRef], timeout: float | None = None, *, copy: bool = False) -> Any:
     """Waits for the value of a ref, or the values of a list of refs.
 
     Args:
-        refs: A ref, or a list of refs; a ref may occur more than once.
+        object_refs: A ref, or a list of refs; a ref may occur more than once.
         timeout: Seconds to wait at most. None waits as long as it takes.
         copy: Give private, writable data. Otherwise arrays are read-only views into shared memory.
 
@@ -310,10 +353,10 @@ def get(refs: ObjectRef | list[ObjectRef], timeout: float | None = None, *, copy
         ObjectLostError: The session of a ref has ended, or its value is lost and cannot be made again.
         Exception: What the task raised that should have made the value.
     """
-    single = isinstance(refs, ObjectRef)
-    if not single and not isinstance(refs, list):
-        raise ValueError(f"get() takes an ObjectRef or a list of ObjectRefs, not {type(refs).__name__}.")
-    wanted: list[ObjectRef] = [refs] if isinstance(refs, ObjectRef) else refs
+    single = isinstance(object_refs, ObjectRef)
+    if not single and not isinstance(object_refs, list):
+        raise ValueError(f"get() takes an ObjectRef or a list of ObjectRefs, not {type(object_refs).__name__}.")
+    wanted: list[ObjectRef] = [object_refs] if isinstance(object_refs, ObjectRef) else object_refs
     _check_refs("get", wanted)
     seconds = _seconds(timeout)
     if not wanted:
@@ -344,23 +387,27 @@ def _check_refs(what: str, refs: Sequence[object]) -> None:
 
 
 def wait(
-    refs: list[_Waitable], num_returns: int = 1, timeout: float | None = None, fetch_local: bool = True
+    ray_waitables: list[_Waitable],
+    num_returns: int = 1,
+    timeout: float | None = None,
+    fetch_local: bool = True,
 ) -> tuple[list[_Waitable], list[_Waitable]]:
     """Waits until `num_returns` of the refs have a value or an error, or the time is over.
 
     Args:
-        refs: The refs, each once. An `ObjectRefGenerator` among them is ready when `next` would not wait.
+        ray_waitables: The refs, each once. An `ObjectRefGenerator` among them is ready when `next` would not wait.
         num_returns: How many of them must be ready.
         timeout: Seconds to wait at most. None waits as long as it takes.
         fetch_local: Whether values are to be on this machine. They are anyway.
 
     Returns:
-        The refs that are ready, at most `num_returns`, and the rest; each in the order of `refs`.
+        The refs that are ready, at most `num_returns`, and the rest; each in the order of `ray_waitables`.
 
     Raises:
-        TypeError: `refs` is not a list of refs.
+        TypeError: `ray_waitables` is not a list of refs.
         ValueError: A ref occurs twice, or `num_returns` is not between 1 and the number of refs.
     """
+    refs = ray_waitables
     if not isinstance(refs, list):
         raise TypeError(f"wait() takes a list of ObjectRefs, not {type(refs).__name__}.")
     count = _init_arguments.whole("num_returns", num_returns, 1, "refs")
@@ -384,14 +431,14 @@ def wait(
     return [items[item] for item in ready], [items[item] for item in rest]
 
 
-def cancel(ref: ObjectRef | ObjectRefGenerator, *, force: bool = False, recursive: bool = True) -> None:
+def cancel(ray_waitable: ObjectRef | ObjectRefGenerator, *, force: bool = False, recursive: bool = True) -> None:
     """Cancels the task that makes an object. Returns at once. Harmless if it has ended.
 
     One that has not begun does not begin. One that runs gets a KeyboardInterrupt; a coroutine of an actor is cancelled. Who
     asks for the result gets a `TaskCancelledError`, unless the task ended otherwise before.
 
     Args:
-        ref: A ref to its result, or the generator that it gives.
+        ray_waitable: A ref to its result, or the generator that it gives.
         force: End the worker of a task that runs. Not for calls of actors: `kill` ends those.
         recursive: Cancel what the task has submitted, too.
 
@@ -402,6 +449,7 @@ def cancel(ref: ObjectRef | ObjectRefGenerator, *, force: bool = False, recursiv
     """
     from eagleray._generators import ObjectRefGenerator
 
+    ref = ray_waitable
     if isinstance(ref, ObjectRefGenerator):
         ref = ref.completed()
     if not isinstance(ref, ObjectRef):

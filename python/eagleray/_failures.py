@@ -85,13 +85,14 @@ def _worker_died(key: object, details: Mapping[str, Any]) -> exceptions.WorkerCr
     )
 
 
-def actor_died(actor: object, details: Mapping[str, Any]) -> exceptions.ActorDiedError:
-    """The error for a call of an actor that is dead.
+def actor_died(actor: object, details: Mapping[str, Any]) -> exceptions.ActorError:
+    """The error for a call of an actor that is dead, or has died and is made anew.
 
     Args:
         actor: The name of its class; None if it is not known.
         details: `end` says why: "init" (with `error`, what `_errors.dump_error` gave), "died" (with what is known of the
-            process's end), "killed", "exited", "released" or "name_taken". `restarts`: how often it had been restarted.
+            process's end, and `comes_back`), "killed", "exited", "released" or "name_taken". `restarts`: how often it had
+            been restarted.
     """
     what = "The actor" if actor is None else f"The actor {clip(str(actor), _MOST_KEY)}"
     restarts = details.get("restarts", 0)
@@ -110,10 +111,16 @@ def actor_died(actor: object, details: Mapping[str, Any]) -> exceptions.ActorDie
         case "died":
             pid, peak = details.get("pid"), details.get("peak_bytes")
             memory = f" It had used {size(peak)} of memory at most." if peak else ""
+            process = f"its worker process{f' {pid}' if pid else ''} {_death(details)}"
+            if details.get("comes_back"):
+                return exceptions.ActorUnavailableError(
+                    f"{what} died while it had this call: {process}.{_hint(details)}{memory}{again} It is made anew, but the "
+                    "call is not made again: how often that is done max_task_retries says."
+                    f"{_output_of(details)}"
+                )
             advice = "" if restarts else " An actor with max_restarts is made anew."
             return exceptions.ActorDiedError(
-                f"{what} is dead: its worker process{f' {pid}' if pid else ''} {_death(details)}.{_hint(details)}{memory}"
-                f"{again}{advice}{_output_of(details)}"
+                f"{what} is dead: {process}.{_hint(details)}{memory}{again}{advice}{_output_of(details)}"
             )
         case "killed":
             why = "is dead: eagleray.kill() has ended it"

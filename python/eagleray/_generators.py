@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from enum import Enum, auto
+from types import GenericAlias
 from typing import Any, NamedTuple, NoReturn, Self
 
 from eagleray import _engine, _futures
@@ -42,6 +43,10 @@ class ObjectRefGenerator:
         self._failed = False
         """Whether the ref of the call was given."""
         self._lock = threading.Lock()
+
+    def __class_getitem__(cls, _of: object) -> GenericAlias:
+        """`ObjectRefGenerator[int]`, for annotations."""
+        return GenericAlias(cls, _of)
 
     def completed(self) -> ObjectRef:
         """The ref of the call, which is there when the generator has ended."""

@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from types import GenericAlias
 from typing import Any, NamedTuple, NoReturn
 
 from eagleray import _actor_process, _calls, _identity, _options, _signatures
@@ -20,6 +21,15 @@ __all__ = ["ActorHandle", "ActorMethod", "Kind", "has_coroutines", "method", "me
 
 _METHOD_OPTIONS = "__eagleray_method__"
 """Where `method` leaves its options."""
+
+_SPECIAL = frozenset(
+    f"__{name}__"
+    for name in (
+        *("call", "len", "contains", "getitem", "setitem", "delitem", "iter", "next", "aiter", "anext"),
+        *("enter", "exit", "aenter", "aexit"),
+    )
+)
+"""Special methods that an actor can be asked for. Others would be found by those who copy a handle or look what it is."""
 
 _OF_ALL = {"__ray_ready__": "()", "__ray_terminate__": "()", "__ray_call__": "(function, /, *args, **kwargs)"}
 """Methods that each actor has, and their parameters."""
@@ -72,7 +82,7 @@ def method(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def _is_method(name: str) -> bool:
-    return not (name.startswith("__") and name.endswith("__")) or name == "__call__"
+    return not (name.startswith("__") and name.endswith("__")) or name in _SPECIAL
 
 
 def methods_of(cls: type) -> dict[str, MethodKind]:
@@ -140,7 +150,7 @@ class _Actor:
         self.meta = meta
         self.kind = kind_of(meta)
         self.session = _identity.current
-        native.name_actor(ref, self.kind.class_name)
+        native.name_actor(ref, self.kind.class_name, _options.of(self.kind.options, ACTOR, "max_restarts"))
         self.limit: int = _options.of(self.kind.options, ACTOR, "max_pending_calls")
         self.pending: list[ObjectRef] = []
         """Refs of calls that may not have ended, if their number is limited."""
@@ -265,6 +275,10 @@ class ActorHandle:
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._eagleray_actor.kind.methods]
+
+    def __class_getitem__(cls, _of: object) -> GenericAlias:
+        """`ActorHandle[Class]`, for annotations."""
+        return GenericAlias(cls, _of)
 
     @property
     def _actor_id(self) -> str:

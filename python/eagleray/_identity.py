@@ -1,4 +1,4 @@
-"""Who this process is: its session, and its part in that."""
+"""Who this process is: its session, and its part in that. And what an id is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 _NODE_DIGITS = 56
 _JOB_DIGITS = 8
@@ -39,6 +40,36 @@ class Identity:
     def process(self) -> str:
         """The id of this process in the session, as hexadecimal digits."""
         return self._digits(f"process {self.worker} of", _NODE_DIGITS)
+
+
+class Id:
+    """The id of something in a session."""
+
+    __slots__ = ("_digits",)
+
+    def __init__(self, digits: str) -> None:
+        """Takes the hexadecimal digits."""
+        self._digits = digits
+
+    def hex(self) -> str:
+        """The hexadecimal digits."""
+        return self._digits
+
+    def binary(self) -> bytes:
+        """The same as bytes."""
+        return bytes.fromhex(self._digits)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Id) and self._digits == other._digits
+
+    def __hash__(self) -> int:
+        return hash(self._digits)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Id, (self._digits,)
+
+    def __repr__(self) -> str:
+        return f"Id({self._digits})"
 
 
 current: Identity | None = None

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
-from types import TracebackType
+from types import GenericAlias, TracebackType
 from typing import Any, Literal, NoReturn, TypeVar, final
 
-from eagleray._runtime_context import Id
+from eagleray._identity import Id
 
 __all__ = [
     "Deferred",
@@ -73,6 +73,10 @@ class ObjectRef:
 
     def __await__(self) -> Generator[Any, None, Any]:
         """Waits for the value in an asyncio loop."""
+
+    @classmethod
+    def __class_getitem__(cls, of: Any, /) -> GenericAlias:
+        """`ObjectRef[int]`, for annotations."""
 
     def __copy__(self) -> ObjectRef: ...
     def __deepcopy__(self, _memo: Any, /) -> ObjectRef: ...
@@ -221,8 +225,8 @@ def call_actor(
 def find_actor(namespace: str, name: str) -> tuple[ObjectRef, bytes] | None:
     """The actor of this name, and its `meta`."""
 
-def name_actor(actor: ObjectRef, class_name: str) -> None:
-    """Says what an actor is called in messages, if that is not known."""
+def name_actor(actor: ObjectRef, class_name: str, max_restarts: int) -> None:
+    """Says what messages tell of an actor, if that is not known: what it is called, and how often it is made again."""
 
 def kill_actor(actor: ObjectRef, restart: bool) -> None:
     """Ends an actor's process. It is restarted if it may be and `restart` says so. What it has returned is kept."""

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from eagleray import _identity, _runtime_env
+from eagleray._identity import Id
 
 Checked = dict[str, Any]
 """Options as they are meant. What nobody said is not there."""
@@ -32,6 +33,7 @@ WITHOUT_EFFECT = (
     "_labels",
     "_metadata",
     "accelerator_type",
+    "allow_out_of_order_execution",
     "enable_task_events",
     "fallback_strategy",
     "label_selector",
@@ -40,8 +42,11 @@ WITHOUT_EFFECT = (
     "placement_group_bundle_index",
     "placement_group_capture_child_tasks",
 )
-"""Options of Ray that say where or in which process something runs, or what is recorded of it. Without them the results
-are the same."""
+"""Options of Ray that say where or in which process something runs, or what is recorded of it, or allow what is not done.
+Without them the results are the same."""
+
+_OF_METHODS = frozenset({"enable_task_events"})
+"""Those that methods have, too."""
 
 RESOURCES = MappingProxyType({"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"})
 """Options that are amounts of a resource, and the resource."""
@@ -52,12 +57,17 @@ class NodeAffinitySchedulingStrategy:
     """Run on one node.
 
     Args:
-        node_id: The node, as `get_runtime_context().get_node_id()` names it.
+        node_id: The node, as `get_runtime_context()` names it.
         soft: Run elsewhere if there is no such node, instead of failing.
     """
 
     node_id: str
     soft: bool = False
+
+    def __post_init__(self) -> None:
+        # The context's `node_id` is an object of its own, in Ray too.
+        if isinstance(self.node_id, Id):
+            object.__setattr__(self, "node_id", self.node_id.hex())
 
 
 # Values.
@@ -293,7 +303,7 @@ def checked(given: Mapping[str, Any], table: Mapping[str, Option], what: str) ->
         if name in table:
             if value is not None:
                 found[name] = table[name].check(value, f"{name} of {what}")
-        elif name not in WITHOUT_EFFECT or table is METHOD:
+        elif name not in (_OF_METHODS if table is METHOD else WITHOUT_EFFECT):
             raise unknown(what[:1].upper() + what[1:], name, table)
         elif value is not None:
             ignored.append(name)

@@ -50,6 +50,7 @@ INQUIRIES = "inquiries"
 """The socket in a session's directory for who wants to know something of the session."""
 
 _TAG = re.compile(rb"\x1e(\d{1,20})\.(\d{1,10})\x1f")
+_NAME = re.compile(rb"\x1e=([^\x1e\x1f]{1,800})\x1f$")
 _PEER = struct.Struct("3i")
 
 
@@ -60,6 +61,8 @@ class _Worker:
         self.pid = pid
         self.last: deque[str] = deque(maxlen=_LAST_LINES)
         self.streams: list[_Stream] = []
+        self.name = ""
+        """What it is called: an actor says so."""
 
 
 class _Stream:
@@ -305,17 +308,24 @@ class Output:
         worker = stream.worker
         shown = []
         for line in lines:
-            for task, piece in _pieces(line):
+            named = _NAME.search(line) if line.endswith(b"\x1f") else None
+            if named:
+                worker.name = named[1].decode(errors="replace")
+            rest = line[: named.start()] if named else line
+            if named and not rest:
+                continue
+            for task, piece in _pieces(rest):
                 text = _text(piece)
                 worker.last.append(text)
-                shown.append(f"{self._prefix_of(worker.pid, task)}{text}\n")
+                shown.append(f"{self._prefix_of(worker, task)}{text}\n")
         if shown and self._shown:
             _write(stream.name, "".join(shown))
 
-    def _prefix_of(self, pid: int, task: tuple[int, int] | None) -> str:
-        source = (pid, task)
+    def _prefix_of(self, worker: _Worker, task: tuple[int, int] | None) -> str:
+        pid = worker.pid
+        source = (pid, task, worker.name)
         if self._prefix[0] != source:
-            key = None if task is None else self._key_of(*task)
+            key = worker.name or (None if task is None else self._key_of(*task))
             name = "" if key is None else key if isinstance(key, str) else repr(key)
             if len(name) > _MOST_KEY:
                 name = f"{name[:_MOST_KEY]}..."

@@ -8,36 +8,7 @@ from typing import Any
 from eagleray import _engine, _identity, _running
 from eagleray._engine import native
 from eagleray._handles import ActorHandle
-
-
-class Id:
-    """The id of something in a session."""
-
-    __slots__ = ("_digits",)
-
-    def __init__(self, digits: str) -> None:
-        """Takes the hexadecimal digits."""
-        self._digits = digits
-
-    def hex(self) -> str:
-        """The hexadecimal digits."""
-        return self._digits
-
-    def binary(self) -> bytes:
-        """The same as bytes."""
-        return bytes.fromhex(self._digits)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Id) and self._digits == other._digits
-
-    def __hash__(self) -> int:
-        return hash(self._digits)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Id, (self._digits,)
-
-    def __repr__(self) -> str:
-        return f"Id({self._digits})"
+from eagleray._identity import Id
 
 
 class RuntimeContext:

@@ -6,7 +6,7 @@ no sockets so that `/dev/stdout` can be opened, and so that short lines of sever
 itself carries events: `EVENT` (token, length), then so many bytes of a pickle.
 
 A line that Python writes begins with the task that writes it, `TAG` (graph's number, task's index). What C code or a
-child process writes has no tag.
+child process writes has no tag. An actor says once what it is called, `NAME`, which ends a line.
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ EVENTS = b"E"
 """First byte of one that carries events only: a process forked from a worker has its own."""
 EVENT = struct.Struct("<QI")
 TAG = b"\x1e%d.%d\x1f"
+NAME = b"\x1e=%b\x1f\n"
+
+_MOST_NAME = 200
+"""Characters of an actor's name."""
 
 _MOST_HELD = 1 << 16
 """Bytes of an unfinished line that are held back."""
@@ -122,7 +126,16 @@ class _Lines(io.BufferedIOBase):
         if ends:
             text += b"\n"
         self._amid = not ends
-        view = memoryview(text)
+        self._write(text)
+
+    def say(self, record: bytes) -> None:
+        """Writes something that is for the driver itself."""
+        with self._lock:
+            self._end_line()
+            self._write(record)
+
+    def _write(self, data: ReadableBuffer) -> None:
+        view = memoryview(data)
         # The driver may be gone; then this process will be, too.
         with contextlib.suppress(BrokenPipeError):
             while view:
@@ -193,6 +206,8 @@ class _Channel:
 
 
 _channel: _Channel | None = None
+_streams: list[_Lines] = []
+"""Standard output and standard error, if the driver listens."""
 
 
 def attach(session_dir: str, current_task: CurrentTask, after_run: AfterRun) -> None:
@@ -223,6 +238,7 @@ def attach(session_dir: str, current_task: CurrentTask, after_run: AfterRun) -> 
     _channel = _Channel(path, connection)
     tags = _Tags(current_task)
     out, err = (_Lines(fd, tags, after_run) for fd in (1, 2))
+    _streams[:] = out, err
     for name, lines in (("stdout", out), ("stderr", err)):
         stream = io.TextIOWrapper(lines, encoding="utf-8", errors="backslashreplace", write_through=True)
         setattr(sys, name, stream)
@@ -242,3 +258,10 @@ def emit(token: int, record: object) -> None:
     """
     if _channel is not None:
         _channel.emit(token, pickle.dumps(record, 5))
+
+
+def call_it(name: str) -> None:
+    """Says what the driver calls this process from now on, where it shows what that writes."""
+    shown = "".join(letter if letter.isprintable() else " " for letter in name[:_MOST_NAME])
+    for stream in _streams:
+        stream.say(NAME % shown.encode(errors="replace"))

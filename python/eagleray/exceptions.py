@@ -11,7 +11,10 @@ __all__ = [
     "EaglerayError",
     "GetTimeoutError",
     "InfeasibleResourceError",
+    "LocalRayletDiedError",
     "MissingKeyError",
+    "NodeDiedError",
+    "ObjectFetchTimedOutError",
     "ObjectFreedError",
     "ObjectLostError",
     "ObjectReconstructionFailedError",
@@ -25,6 +28,7 @@ __all__ = [
     "RaySystemError",
     "RayTaskError",
     "ReadOnlyInputError",
+    "ReferenceCountingAssertionError",
     "RuntimeEnvSetupError",
     "TaskCancelledError",
     "TaskError",
@@ -201,4 +205,8 @@ RaySystemError = WorkerCrashedError
 TaskUnschedulableError = InfeasibleResourceError
 ActorUnschedulableError = InfeasibleResourceError
 ObjectReconstructionFailedError = ObjectLostError
+ObjectFetchTimedOutError = ObjectLostError
+ReferenceCountingAssertionError = ObjectLostError
+NodeDiedError = WorkerCrashedError
+LocalRayletDiedError = WorkerCrashedError
 OutOfDiskError = ObjectStoreFullError

@@ -11,7 +11,7 @@ import pytest
 
 import eagleray
 from eagleray import exceptions
-from eagleray.exceptions import ActorDiedError
+from eagleray.exceptions import ActorDiedError, ActorUnavailableError
 from tests.conftest import alive, until
 from tests.core.remotes import Counter, Shelf, add, echo, note, noted, wait_for
 
@@ -302,6 +302,39 @@ class TestRestarts:
             eagleray.get(counter.die.remote())
         with pytest.raises(ActorDiedError):
             eagleray.get(counter.add.remote())
+
+    def test_a_call_that_it_interrupts_is_not_one_of_a_dead_actor(self) -> None:
+        counter = Counter.options(max_restarts=1).remote()
+        with pytest.raises(
+            ActorUnavailableError, match=r"Sum died while.*code 7.*made anew.*max_task_retries"
+        ) as caught:
+            eagleray.get(counter.die.remote())
+        assert not isinstance(caught.value, ActorDiedError)
+        assert "is dead" not in str(caught.value)
+        assert eagleray.get(counter.add.remote()) == 1
+        with pytest.raises(ActorDiedError, match=r"is dead.*restarted 1 time before"):
+            eagleray.get(counter.die.remote())
+
+    def test_a_call_that_a_kill_interrupts(self, tmp_path: Path) -> None:
+        counter = Counter.options(max_restarts=-1).remote()
+        call = counter.wait.remote(str(tmp_path / "never"), str(tmp_path / "begun"))
+        until(lambda: bool(noted(str(tmp_path / "begun"))))
+        eagleray.kill(counter, no_restart=False)
+        with pytest.raises(ActorUnavailableError, match="SIGKILL"):
+            eagleray.get(call)
+
+    def test_a_call_of_another_process_that_it_interrupts(self) -> None:
+        counter = Counter.options(max_restarts=-1).remote()
+
+        @eagleray.remote
+        def error(actor: Any) -> str:
+            try:
+                eagleray.get(actor.die.remote())
+            except exceptions.RayActorError as error:
+                return type(error).__name__
+            return "none"
+
+        assert eagleray.get(error.remote(counter)) == "ActorUnavailableError"
 
     def test_knows_it(self) -> None:
         again = Counter.options(max_restarts=-1).remote()

@@ -1,7 +1,10 @@
 """`eagleray.util`: pools of actors, queues, serializers."""
 
 import asyncio
+import contextlib
+import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +87,22 @@ class TestActorPool:
         assert list(pool.map(double, [3])) == [6]
 
 
+@contextlib.contextmanager
+def interrupted() -> Iterator[None]:
+    """Interrupts the block, as Ctrl-C does."""
+    main = threading.get_ident()
+    # Ignored where the tests run in the background of a shell.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    timer = threading.Timer(0.2, lambda: signal.pthread_kill(main, signal.SIGINT))
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            yield
+    finally:
+        timer.join()
+        signal.signal(signal.SIGINT, before)
+
+
 class TestQueue:
     def test_first_in_first_out(self) -> None:
         queue = Queue()
@@ -140,6 +159,27 @@ class TestQueue:
         queue.put("late")
         thread.join()
         assert seen == ["late"]
+
+    def test_who_gives_up_takes_nothing(self) -> None:
+        queue = Queue()
+
+        async def give_up() -> None:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(queue.get_async(), 0.05)
+
+        asyncio.run(give_up())
+        queue.put("item")
+        assert queue.get(timeout=60) == "item"
+
+    def test_who_is_interrupted_takes_and_adds_nothing(self) -> None:
+        queue = Queue(maxsize=1)
+        with interrupted():
+            queue.get()
+        queue.put("item")
+        with interrupted():
+            queue.put("another")
+        assert queue.get(timeout=60) == "item"
+        assert queue.empty()
 
     def test_batches(self) -> None:
         queue = Queue(maxsize=5)

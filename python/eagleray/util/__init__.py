@@ -8,12 +8,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from eagleray.util.actor_pool import ActorPool
+from eagleray.util.completion import as_completed, map_unordered
 from eagleray.util.serialization import deregister_serializer, inspect_serializability, register_serializer
 
 if TYPE_CHECKING:
     from eagleray.util import state
 
-__all__ = ["ActorPool", "deregister_serializer", "inspect_serializability", "register_serializer", "state"]
+__all__ = [
+    "ActorPool",
+    "as_completed",
+    "deregister_serializer",
+    "inspect_serializability",
+    "map_unordered",
+    "register_serializer",
+    "state",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from eagleray import _actors, _engine
 from eagleray._actors import ActorClass
+from eagleray._engine import ObjectRef
 from eagleray._handles import ActorHandle
+from eagleray.exceptions import EaglerayError
 
 __all__ = ["Empty", "Full", "Queue"]
 
@@ -68,6 +71,26 @@ def _seconds(timeout: float | None) -> float | None:
     if timeout is not None and timeout < 0:
         raise ValueError(f"timeout must be 0 or more seconds, not {timeout}.")
     return timeout
+
+
+def _answer(call: ObjectRef) -> Any:
+    """What a call returns that may wait for long. If somebody interrupts it, it must not take an item later, nor add one."""
+    try:
+        return _engine.get(call)
+    except BaseException:
+        with contextlib.suppress(EaglerayError):  # the session may have ended
+            _engine.cancel(call)
+        raise
+
+
+async def _answer_async(call: ObjectRef) -> Any:
+    """The same in an asyncio loop."""
+    try:
+        return await call
+    except BaseException:
+        with contextlib.suppress(EaglerayError):  # the session may have ended
+            _engine.cancel(call)
+        raise
 
 
 class Queue:
@@ -130,14 +153,14 @@ class Queue:
         """
         if not block:
             self.put_nowait_batch([item])
-        elif not _engine.get(self.actor.put.remote(item, _seconds(timeout))):
+        elif not _answer(self.actor.put.remote(item, _seconds(timeout))):
             raise Full(f"There was no room for the item after {timeout} seconds.")
 
     async def put_async(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         """The same, in an asyncio loop."""
         if not block:
             self._check_room(await self.actor.put_all.remote(item), 1)
-        elif not await self.actor.put.remote(item, _seconds(timeout)):
+        elif not await _answer_async(self.actor.put.remote(item, _seconds(timeout))):
             raise Full(f"There was no room for the item after {timeout} seconds.")
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
@@ -152,13 +175,13 @@ class Queue:
         """
         if not block:
             return self.get_nowait_batch(1)[0]
-        return self._only(_engine.get(self.actor.get.remote(_seconds(timeout))), timeout)
+        return self._only(_answer(self.actor.get.remote(_seconds(timeout))), timeout)
 
     async def get_async(self, block: bool = True, timeout: float | None = None) -> Any:
         """The same, in an asyncio loop."""
         if not block:
             return self._check_items(await self.actor.get_all.remote(1), 1)[0]
-        return self._only(await self.actor.get.remote(_seconds(timeout)), timeout)
+        return self._only(await _answer_async(self.actor.get.remote(_seconds(timeout))), timeout)
 
     def put_nowait(self, item: Any) -> None:
         """`put(item, block=False)`."""

@@ -26,7 +26,10 @@ pub(crate) enum Of {
     /// Calls, which stand for themselves.
     Calls,
     /// The call that makes an actor. It has the name of the actor's class.
-    Actor,
+    Actor {
+        /// How often the actor may be made again; `u32::MAX` for ever.
+        max_restarts: u32,
+    },
     /// Calls of this actor.
     ActorsCalls(ObjectId),
 }
@@ -97,9 +100,18 @@ impl Keys {
     pub(crate) fn class_of_actor(py: Python<'_>, object: ObjectId) -> Option<Py<PyAny>> {
         let keys = Self::of(object.graph)?;
         match keys.of {
-            Of::Actor => keys.key(py, 0),
+            Of::Actor { .. } => keys.key(py, 0),
             Of::ActorsCalls(actor) => Self::of(actor.graph)?.key(py, 0),
             Of::Graph | Of::Calls => None,
+        }
+    }
+
+    /// Whether the actor that a call was for is made again when it dies after so many restarts.
+    pub(crate) fn comes_back(call: ObjectId, restarts: u32) -> bool {
+        let Some(Of::ActorsCalls(actor)) = Self::of(call.graph).map(|keys| keys.of) else { return false };
+        match Self::of(actor.graph).map(|keys| keys.of) {
+            Some(Of::Actor { max_restarts }) => max_restarts == u32::MAX || restarts < max_restarts,
+            _ => false,
         }
     }
 

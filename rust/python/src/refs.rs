@@ -9,7 +9,7 @@ use eagleray_core::ids::{GraphId, ObjectId};
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
 
 use crate::contained::{self, Contained};
 use crate::keys::Keys;
@@ -167,6 +167,12 @@ impl ObjectRef {
     }
 
     /// A copy of a ref is the ref: it never changes.
+    /// `ObjectRef[int]`, for annotations.
+    #[classmethod]
+    fn __class_getitem__<'py>(class: &Bound<'py, PyType>, of: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        class.py().import("types")?.getattr("GenericAlias")?.call1((class, of))
+    }
+
     fn __copy__(slf: Py<Self>) -> Py<Self> {
         slf
     }

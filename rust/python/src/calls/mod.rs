@@ -125,10 +125,17 @@ pub(crate) fn find_actor(
 }
 
 #[pyfunction]
-pub(crate) fn name_actor(py: Python<'_>, actor: &Bound<'_, ObjectRef>, class: Py<PyAny>) -> PyResult<()> {
+#[pyo3(signature = (actor, class_name, max_restarts))]
+pub(crate) fn name_actor(
+    py: Python<'_>,
+    actor: &Bound<'_, ObjectRef>,
+    class_name: Py<PyAny>,
+    max_restarts: i64,
+) -> PyResult<()> {
     let graph = actor.get().object(&*Role::current()?)?.graph;
     if Keys::of(graph).is_none() {
-        Keys::of_calls(py, graph, 0..1, &class, Of::Actor);
+        let max_restarts = tries("max_restarts", max_restarts, u32::MAX)?;
+        Keys::of_calls(py, graph, 0..1, &class_name, Of::Actor { max_restarts });
     }
     Ok(())
 }

@@ -155,8 +155,9 @@ impl<'a> Submission<'a> {
         // It must be placed.
         call.shapes[0].demand.get_or_insert_with(one_cpu);
         call.wanted = 0..1;
+        let max_restarts = if let GraphKind::Actor(spec) = &call.kind { spec.max_restarts } else { 0 };
         let actor = role.client.create_actor(call, meta).map_err(raise)?;
-        let keys = Keys::of_calls(py, actor.graph, 0..1, &options.key(py), Of::Actor);
+        let keys = Keys::of_calls(py, actor.graph, 0..1, &options.key(py), Of::Actor { max_restarts });
         Ok(ObjectRef::made(role, actor, &keys, None))
     }
 }

@@ -176,7 +176,7 @@ fn a_worker_is_asked_to_read_when_there_is_something_to_read() {
     until_runs(&stage, 3);
     stage.client.cancel_task(called, false, false).unwrap();
     // The answer comes at the end of the turn that took the cancellation in, or of a later one.
-    stage.client.inspect(super::stage::WATCHDOG).unwrap();
+    stage.client.inspect(Look::default(), super::stage::WATCHDOG).unwrap();
     assert_eq!(worker.page().requests(), 0, "nothing that is asked can be read");
     worker.until_told(|message| matches!(message, ToWorker::Cancel(told) if *told == called));
     stage.until(|_| worker.page().requests() == 1);
