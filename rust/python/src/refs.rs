@@ -166,13 +166,14 @@ impl ObjectRef {
         slf.py().import("eagleray._futures")?.getattr("awaited")?.call1((slf,))
     }
 
-    /// A copy of a ref is the ref: it never changes.
     /// `ObjectRef[int]`, for annotations.
     #[classmethod]
+    #[pyo3(signature = (of, /))]
     fn __class_getitem__<'py>(class: &Bound<'py, PyType>, of: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         class.py().import("types")?.getattr("GenericAlias")?.call1((class, of))
     }
 
+    /// A copy of a ref is the ref: it never changes.
     fn __copy__(slf: Py<Self>) -> Py<Self> {
         slf
     }
