@@ -29,6 +29,7 @@ from eagleray._engine import (
 )
 from eagleray._generators import DynamicObjectRefGenerator, ObjectRefGenerator
 from eagleray._handles import method
+from eagleray._memory import memory_summary
 from eagleray._remote import remote
 from eagleray._runtime_context import (
     available_resources,
@@ -37,6 +38,7 @@ from eagleray._runtime_context import (
     get_runtime_context,
     nodes,
 )
+from eagleray._timeline import timeline
 
 __version__ = "0.1.0"
 
@@ -57,6 +59,7 @@ __all__ = [
     "init",
     "is_initialized",
     "kill",
+    "memory_summary",
     "method",
     "nodes",
     "put",
@@ -64,6 +67,7 @@ __all__ = [
     "runtime_context",
     "runtime_env",
     "shutdown",
+    "timeline",
     "util",
     "wait",
 ]

@@ -230,6 +230,27 @@ class TestDeath:
         with pytest.raises(ActorDiedError, match="9"):
             eagleray.get(Bad.remote().method.remote())
 
+    def test_killed_while_the_constructor_runs(self, tmp_path: Path) -> None:
+        begun = str(tmp_path / "begun")
+
+        @eagleray.remote
+        class Endless:
+            def __init__(self) -> None:
+                note(begun)
+                wait_for(tmp_path / "never")
+
+            def method(self) -> int:
+                return 1
+
+        endless = Endless.remote()
+        called = endless.method.remote()
+        until(lambda: noted(begun) == 1)
+        process = int(Path(begun).read_text())
+        eagleray.kill(endless)
+        with pytest.raises(ActorDiedError, match="killed"):
+            eagleray.get(called)
+        until(lambda: not alive(process))
+
     def test_exit_actor(self) -> None:
         counter = Counter.remote()
         process = eagleray.get(counter.pid.remote())

@@ -14,6 +14,10 @@ use crate::ids::{GraphId, ObjectId, PeerId, WorkerId};
 use crate::message::{ActorDeath, ActorEnd, ActorName, ActorSpec, Death, Failure, FailureKind, GraphKind, GraphSpec};
 use crate::message::{Refusal, ToDriver, ToNode};
 
+/// So long may an actor be made of which nobody holds the object any more, in ns: then its worker is killed, as nobody will
+/// ever know. Ray waits as long before it kills such an actor.
+const UNHELD_NS: u64 = 30_000_000_000;
+
 /// An actor that may still do something.
 #[derive(Debug)]
 pub(super) struct Actor {
@@ -113,17 +117,22 @@ impl Head {
         if let Some(record) = self.actors.get_mut(&actor) {
             record.worker = Some(worker);
         }
+        self.end_if_released(actor);
     }
 
-    /// The run that made an actor, or should have, is over. What the worker held for it goes to `release`.
-    pub(super) fn on_made(&mut self, worker_id: WorkerId, actor: ObjectId) {
+    /// An actor is made, or the run is over that should have made it.
+    pub(super) fn on_made(&mut self, worker_id: WorkerId, actor: ObjectId, over: bool) {
         let made = self.graphs.get(&actor.graph).is_some_and(|graph| graph.tasks[0].state == TaskState::Done);
         let Some(record) = self.actors.get_mut(&actor).filter(|record| record.worker == Some(worker_id) && made) else {
             // It has failed, or was killed or let go meanwhile.
-            self.dismiss(worker_id);
+            if over {
+                self.dismiss(worker_id);
+            }
             return;
         };
-        record.alive = true;
+        if core::mem::replace(&mut record.alive, true) {
+            return;
+        }
         self.stirred.insert(actor);
         let cpu = record.spec.cpu;
         let worker = self.workers.get_mut(&worker_id).expect("the worker that reported exists");
@@ -153,8 +162,33 @@ impl Head {
 
     /// Nobody may hold an actor any more, and all that it was asked is done. One that is not made yet is made first.
     pub(super) fn end_if_released(&mut self, actor: ObjectId) {
-        let held = self.graphs.get(&actor.graph).is_some_and(|graph| graph.objects[0].holders > 0);
-        if !held && self.actors.get(&actor).is_some_and(|record| record.alive) {
+        let Some(record) = self.actors.get(&actor).filter(|_| !self.is_held(actor)) else { return };
+        if record.alive {
+            self.end_actor(actor, ActorEnd::Released);
+        } else if record.worker.is_some() {
+            self.unheld.push(actor);
+        }
+    }
+
+    /// Whether somebody holds an actor.
+    fn is_held(&self, actor: ObjectId) -> bool {
+        self.graphs.get(&actor.graph).is_some_and(|graph| graph.objects[0].holders > 0)
+    }
+
+    /// Actors that are being made have lost their last holder: that may not take for ever.
+    pub(super) fn watch_unheld(&mut self, now: u64) {
+        for actor in core::mem::take(&mut self.unheld) {
+            let worker = self.actors.get(&actor).filter(|record| !record.alive).and_then(|record| record.worker);
+            if let Some(worker) = worker.and_then(|id| self.workers.get_mut(&id)) {
+                worker.kill_at.get_or_insert(now + UNHELD_NS);
+            }
+        }
+    }
+
+    /// Ends an actor that is still being made for nobody.
+    pub(super) fn end_if_unheld(&mut self, worker: WorkerId) {
+        let Some(Role::Making(actor)) = self.workers.get(&worker).map(|worker| worker.role) else { return };
+        if !self.is_held(actor) {
             self.end_actor(actor, ActorEnd::Released);
         }
     }
@@ -199,6 +233,14 @@ impl Head {
         self.stirred.remove(&actor);
         if let Some(name) = &record.spec.name {
             self.names.remove(name);
+        }
+        // A constructor need not end by itself.
+        let making = record.worker.and_then(|id| Some((id, self.workers.get_mut(&id)?)));
+        if let Some((id, worker)) = making.filter(|(_, worker)| worker.busy()) {
+            if !core::mem::replace(&mut worker.stopping, true) {
+                self.want_less();
+                self.to_node(ToNode::Kill(id));
+            }
         }
         let Some(graph) = self.graphs.get_mut(&actor.graph) else { return };
         if core::mem::take(&mut graph.detached) {

@@ -3,7 +3,6 @@
 use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
-use core::ops::Bound;
 
 use super::graph::{Graph, TaskState};
 use super::positions::Positions;
@@ -62,15 +61,40 @@ impl Head {
         }
         self.ask_for_more();
         self.watch_busy_workers(now_ns);
+        self.watch_stall(now_ns);
+        self.watch_unheld(now_ns);
         self.retire(now_ns);
     }
 
     /// Whether a task that asks for so much of a CPU, in units of 1 / [`WHOLE`], finds a worker of its depth: as many are
-    /// occupied as there are slots, blocked ones included but for those that are ahead, and more only if their tasks ask for
-    /// less than a CPU.
+    /// occupied as the [breadth](Head::breadth) says, blocked ones included but for those that make room, and more only if
+    /// their tasks ask for less than a CPU.
     pub(super) fn has_room(&self, depth: u32, cpu: u64) -> bool {
-        let here = self.workers.values().filter(|w| w.of_pool() && w.depth() == Some(depth) && !w.is_ahead());
-        here.map(Worker::weight).sum::<u64>() + cpu.min(WHOLE) <= u64::from(self.config.slots) * WHOLE
+        let here = self.workers.values().filter(|w| w.of_pool() && w.depth() == Some(depth) && !w.makes_room());
+        here.map(Worker::weight).sum::<u64>() + cpu.min(WHOLE) <= u64::from(self.breadth(depth)) * WHOLE
+    }
+
+    /// How many depths have as many workers as there are slots.
+    fn broad_depths(&self) -> u32 {
+        let reserve = self.config.max_workers / 4;
+        ((self.config.max_workers - reserve) / self.config.slots.max(1)).max(1)
+    }
+
+    /// How many workers may be occupied at a depth: as many as there are slots, and one where that would be too many.
+    pub(super) fn breadth(&self, depth: u32) -> u32 {
+        if depth < self.broad_depths() { self.config.slots } else { 1 }
+    }
+
+    /// How many workers may be occupied at all depths down to this one.
+    pub(super) fn breadth_down_to(&self, depth: u32) -> u32 {
+        let broad = self.broad_depths().min(depth + 1);
+        broad.saturating_mul(self.config.slots).saturating_add(depth + 1 - broad)
+    }
+
+    /// The first depth for which there might be no worker.
+    pub(super) fn too_deep(&self) -> u32 {
+        let broad = self.broad_depths();
+        broad + self.config.max_workers.saturating_sub(broad.saturating_mul(self.config.slots))
     }
 
     /// Which worker should get a run of which graph and demand next, if any has room.
@@ -81,16 +105,18 @@ impl Head {
         if self.nothing_can_start(free_cpu) {
             return None;
         }
-        let mut next = self.ready.first_key_value().map(|(entry, _)| *entry);
-        while let Some(entry @ (rank, id)) = next {
-            next = self.ready.range((Bound::Excluded(entry), Bound::Unbounded)).next().map(|(entry, _)| *entry);
+        let mut firsts = self.ready.firsts();
+        while let Some(at) = (0..firsts.len()).min_by_key(|&at| firsts[at].1) {
+            let (lot, entry @ (rank, id)) = firsts[at];
+            match self.ready.after(lot, entry) {
+                Some(next) => firsts[at].1 = next,
+                None => _ = firsts.swap_remove(at),
+            }
             if !self.graphs.get(&id).is_some_and(|graph| graph.rank == rank && graph.has_ready()) {
-                if let Some(asks) = self.ready.remove(&entry) {
-                    self.demanding -= u32::from(asks.special);
-                    self.light -= u32::from(asks.light);
-                }
+                self.ready.remove(lot, entry);
                 continue;
             }
+            self.counters.looks += 1;
             self.decide_spread(now, id);
             let found = if self.graphs[&id].special.is_empty() {
                 self.worker_for(id, free_cpu, &withheld).map(|worker| (worker, 0))
@@ -100,6 +126,10 @@ impl Head {
             if let Some((worker, demand)) = found {
                 return Some((worker, id, demand));
             }
+            let graph = &self.graphs[&id];
+            if lot.is_uniform() && (graph.spread || graph.home.is_none()) {
+                firsts.retain(|(other, _)| *other != lot);
+            }
         }
         None
     }
@@ -107,8 +137,8 @@ impl Head {
     /// Whether no task can start whatever is ready, so that thousands of graphs need not be looked at.
     fn nothing_can_start(&self, free_cpu: u64) -> bool {
         // Who has demands gets a worker that has nothing to do; another is started for it only if less than a CPU is asked.
-        let special = self.demanding > 0
-            && (self.light > 0 || free_cpu >= WHOLE || self.workers.values().any(super::Worker::idle));
+        let special = self.ready.demanding > 0
+            && (self.ready.light > 0 || free_cpu >= WHOLE || self.workers.values().any(super::Worker::idle));
         !special && !self.somebody_has_room(free_cpu)
     }
 
@@ -277,6 +307,7 @@ impl Head {
             troubled: Vec::new(),
             unknown: cut.unknown,
             moving: false,
+            recalled: false,
         });
         self.assign(Run {
             id: RunId { worker: worker_id, seq },

@@ -19,12 +19,18 @@ const STUCK: u64 = 4;
 impl Head {
     pub(super) fn on_tick(&mut self, now: u64) {
         let mut messages = Vec::new();
+        let mut unheld = Vec::new();
         for (&id, worker) in &mut self.workers {
             if worker.sample_at.is_some_and(|at| at <= now) {
                 worker.sample_at = None;
                 messages.push(ToNode::Sample(id));
             }
             if worker.kill_at.is_some_and(|at| at <= now) {
+                if !worker.of_pool() {
+                    worker.kill_at = None;
+                    unheld.push(id);
+                    continue;
+                }
                 // Only the task that runs is to blame; a run that waits behind another graph's ends by itself.
                 let stuck = worker.flights.front().is_some_and(|f| !self.graphs[&f.graph].running());
                 let waits = worker.flights.iter().any(|f| !self.graphs[&f.graph].running());
@@ -37,12 +43,19 @@ impl Head {
         for message in messages {
             self.to_node(message);
         }
+        for worker in unheld {
+            self.end_if_unheld(worker);
+        }
         while let Some(&(_, id)) = self.spreads.first().filter(|(at, _)| *at <= now) {
             self.spreads.pop_first();
             if let Some(graph) = self.graphs.get_mut(&id) {
                 graph.spread = true;
                 graph.spread_at = None;
             }
+        }
+        if self.stall_at.is_some_and(|at| at <= now) {
+            self.stall_at = None;
+            self.set_aside();
         }
         if self.retire_at.is_some_and(|at| at <= now) {
             self.retire_at = None;
@@ -174,16 +187,22 @@ impl Head {
         }
     }
 
-    /// Blocked tasks keep their workers; the pool grows by as many, within slots × (nesting depth + 1).
+    /// Blocked tasks keep their workers; the pool grows by as many, within what all depths have.
     pub(super) fn ask_for_workers(&mut self) {
         let pool = || self.workers.values().filter(|w| w.of_pool());
         let blocked = pool().filter(|w| w.blocked()).count() as u32;
         let actors = self.workers.values().filter(|w| !w.of_pool() && !w.stopping).count() as u32;
+        // All graphs are looked at for the depth, so not if there are enough workers in any case.
+        let enough = (self.config.slots + blocked).min(self.config.max_workers).max(self.config.slots) + actors;
+        if enough <= self.wanted {
+            return;
+        }
+        self.counters.looks += self.queue.len() as u64;
         let depth = if blocked > 0 { self.deepest() } else { 0 };
-        // What a task left behind, a thread that waits, blocks a worker that has no run and belongs to no depth. Who is ahead
+        // What a task left behind, a thread that waits, blocks a worker that has no run and belongs to no depth. Who makes room
         // counts in none either.
-        let beside = pool().filter(|w| w.blocked() && (!w.busy() || w.is_ahead())).count() as u32;
-        let most = (self.config.slots.saturating_mul(depth + 1) + beside).min(self.config.max_workers);
+        let beside = pool().filter(|w| w.blocked() && (!w.busy() || w.makes_room())).count() as u32;
+        let most = (self.breadth_down_to(depth) + beside).min(self.config.max_workers);
         let want = (self.config.slots + blocked).min(most).max(self.config.slots) + actors;
         if want > self.wanted {
             self.wanted = want;

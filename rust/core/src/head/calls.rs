@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use super::assign::{Cut, MOST_FLIGHTS, MOST_UNKNOWN, mark_outputs};
 use super::graph::{Graph, TaskState};
-use super::{Head, ResultsMode};
+use super::{Head, ResultsMode, Worker};
 use crate::ids::{GraphId, ObjectId, WorkerId};
 use crate::page;
 
@@ -35,7 +35,10 @@ impl Head {
     fn callable(&self, actor: ObjectId) -> Option<WorkerId> {
         let record = self.actors.get(&actor).filter(|record| record.alive)?;
         let worker = record.worker.and_then(|id| self.workers.get(&id).map(|worker| (id, worker)));
-        worker.filter(|(_, worker)| !worker.stopping && worker.flights.len() < MOST_FLIGHTS).map(|(id, _)| id)
+        let open = |worker: &Worker| {
+            !worker.stopping && worker.flights.len() < MOST_FLIGHTS && !worker.flights.iter().any(|f| f.recalled)
+        };
+        worker.filter(|(_, worker)| open(worker)).map(|(id, _)| id)
     }
 
     /// The graph of the call that is next, if one can start.

@@ -141,16 +141,20 @@ impl Head {
                 "{id:?} is queued without need"
             );
         }
-        for (&rank, &id) in &self.queue {
+        for &id in self.queue.values() {
             ensure!(
-                !self.graphs[&id].has_ready() || self.ready.contains_key(&(rank, id)),
+                !self.graphs[&id].has_ready() || self.ready.contains(id, &self.graphs[&id]),
                 "{id:?} has tasks to assign and is not looked at"
             );
         }
-        let demanding = self.ready.values().filter(|asks| asks.special).count();
-        let light = self.ready.values().filter(|asks| asks.light).count();
-        ensure!(self.light as usize == light, "{} graphs of {light} ask for less than a CPU", self.light);
-        ensure!(self.demanding as usize == demanding, "{} graphs of {demanding} have demands", self.demanding);
+        let demanding = self.ready.iter().filter(|(.., asks)| asks.special).count();
+        let light = self.ready.iter().filter(|(.., asks)| asks.light).count();
+        ensure!(self.ready.light as usize == light, "{} graphs of {light} ask for less than a CPU", self.ready.light);
+        ensure!(
+            self.ready.demanding as usize == demanding,
+            "{} graphs of {demanding} have demands",
+            self.ready.demanding
+        );
         let spreads = self.graphs.iter().filter_map(|(&id, graph)| Some((graph.spread_at?, id)));
         ensure!(
             spreads.collect::<alloc::collections::BTreeSet<_>>() == self.spreads,

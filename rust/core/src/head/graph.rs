@@ -160,6 +160,8 @@ pub(super) struct Graph {
     pub(super) scratch: Vec<(u32, u32)>,
     pub(super) standing: Standing,
     pub(super) kind: GraphKind,
+    /// The number of what its tasks demand, if each of them demands something.
+    pub(super) demands: u32,
     /// Of tasks that stand for themselves, those that have failed.
     pub(super) failures: BTreeMap<u32, Failure>,
     /// Tasks in runs that are not to be run, or no longer: by force, and with what they have submitted.
@@ -278,6 +280,7 @@ impl Graph {
             scratch: vec![(0, 0); n],
             standing: Standing::Running,
             kind: spec.kind,
+            demands: 0,
             failures: BTreeMap::new(),
             cancelled: BTreeMap::new(),
             contained: Vec::new(),

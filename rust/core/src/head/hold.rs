@@ -33,7 +33,12 @@ impl Head {
                 self.hold_contents(object, contained);
                 Ok(())
             }
-            ToHead::Hold(objects) => objects.into_iter().try_for_each(|object| self.hold(peer, object)),
+            ToHead::Hold(objects) => objects.into_iter().try_for_each(|object| {
+                let late = !self.has_holder(object);
+                self.hold(peer, object)?;
+                self.held_late(object, late);
+                Ok(())
+            }),
             ToHead::Release(objects) => {
                 self.release(peer, &objects);
                 Ok(())
@@ -105,6 +110,7 @@ impl Head {
             let flight = self.workers.get(&worker)?.flights.front()?;
             Some(RunId { worker, seq: flight.seq })
         });
+        graph.demands = self.ready.number(&graph);
         let externals: Vec<ObjectId> = graph.externals.iter().map(|e| e.object).collect();
         self.peers.entry(peer).or_default().graphs.insert(id);
         let (kind, calls) = (graph.kind.clone(), graph.is_calls());
@@ -251,6 +257,27 @@ impl Head {
         Ok(())
     }
 
+    /// Whether somebody holds the object of a task.
+    fn has_holder(&self, object: ObjectId) -> bool {
+        let graph = self.graphs.get(&object.graph);
+        graph.and_then(|graph| graph.objects.get(object.index as usize)).is_some_and(|record| record.holders > 0)
+    }
+
+    /// One holder more of what a value names. False if the object is unknown.
+    pub(super) fn add_holder_late(&mut self, object: ObjectId) -> bool {
+        let late = !self.has_holder(object);
+        let known = self.add_holder(object);
+        self.held_late(object, late);
+        known
+    }
+
+    /// What nobody held was lost to who waits for it. Held again it is not.
+    fn held_late(&mut self, object: ObjectId, late: bool) {
+        if late && object.graph.seq > 0 && !self.waits.is_empty() {
+            self.wait_again(object);
+        }
+    }
+
     /// One holder more. False if the object is unknown.
     pub(super) fn add_holder(&mut self, object: ObjectId) -> bool {
         if let Some(put) = self.puts.get_mut(&object) {
@@ -350,6 +377,7 @@ impl Head {
         if let Some(worker) = peer.worker().and_then(|worker| self.workers.get_mut(&worker)) {
             worker.waits = 0;
             worker.ahead = 0;
+            worker.aside = false;
         }
         let Some(record) = self.peers.get(&peer) else { return };
         for graph in record.graphs.clone() {
@@ -387,7 +415,7 @@ impl Head {
     }
 
     fn remove_graph(&mut self, id: GraphId) {
-        let graph = self.graphs.remove(&id).expect("looked up above");
+        let mut graph = self.graphs.remove(&id).expect("looked up above");
         if let Some(peer) = self.peers.get_mut(&id.peer) {
             peer.graphs.remove(&id);
         }
@@ -408,9 +436,12 @@ impl Head {
         self.free(frees, drops);
         self.to_node(ToNode::Forget(id));
         self.loose.extend(graph.externals.iter().filter(|e| e.held).map(|e| e.object));
-        self.loose.extend(graph.contained);
+        self.loose.append(&mut graph.contained);
         for (k, external) in (0u32..).zip(&graph.externals).filter(|(_, external)| !external.available) {
             self.forget_watcher(external.object, Watcher::Graph(id, k));
+        }
+        if self.config.keeps_ended {
+            self.ended.add(id, graph);
         }
     }
 }

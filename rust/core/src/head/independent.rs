@@ -155,10 +155,28 @@ impl Head {
                 let found =
                     self.workers.iter().find_map(|(&id, worker)| Some((id, worker.flights.iter().find_map(place)?)));
                 if let Some((worker, (seq, from))) = found {
+                    self.recall_calls_behind(worker, seq);
                     // If it runs, the answer says so.
                     self.to_node(ToNode::Recall { run: RunId { worker, seq }, from });
                 }
             }
+        }
+    }
+
+    /// Part of a run of an actor's calls is taken back. What is behind it comes back before, the last first, so that none
+    /// of that begins before what is done again of the run.
+    fn recall_calls_behind(&mut self, id: WorkerId, seq: u32) {
+        let Some(worker) = self.workers.get_mut(&id).filter(|worker| !worker.of_pool()) else { return };
+        let mut behind = Vec::new();
+        for flight in worker.flights.iter_mut().rev().take_while(|flight| flight.seq != seq) {
+            flight.recalled = true;
+            behind.push(flight.seq);
+        }
+        if let Some(flight) = worker.flights.iter_mut().find(|flight| flight.seq == seq) {
+            flight.recalled = true;
+        }
+        for seq in behind {
+            self.to_node(ToNode::Recall { run: RunId { worker: id, seq }, from: 0 });
         }
     }
 
@@ -261,7 +279,7 @@ impl Head {
         }
         let mut held = contained;
         // What names itself would never go.
-        held.retain(|&inner| inner != object && self.add_holder(inner));
+        held.retain(|&inner| inner != object && self.add_holder_late(inner));
         self.forget_contents(&[object]);
         if !held.is_empty() {
             self.contents.insert(object, held);

@@ -4,12 +4,13 @@
 //! has been handled, and effects are drained from the outbox. Messages that do not fit are answered with a refusal and
 //! never believed; the head's own invariants are asserted (see [`Head::check`]).
 //!
-//! What is where: `graph` has the tables of one graph, `assign` cuts runs from the ready frontier, `report` takes in
+//! What is where: `graph` has the tables of one graph, `assign` cuts runs from the `ready` frontier, `report` takes in
 //! what workers did, `hold` knows who needs which object and `wait` who waits for it, `balance` moves work from busy
 //! workers to idle ones and serves tasks that block, `recover` handles failures. `special` are the tasks that demand more
-//! than a CPU, `resources` what they demand, and `stuck` those of them that will never get it. `independent` are tasks that
-//! stand for themselves, `actors` the objects that have a worker to themselves, `calls` what is asked of them,
-//! and `streams` what tasks make bit by bit.
+//! than a CPU, `resources` what they demand, and `stuck` those of them that will never get it. `stall` sees to it that
+//! blocked tasks keep nobody from starting for whom they may wait. `independent` are tasks that stand for themselves,
+//! `actors` the objects that have a worker to themselves, `calls` what is asked of them, and `streams` what tasks make
+//! bit by bit. `look` is what a user may see.
 
 mod actors;
 mod assign;
@@ -20,11 +21,14 @@ mod estimate;
 mod graph;
 mod hold;
 mod independent;
+mod look;
 mod positions;
+mod ready;
 mod recover;
 mod report;
 mod resources;
 mod special;
+mod stall;
 mod streams;
 mod stuck;
 mod wait;
@@ -40,6 +44,7 @@ use rustc_hash::FxBuildHasher;
 use self::actors::Actor;
 use self::estimate::Estimates;
 use self::graph::Graph;
+use self::ready::Ready;
 use self::resources::{Holding, Resources};
 use self::streams::Stream;
 use crate::ids::{GraphId, ObjectId, PeerId, WorkerId};
@@ -47,6 +52,7 @@ use crate::message::{ActorName, Failure, FromDriver, FromNode, Place, Refusal, R
 
 pub use self::actors::ActorInfo;
 pub use self::check::Violation;
+pub use self::look::{Edges, EndedGraph, GraphView, ObjectInfo, TaskStanding, TaskView, Whereabouts, WorkerView};
 
 /// Amounts of resources by name, in units of 1 / [`WHOLE`].
 pub type Amounts = Vec<(Arc<str>, u64)>;
@@ -82,12 +88,15 @@ pub struct HeadConfig {
     pub grace_ns: u64,
     /// How long a worker beyond the slots may idle before it is stopped, in ns.
     pub idle_ns: u64,
-    /// Workers there may ever be at once. A graph nested so deep that slots × (depth + 1) is more fails.
+    /// Workers there may ever be at once, those of actors not counted. A graph nested so deep that there might be none for it
+    /// fails: three quarters of them serve depths with as many as there are slots each, the others a depth each.
     pub max_workers: u32,
     /// What the node offers beside its slots, by name, in units of 1 / [`WHOLE`]. Of what is not named there is none.
     pub offers: Vec<(Arc<str>, u64)>,
     /// A task that finds too little of a resource is passed by others for so long, in ns; then they make room for it.
     pub patience_ns: u64,
+    /// Keep graphs that are over for [`Head::take_ended`].
+    pub keeps_ended: bool,
 }
 
 impl HeadConfig {
@@ -104,6 +113,7 @@ impl HeadConfig {
             max_workers: if slots < 64 { 256 } else { slots * 4 },
             offers: Vec::new(),
             patience_ns: 100_000_000,
+            keeps_ended: false,
         }
     }
 }
@@ -146,6 +156,8 @@ pub struct HeadCounters {
     pub moved: u64,
     /// Tasks run again because they raised and are retried, or because a worker or a result was lost.
     pub reruns: u64,
+    /// Graphs looked at for something to assign, or for how many workers they need.
+    pub looks: u64,
 }
 
 /// A run in flight.
@@ -174,6 +186,8 @@ struct Flight {
     unknown: bool,
     /// A recall for balancing is under way.
     moving: bool,
+    /// Calls of an actor were recalled: until it is known what came back, the actor is given no others.
+    recalled: bool,
 }
 
 #[derive(Debug, Default)]
@@ -184,6 +198,8 @@ struct Worker {
     waits: u32,
     /// How many of them are of who makes parts, and is ahead.
     ahead: u32,
+    /// It does not count in its depth as long as its task is blocked: see `stall`.
+    aside: bool,
     /// Results it keeps beyond their run.
     kept: BTreeSet<ObjectId>,
     /// When to ask how far it is.
@@ -251,6 +267,17 @@ impl Worker {
         self.ahead > 0 && self.ahead == self.waits
     }
 
+    /// Whether it waits and occupies nothing of its depth.
+    fn makes_room(&self) -> bool {
+        self.is_ahead() || (self.aside && self.blocked())
+    }
+
+    /// One of its questions is answered or withdrawn.
+    fn answered(&mut self) {
+        self.waits -= 1;
+        self.aside &= self.blocked();
+    }
+
     fn idle(&self) -> bool {
         self.flights.is_empty() && self.waits == 0 && !self.stopping && self.of_pool()
     }
@@ -312,12 +339,8 @@ pub struct Head {
     graphs: BTreeMap<GraphId, Graph>,
     /// Running graphs in the order in which they are served.
     queue: BTreeMap<Rank, GraphId>,
-    /// Of those, all that have tasks to assign, in the same order. Who has none any more is found out when it is looked at.
-    /// With what kind of demands they have.
-    ready: BTreeMap<(Rank, GraphId), Asks>,
-    /// How many of those have demands of their own, and how many ask for less than a CPU in one of them.
-    demanding: u32,
-    light: u32,
+    /// Of those, all that have tasks to assign.
+    ready: Ready,
     /// When to look whether a graph is worth spreading.
     spreads: BTreeSet<(u64, GraphId)>,
     puts: FxMap<ObjectId, PutObject>,
@@ -332,6 +355,8 @@ pub struct Head {
     names: BTreeMap<ActorName, ObjectId>,
     /// Actors of which a call may be able to start since it was last looked.
     stirred: BTreeSet<ObjectId>,
+    /// Actors that were being made when their last holder let go, since it was last looked.
+    unheld: Vec<ObjectId>,
     /// What published values name, each held by its value.
     contents: FxMap<ObjectId, Vec<ObjectId>>,
     /// What values named, or graphs read or named, that are gone: not let go yet.
@@ -340,11 +365,15 @@ pub struct Head {
     broken: Vec<(GraphId, u32, Failure)>,
     /// By the object of the task that makes them.
     streams: FxMap<ObjectId, Stream>,
+    /// Graphs that are over and were not taken.
+    ended: look::Ended,
     submitted: u64,
     /// Tasks that lack nothing but a worker, because those that run ask for less than a CPU each.
     short: u32,
     wanted: u32,
     retire_at: Option<u64>,
+    /// When a blocked task is set aside, if nothing goes on until then.
+    stall_at: Option<u64>,
     counters: HeadCounters,
     out: Vec<Effect>,
 }
@@ -358,9 +387,7 @@ impl Head {
             config,
             graphs: BTreeMap::new(),
             queue: BTreeMap::new(),
-            ready: BTreeMap::new(),
-            demanding: 0,
-            light: 0,
+            ready: Ready::default(),
             spreads: BTreeSet::new(),
             puts: FxMap::default(),
             workers: BTreeMap::new(),
@@ -372,14 +399,17 @@ impl Head {
             actors: BTreeMap::new(),
             names: BTreeMap::new(),
             stirred: BTreeSet::new(),
+            unheld: Vec::new(),
             contents: FxMap::default(),
             loose: Vec::new(),
             broken: Vec::new(),
             streams: FxMap::default(),
+            ended: look::Ended::default(),
             submitted: 0,
             short: 0,
             wanted,
             retire_at: None,
+            stall_at: None,
             counters: HeadCounters::default(),
             out: Vec::from([Effect::ToNode(ToNode::Want(wanted))]),
         }
@@ -492,7 +522,7 @@ impl Head {
     pub fn next_deadline(&self) -> Option<u64> {
         let workers = self.workers.values().flat_map(|w| [w.sample_at, w.kill_at]);
         let spread = self.spreads.first().map(|(at, _)| *at);
-        workers.chain([spread, self.retire_at]).flatten().min()
+        workers.chain([spread, self.retire_at, self.stall_at]).flatten().min()
     }
 
     fn to_node(&mut self, message: ToNode) {

@@ -165,8 +165,8 @@ impl Head {
         for object in interrupts {
             self.to_node(ToNode::CancelDeferred { worker: worker_id, object });
         }
-        if report.ended && makes {
-            self.on_made(worker_id, ObjectId { graph: id, index: 0 });
+        if makes {
+            self.on_made(worker_id, ObjectId { graph: id, index: 0 }, report.ended);
         }
         for (task, object) in lost {
             self.on_lost(object, worker_id);
@@ -302,11 +302,7 @@ impl Head {
             self.notify(object);
         }
         if let Some(graph) = self.graphs.get(&id).filter(|graph| graph.has_ready() && !graph.is_calls()) {
-            let asks = graph.asks();
-            if self.ready.insert((graph.rank, id), asks).is_none() {
-                self.demanding += u32::from(asks.special);
-                self.light += u32::from(asks.light);
-            }
+            self.ready.insert(id, graph);
         }
         self.fail_tasks(id, doomed);
         self.line_up(id);
@@ -328,6 +324,9 @@ impl Head {
         self.interrupt_cancelled(now, run, limit);
         let Some(worker) = self.workers.get_mut(&run.worker) else { return };
         let Some(flight) = worker.flights.iter_mut().find(|f| f.seq == run.seq) else { return };
+        if let (true, Role::Actor(actor)) = (core::mem::take(&mut flight.recalled), worker.role) {
+            self.stirred.insert(actor);
+        }
         let moving = core::mem::take(&mut flight.moving);
         let limit = limit.max(flight.upto);
         if limit >= flight.limit {

@@ -8,7 +8,7 @@ use super::Amounts;
 use crate::message::{Demand, GPU, Shortage, WHOLE};
 
 /// A demand, its resources by number.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Need {
     pub(super) cpu: u64,
     pub(super) others: Vec<(usize, u64)>,

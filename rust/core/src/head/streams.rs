@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::{Flight, Head, Worker};
-use crate::ids::{ObjectId, PeerId, WorkerId};
+use crate::ids::{GraphId, ObjectId, PeerId, WorkerId};
 use crate::message::{Refusal, ToDriver};
 
 /// Peer, token, and what is asked.
@@ -125,7 +125,6 @@ impl Head {
         self.block(peer);
         if let Some(id) = peer.worker() {
             self.deepen_for(stream.graph, id);
-            self.deepen_for_actors();
         }
         Ok(())
     }
@@ -170,13 +169,11 @@ impl Head {
         true
     }
 
-    /// The streams of which such a worker waits for a part, and who that is.
-    pub(super) fn awaited_streams(&self, who: impl Fn(WorkerId) -> bool) -> Vec<(ObjectId, WorkerId)> {
-        let waiting = |(stream, found): (&ObjectId, &Stream)| {
-            let workers = found.waiting.iter().filter_map(|(peer, ..)| peer.worker()).filter(|worker| who(*worker));
-            workers.map(|worker| (*stream, worker)).collect::<Vec<_>>()
-        };
-        let mut awaited = self.streams.iter().flat_map(waiting).collect::<Vec<_>>();
+    /// The graphs of the streams of which a worker waits for a part.
+    pub(super) fn awaited_streams(&self, worker: WorkerId) -> Vec<GraphId> {
+        let waits = |found: &Stream| found.waiting.iter().any(|(peer, ..)| peer.worker() == Some(worker));
+        let awaited = self.streams.iter().filter(|(_, found)| waits(found)).map(|(stream, _)| stream.graph);
+        let mut awaited: Vec<GraphId> = awaited.collect();
         awaited.sort_unstable();
         awaited
     }
@@ -222,7 +219,7 @@ impl Head {
 
     fn unblock(&mut self, peer: PeerId) {
         if let Some(worker) = peer.worker().and_then(|worker| self.workers.get_mut(&worker)) {
-            worker.waits -= 1;
+            worker.answered();
         }
     }
 }

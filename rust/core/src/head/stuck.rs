@@ -7,8 +7,8 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use super::{Head, Worker};
-use crate::ids::{GraphId, ObjectId, WorkerId};
+use super::{Head, Watcher, Worker};
+use crate::ids::{GraphId, ObjectId, PeerId, WorkerId};
 use crate::message::{Failure, FailureKind, Shortage, WHOLE};
 
 /// Those that go on only if another of them does.
@@ -22,7 +22,7 @@ impl Head {
     /// Fails a graph whose demand can never be met. True if there was one; then others may go on.
     pub(super) fn fail_stuck(&mut self) -> bool {
         let keeps = |w: &Worker| w.blocked() && w.holding.as_ref().is_some_and(|h| !h.need.others.is_empty());
-        if !self.workers.values().any(keeps) {
+        if self.workers.iter().all(|(id, worker)| !keeps(worker) || self.is_served(*id)) {
             return false;
         }
         let stuck = self.stuck();
@@ -53,6 +53,19 @@ impl Head {
         true
     }
 
+    /// Whether a task runs for which a worker waits. When it has ended, that is looked at again.
+    fn is_served(&self, id: WorkerId) -> bool {
+        let asks = |watcher: &Watcher| match watcher {
+            Watcher::Wait(wait) => self.waits.get(wait).is_some_and(|wait| wait.peer.worker() == Some(id)),
+            Watcher::Graph(..) => false,
+        };
+        let awaited = |object: ObjectId| self.watchers.get(&object).is_some_and(|watchers| watchers.iter().any(asks));
+        let runs = self.workers.values().filter(|worker| !worker.blocked()).flat_map(|worker| &worker.flights);
+        let mut tasks =
+            runs.flat_map(|f| f.tasks[f.upto as usize..f.limit as usize].iter().map(|&task| (f.graph, task)));
+        tasks.any(|(graph, index)| awaited(ObjectId { graph, index }))
+    }
+
     fn held_by(&self, stuck: &Stuck) -> impl Iterator<Item = &super::Holding> {
         stuck.workers.iter().filter_map(|id| self.workers[id].holding.as_ref())
     }
@@ -61,7 +74,7 @@ impl Head {
     /// changes. What could still happen from outside, an admission or a recall, counts as going on.
     fn stuck(&self) -> Stuck {
         let blocked = self.workers.iter().filter(|(_, worker)| worker.blocked()).map(|(&id, _)| id);
-        let mut stuck = Stuck { graphs: self.queue.values().copied().collect(), workers: blocked.collect() };
+        let mut stuck = Stuck { graphs: self.awaited_graphs(), workers: blocked.collect() };
         loop {
             let graphs = stuck.graphs.iter().copied().filter(|&id| !self.graph_goes_on(id, &stuck)).collect();
             let workers = stuck.workers.iter().copied().filter(|&id| !self.worker_goes_on(id, &stuck)).collect();
@@ -73,6 +86,25 @@ impl Head {
         }
     }
 
+    /// All graphs that blocked tasks wait for.
+    fn awaited_graphs(&self) -> BTreeSet<GraphId> {
+        let of_worker = |peer: PeerId| peer.worker().is_some();
+        let waits = self.waits.values().filter(|wait| of_worker(wait.peer)).flat_map(|wait| &wait.objects);
+        let streams = self.streams.iter().filter(|(_, stream)| stream.who_waits().any(of_worker));
+        let mut open: Vec<GraphId> =
+            waits.chain(streams.map(|(object, _)| object)).map(|object| object.graph).collect();
+        let mut found = BTreeSet::new();
+        while let Some(id) = open.pop() {
+            let Some(graph) = self.graphs.get(&id).filter(|graph| self.queue.contains_key(&graph.rank)) else {
+                continue;
+            };
+            if found.insert(id) {
+                open.extend(graph.externals.iter().filter(|e| e.held && !e.available).map(|e| e.object.graph));
+            }
+        }
+        found
+    }
+
     fn graph_goes_on(&self, id: GraphId, stuck: &Stuck) -> bool {
         let graph = &self.graphs[&id];
         let runs = |(worker_id, worker): (&WorkerId, &Worker)| {
@@ -81,10 +113,10 @@ impl Head {
             let of_graph = || worker.flights.iter().any(|f| f.graph == id);
             (of_graph() && !stuck.workers.contains(worker_id)) || worker.flights.iter().enumerate().any(coming)
         };
-        // At each depth no more workers are occupied than there are slots.
-        let here = |id: &&WorkerId| self.workers[*id].depth() == Some(graph.depth);
+        // At each depth only so many workers are occupied.
+        let here = |id: &&WorkerId| self.workers[*id].depth() == Some(graph.depth) && !self.workers[*id].makes_room();
         let occupied: u64 = stuck.workers.iter().filter(here).map(|id| self.workers[id].weight()).sum();
-        let room = occupied < u64::from(self.config.slots) * WHOLE;
+        let room = occupied < u64::from(self.breadth(graph.depth)) * WHOLE;
         let fits = |special: &super::graph::Special| {
             !special.ready.is_empty() && self.resources.lacks_beside(&special.need, self.held_by(stuck)).is_none()
         };

@@ -1,13 +1,14 @@
 //! Who waits for what: questions of drivers, graphs that read other graphs, and the workers set apart for those that are
 //! waited for.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use super::graph::{Standing, TaskState};
+use super::ready::Lot;
 use super::report::Done;
-use super::{Head, Rank, Wait, Watcher};
+use super::{Head, Rank, Role, Wait, Watcher, Worker};
 use crate::ids::{GraphId, ObjectId, PeerId, WorkerId};
 use crate::message::{Failure, FailureKind, Place, ToDriver};
 
@@ -74,7 +75,6 @@ impl Head {
         if let Some(worker) = peer.worker() {
             self.on_blocked(worker);
             self.deepen_awaited(id, worker);
-            self.deepen_for_actors();
         }
     }
 
@@ -122,7 +122,7 @@ impl Head {
         let Some(wait) = self.unwatch(id) else { return };
         let ended = wait.objects.iter().filter_map(|&o| self.status(o).map(|status| (o, status))).collect();
         if let Some(worker) = wait.peer.worker().and_then(|worker| self.workers.get_mut(&worker)) {
-            worker.waits -= 1;
+            worker.answered();
         }
         self.to_driver(wait.peer, ToDriver::Awaited { token: wait.token, ended });
     }
@@ -223,6 +223,11 @@ impl Head {
         for (id, k) in readers {
             self.watch_external(id, k, object);
         }
+        self.wait_again(object);
+    }
+
+    /// Whoever was told that an object has ended, or counted it among those, waits for it again if it has not.
+    pub(super) fn wait_again(&mut self, object: ObjectId) {
         if self.status(object).is_some() {
             return;
         }
@@ -264,35 +269,52 @@ impl Head {
         }
     }
 
-    /// What an actor waits for, a blocked task may wait for: it has workers apart from those of all tasks that are blocked.
-    pub(super) fn deepen_for_actors(&mut self) {
-        let waits = |worker: WorkerId| self.workers.get(&worker).is_some_and(|worker| !worker.of_pool());
-        let of_actors =
-            self.waits.iter().filter_map(|(&id, wait)| Some((id, wait.peer.worker().filter(|w| waits(*w))?)));
-        let of_actors = of_actors.collect::<Vec<_>>();
-        let streams = self.awaited_streams(waits);
-        for (wait, worker) in of_actors {
-            self.deepen_awaited(wait, worker);
-        }
-        for (stream, worker) in streams {
-            self.deepen_for(stream.graph, worker);
-        }
-    }
-
     /// How deep what a peer submits or waits for is nested, and for whom it is done.
     ///
-    /// A worker's own task occupies one of the workers of its depth. An actor occupies none, but who waits for it does.
+    /// A worker's own task occupies one of the workers of its depth. An actor occupies none, so what a call of it does is as
+    /// deep as the call. Of several calls at once nobody knows which of them it is: then it is taken to be the one that is
+    /// nested least, for else tasks that call the actor that waits for them would come to lie deeper and deeper. If that
+    /// is not deep enough, `stall` sees to it.
     pub(super) fn parent(&self, peer: PeerId) -> Option<(u32, Rank)> {
         let worker = self.workers.get(&peer.worker()?)?;
-        let flight = worker.flights.front();
-        let rank = flight.map(|flight| self.graphs[&flight.graph].rank);
+        let front = worker.flights.front();
         if worker.of_pool() {
-            return Some((flight?.depth + 1, rank?));
+            let front = front?;
+            return Some((front.depth + 1, self.graphs[&front.graph].rank));
         }
-        let blocked = self.workers.values().filter(|worker| worker.of_pool() && worker.blocked());
-        let deepest = blocked.filter_map(|worker| Some((worker.depth()?, worker.flights.front()?.graph))).max();
-        let (depth, graph) = deepest?;
-        Some((depth + 1, rank.unwrap_or(self.graphs[&graph].rank)))
+        let of = |id: GraphId| self.graphs.get(&id).map(|graph| (graph.depth, graph.rank));
+        let deferred = worker.deferred.iter().map(|object| object.graph);
+        let begun = deferred.chain(front.map(|flight| flight.graph));
+        let (depth, rank) = begun.filter_map(of).min()?;
+        if !worker.deferred.is_empty() {
+            return Some((depth, rank));
+        }
+        // What is behind the call that runs waits for it, and so does who waits for that.
+        let blocked = |peer: PeerId| peer.worker().and_then(|id| self.workers.get(&id)).is_some_and(Worker::blocked);
+        let lanes = match worker.role {
+            Role::Actor(actor) => self.actors.get(&actor).map(|record| &record.lanes),
+            _ => None,
+        };
+        let firsts = lanes.into_iter().flat_map(|lanes| lanes.values().filter_map(BTreeSet::first).copied());
+        let behind = worker.flights.iter().skip(1).map(|flight| flight.graph).chain(firsts);
+        let deepest = behind.filter(|id| blocked(id.peer)).filter_map(of).map(|(depth, _)| depth).max();
+        Some((depth.max(deepest.unwrap_or(0)), rank))
+    }
+
+    /// The graphs for which an actor waits, and those of the calls that do, if it is known which these are.
+    fn awaited_by_actor(&self, id: WorkerId) -> Vec<GraphId> {
+        let Some(worker) = self.workers.get(&id) else { return Vec::new() };
+        let alone = worker.deferred.is_empty() || (worker.deferred.len() == 1 && worker.flights.is_empty());
+        if !alone || !worker.blocked() {
+            return Vec::new();
+        }
+        let mut graphs = self.awaited_streams(id);
+        for wait in self.waits.values().filter(|wait| wait.peer.worker() == Some(id)) {
+            graphs.extend(wait.objects.iter().filter(|object| self.status(**object).is_none()).map(|o| o.graph));
+        }
+        graphs.extend(worker.flights.iter().map(|flight| flight.graph));
+        graphs.dedup();
+        graphs
     }
 
     /// Something waits for graphs that need workers at `depth` to go on, and were themselves not submitted that deep: the
@@ -301,6 +323,7 @@ impl Head {
         let mut open = graphs;
         // Of each lane, what was before this is seen to.
         let mut lanes: BTreeMap<(ObjectId, PeerId), GraphId> = BTreeMap::new();
+        let mut actors: BTreeSet<ObjectId> = BTreeSet::new();
         while let Some(id) = open.pop() {
             let Some(graph) = self.graphs.get_mut(&id).filter(|graph| graph.running()) else { continue };
             if graph.is_calls() {
@@ -312,20 +335,26 @@ impl Head {
                     let lane = self.actors.get(&actor).and_then(|record| record.lanes.get(&id.peer));
                     open.extend(lane.into_iter().flat_map(|lane| lane.range(from..id)));
                 }
+                // And what the actor waits for.
+                let worker = self.actors.get(&actor).and_then(|record| record.worker);
+                if let Some(worker) = worker.filter(|_| actors.insert(actor)) {
+                    open.extend(self.awaited_by_actor(worker));
+                }
             }
+            let graph = self.graphs.get_mut(&id).expect("looked up above");
             if graph.depth >= depth {
                 continue;
             }
+            let (old, lot) = (graph.rank, Lot::of(graph));
             graph.depth = depth;
-            let old = graph.rank;
             let (priority, root) = (old.priority, old.root).min((waiter.priority, waiter.root));
             graph.rank = Rank { priority, root, depth: Reverse(depth), submitted: old.submitted };
             let rank = graph.rank;
             open.extend(graph.externals.iter().filter(|e| e.held && !e.available).map(|e| e.object.graph));
             if self.queue.remove(&old).is_some() {
                 self.queue.insert(rank, id);
-                if let Some(asks) = self.ready.remove(&(old, id)) {
-                    self.ready.insert((rank, id), asks);
+                if self.ready.remove(lot, (old, id)) {
+                    self.ready.insert(id, &self.graphs[&id]);
                 }
             }
             self.fail_if_too_deep(id);
@@ -335,7 +364,7 @@ impl Head {
     /// A graph that would need more workers than there may be fails instead of waiting for ever.
     pub(super) fn fail_if_too_deep(&mut self, id: GraphId) {
         let Some(depth) = self.graphs.get(&id).map(|graph| graph.depth) else { return };
-        let most = (self.config.max_workers / self.config.slots.max(1)).max(1);
+        let most = self.too_deep();
         if depth >= most {
             let origin = ObjectId { graph: id, index: 0 };
             self.fail_graph(id, &Failure { origin, kind: FailureKind::TooDeep { depth, most } });

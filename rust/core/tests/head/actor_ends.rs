@@ -1,5 +1,6 @@
 //! Actors that end, or begin again, at odd moments.
 
+use eagleray_core::head::{HeadConfig, HeadEvent};
 use eagleray_core::ids::WorkerId;
 use eagleray_core::message::{
     ActorEnd, ActorName, ActorSpec, ClassSpec, Demand, FailureKind, FromNode, GraphKind, GraphSpec, Place, ToHead,
@@ -104,12 +105,82 @@ fn an_actor_that_is_killed_while_it_is_made_is_not_made_again() {
     }
 }
 
+/// A thread of the actor's that waits for something has its worker report so.
+#[test]
+fn an_actor_lives_when_it_is_made_though_the_run_is_not_over() {
+    let mut fake = Fake::new(1);
+    fake.run_graph(actor_graph(1, ActorSpec { max_restarts: 1, ..spec() }));
+    let run = fake.only_run();
+    let made = fake.report(&run, 0, 1, false);
+    fake.deliver(made);
+    assert_eq!(lives(&fake), [(true, 0)]);
+    fake.down(run.id.worker.0, None);
+    fake.up(7);
+    assert_eq!(fake.only_run().graph, graph_id(1));
+    let again = fake.only_run();
+    let made = fake.report(&again, 0, 1, false);
+    fake.deliver(made);
+    let over = fake.report(&again, 1, 1, true);
+    fake.deliver(over);
+    assert_eq!(lives(&fake), [(true, 1)]);
+}
+
+/// Its constructor may never end.
+#[test]
+fn the_worker_that_makes_an_actor_ends_when_the_making_is_cancelled() {
+    let mut fake = Fake::new(1);
+    fake.run_graph(actor_graph(1, spec()));
+    let run = fake.only_run();
+    fake.user(ToHead::Cancel { graph: graph_id(1) });
+    assert!(fake.sent.contains(&ToNode::Kill(run.id.worker)));
+    fake.down(run.id.worker.0, Some((0, 0)));
+    fake.ask(1, &[object(graph_id(1), 0)]);
+    assert_eq!(fake.failure(1).kind, FailureKind::Cancelled);
+    fake.user(ToHead::Release(vec![object(graph_id(1), 0)]));
+    assert!(fake.head.is_idle());
+}
+
+#[test]
+fn a_constructor_that_goes_on_though_nobody_holds_the_actor_is_ended_after_a_while() {
+    for (found, early) in [(false, false), (false, true), (true, false)] {
+        let mut fake = Fake::with(HeadConfig::new(1));
+        let actor = object(graph_id(1), 0);
+        fake.run_graph(actor_graph(1, ActorSpec { detached: false, ..spec() }));
+        if early {
+            fake.user(ToHead::Release(vec![actor]));
+        }
+        fake.up(0);
+        let run = fake.only_run();
+        if !early {
+            fake.user(ToHead::Release(vec![actor]));
+        }
+        let kill = ToNode::Kill(run.id.worker);
+        assert!(!fake.sent.contains(&kill), "it is made first");
+        if found {
+            let name = ActorName { namespace: "space".into(), name: "a".into() };
+            fake.user(ToHead::FindActor { token: 1, name });
+        }
+        for _ in 0..3 {
+            fake.now += 29_000_000_000;
+            fake.tell(HeadEvent::Tick);
+        }
+        assert_eq!(fake.sent.contains(&kill), !found);
+        if found {
+            fake.finish(&run);
+            assert_eq!(lives(&fake), [(true, 0)]);
+            fake.user(ToHead::Release(vec![actor]));
+        }
+        fake.down(run.id.worker.0, (!found).then_some((0, 0)));
+        assert!(fake.head.is_idle());
+    }
+}
+
 #[test]
 fn an_actor_that_is_found_while_it_is_made_is_made_once() {
     let mut fake = Fake::new(1);
     let actor = object(graph_id(1), 0);
     let spec = actor_graph(1, ActorSpec { detached: false, ..spec() });
-    fake.handle(eagleray_core::head::HeadEvent::Driver(eagleray_core::message::FromDriver {
+    fake.handle(HeadEvent::Driver(eagleray_core::message::FromDriver {
         peer: crate::fake::USER,
         message: ToHead::Submit(Box::new(spec)),
     }));

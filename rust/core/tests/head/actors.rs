@@ -134,6 +134,35 @@ fn calls_of_a_peer_keep_their_order_though_inputs_come_late() {
     assert_eq!(fake.runs_of(worker)[0].inputs, [object(graph_id(2), 0)], "the actor is not sent to itself");
 }
 
+/// What is behind a call that is cancelled goes back with it, or it would begin before what comes back.
+#[test]
+fn calls_keep_their_order_though_one_is_cancelled() {
+    let mut fake = Fake::new(1);
+    let (actor, worker) = made(&mut fake, 1, spec());
+    for seq in 2..5 {
+        fake.run_graph(calls(graph_id(seq), actor, 2));
+    }
+    let runs = fake.runs_of(worker);
+    assert!(runs.len() > 1, "{runs:?}");
+    fake.user(ToHead::CancelTask { object: object(graph_id(2), 0), force: false, recursive: false });
+    let recalled: Vec<_> =
+        fake.sent.iter().filter_map(|m| if let ToNode::Recall { run, .. } = m { Some(*run) } else { None }).collect();
+    assert_eq!(recalled, runs.iter().rev().map(|run| run.id).collect::<Vec<_>>());
+    for run in recalled {
+        fake.node(FromNode::Recalled { run, limit: 0 });
+    }
+    for run in runs {
+        let report = fake.report(&run, 0, 0, true);
+        fake.deliver(report);
+    }
+    let mut order = Vec::new();
+    while let Some(run) = fake.runs_of(worker).first().cloned() {
+        order.extend(run.tasks.iter().map(|&task| (run.graph.seq, task)));
+        fake.finish(&run);
+    }
+    assert_eq!(order, [(2, 1), (3, 0), (3, 1), (4, 0), (4, 1)]);
+}
+
 #[test]
 fn what_the_constructor_raised_is_why_calls_fail() {
     let mut fake = Fake::new(1);

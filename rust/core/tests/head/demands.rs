@@ -419,3 +419,56 @@ fn a_task_that_asks_for_no_cpu_does_not_wait_for_one() {
     fake.up(1);
     assert_eq!(fake.runs_of(1)[0].graph, graph_id(2));
 }
+
+/// Hundreds of graphs that ask for the same are not all looked at whenever something happens.
+#[test]
+fn one_of_those_that_ask_for_the_same_is_looked_at() {
+    for cpu in [0, WHOLE / 2, WHOLE] {
+        for others in [[(LICENSE, WHOLE)], [(GPU, 3 * WHOLE)]] {
+            let mut fake = offering(2);
+            let before = fake.head.counters().looks;
+            for seq in 1..=200 {
+                fake.run_graph(demanding(wide(graph_id(seq), 1), &[0], demand(cpu, &others)));
+            }
+            for seq in 1..=200 {
+                let run = fake.only_run();
+                assert_eq!(run.graph, graph_id(seq));
+                fake.finish(&run);
+            }
+            let looks = fake.head.counters().looks - before;
+            assert!(looks < 3000, "{looks} graphs are looked at");
+        }
+    }
+}
+
+/// Nor are workers started for each of them, though one more could run.
+#[test]
+fn workers_are_not_started_for_all_who_ask_for_a_part_of_a_cpu() {
+    let mut fake = offering(1);
+    for seq in 1..=100 {
+        fake.run_graph(demanding(wide(graph_id(seq), 1), &[0], demand(WHOLE / 2, &[])));
+    }
+    let wanted = fake.sent.iter().filter_map(|m| if let ToNode::Want(count) = m { Some(*count) } else { None });
+    assert_eq!(wanted.max(), Some(2));
+}
+
+/// A task that holds a license waits for another, and for hundreds of others that have one only when it is done.
+#[test]
+fn who_is_behind_one_that_waits_and_goes_on_is_not_stuck() {
+    let mut fake = offering(1);
+    fake.run_graph(license(1));
+    for seq in 2..=50 {
+        fake.run_graph(license(seq));
+    }
+    let inner = nested(0);
+    fake.run_graph(wide(inner, 2));
+    fake.ask_as(inner.peer, 1, &[object(inner, 0), object(inner, 1)]);
+    fake.up(1);
+    while let Some(run) = fake.runs_of(1).first().cloned() {
+        fake.finish(&run);
+    }
+    assert_eq!(fake.values(1), 2);
+    fake.ask(2, &[object(graph_id(50), 0)]);
+    fake.run_all();
+    assert_eq!(fake.values(2), 1);
+}

@@ -2,7 +2,7 @@
 
 use eagleray_core::head::{HeadConfig, ResultsMode};
 use eagleray_core::ids::{GraphId, PeerId, WorkerId};
-use eagleray_core::message::{FailureKind, FromNode, Place, Refusal, ToHead, ToNode, output};
+use eagleray_core::message::{FailureKind, FromNode, GraphKind, GraphSpec, Place, Refusal, ToHead, ToNode, output};
 
 use crate::fake::{Fake, USER, chain, graph, graph_id, object, wide};
 
@@ -12,6 +12,32 @@ fn with_mode(slots: u32, results: ResultsMode) -> Fake {
         fake.up(worker);
     }
     fake
+}
+
+/// Somebody lets go of what it waits for, and a value that comes names it.
+#[test]
+fn what_is_held_again_is_waited_for_again() {
+    for by_value in [false, true] {
+        let mut fake = Fake::new(1);
+        let id = graph_id(1);
+        fake.run_graph(GraphSpec { kind: GraphKind::Independent, ..wide(id, 2) });
+        let run = fake.only_run();
+        fake.ask(1, &[object(id, 0), object(id, 1)]);
+        fake.user(ToHead::Release(vec![object(id, 0)]));
+        if by_value {
+            let put = object(GraphId::puts(USER), 0);
+            let (place, contained) = (Place::Inline { len: 8 }, vec![object(id, 0)]);
+            fake.user(ToHead::Put { object: put, place, contained });
+        } else {
+            fake.user(ToHead::Hold(vec![object(id, 0)]));
+        }
+        let report = fake.report(&run, 0, 1, false);
+        fake.deliver(report);
+        assert!(!fake.answers.contains_key(&1));
+        let report = fake.report(&run, 1, 2, true);
+        fake.deliver(report);
+        assert_eq!(fake.values(1), 2);
+    }
 }
 
 #[test]

@@ -167,6 +167,46 @@ fn nesting_that_can_never_be_served_fails() {
     assert_eq!(fake.failure(3).kind, FailureKind::TooDeep { depth: 3, most: 3 });
 }
 
+/// A task that waits for hundreds of calls does not have all of them looked at whenever one of them has ended.
+#[test]
+fn what_a_blocked_task_waits_for_is_not_looked_at_all_the_time() {
+    let mut fake = Fake::new(1);
+    fake.run_graph(wide(graph_id(1), 1));
+    let peer = PeerId::of_worker(WorkerId(0));
+    let calls: Vec<GraphId> = (1..=200).map(|seq| nested(0, seq)).collect();
+    for &id in &calls {
+        fake.run_graph(wide(id, 1));
+    }
+    fake.ask_as(peer, 1, &calls.iter().map(|&id| object(id, 0)).collect::<Vec<_>>());
+    let before = fake.head.counters().looks;
+    fake.up(1);
+    while let Some(run) = fake.runs_of(1).first().cloned() {
+        fake.finish(&run);
+    }
+    assert_eq!(fake.values(1), 200);
+    let looks = fake.head.counters().looks - before;
+    assert!(looks < 3000, "{looks} graphs are looked at");
+}
+
+/// A depth needs one worker to go on, not as many as there are slots.
+#[test]
+fn many_slots_are_no_reason_to_nest_less_deep() {
+    let mut fake = Fake::new(16);
+    fake.run_graph(wide(graph_id(1), 1));
+    for depth in 1..=70 {
+        let (&id, _) = fake.runs.iter().next_back().expect("the innermost task runs");
+        let inner = nested(id.worker.0, 1);
+        fake.run_graph(wide(inner, 1));
+        fake.ask_as(inner.peer, depth, &[object(inner, 0)]);
+        if fake.runs.len() as u64 == depth {
+            fake.up(15 + depth as u32);
+        }
+        assert_eq!(fake.runs.len() as u64, depth + 1, "{:?}", fake.answers);
+    }
+    fake.run_all();
+    assert_eq!(fake.answers.len(), 70);
+}
+
 #[test]
 fn a_nested_driver_that_dies_leaves_nothing() {
     let mut fake = Fake::new(1);

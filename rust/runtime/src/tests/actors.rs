@@ -7,7 +7,8 @@ use eagleray_core::message::{ActorEnd, FailureKind, GraphKind, WHOLE};
 use super::intruder::{Act, Intruder, Message, Said};
 use super::stage::{GOOD, META, Stage, actor, calls, chain, name};
 use crate::command::Ended;
-use crate::program::Value;
+use crate::look::Look;
+use crate::program::{Part, Value};
 use crate::wire::ToWorker;
 
 /// Has an actor made.
@@ -26,8 +27,8 @@ fn call(stage: &Stage, actor: ObjectId) -> ObjectId {
 }
 
 fn until_alive(stage: &Stage) -> ActorInfo {
-    stage.until(|session| session.inspect().unwrap().actors.iter().any(|actor| actor.alive));
-    stage.session.inspect().unwrap().actors[0].clone()
+    stage.until(|session| session.inspect(Look::default()).unwrap().actors.iter().any(|actor| actor.alive));
+    stage.session.inspect(Look::default()).unwrap().actors[0].clone()
 }
 
 fn value(ended: &Ended) -> &[u8] {
@@ -61,7 +62,7 @@ fn an_actor_is_seen_found_called_and_let_go() {
     let mut stage = Stage::new(1);
     let recruit = stage.recruit();
     let worker = stage.hire(recruit);
-    let before = stage.session.inspect().unwrap();
+    let before = stage.session.inspect(Look::default()).unwrap();
     assert_eq!((&before.offered, before.actors.len()), (&before.free, 0));
     assert_eq!(before.offered, [("CPU".into(), WHOLE)]);
     let object = create(&stage);
@@ -74,9 +75,9 @@ fn an_actor_is_seen_found_called_and_let_go() {
         detached: false,
     };
     assert_eq!(until_alive(&stage), info);
-    assert_eq!(stage.session.inspect().unwrap().free, [("CPU".into(), WHOLE / 4 * 3)]);
+    assert_eq!(stage.session.inspect(Look::default()).unwrap().free, [("CPU".into(), WHOLE / 4 * 3)]);
     let limit = super::stage::WATCHDOG;
-    assert_eq!(stage.client.inspect(limit).unwrap(), stage.session.inspect().unwrap());
+    assert_eq!(stage.client.inspect(Look::default(), limit).unwrap(), stage.session.inspect(Look::default()).unwrap());
     assert_eq!(stage.client.find_actor(name("nobody"), limit).unwrap(), None);
     assert_eq!(stage.client.find_actor(name("actor"), limit).unwrap(), Some((object, META.into())));
     let called = call(&stage, object);
@@ -85,7 +86,7 @@ fn an_actor_is_seen_found_called_and_let_go() {
     // It was found once, and that counts.
     assert_eq!(until_alive(&stage), info);
     stage.client.release(&[object]).unwrap();
-    stage.until(|session| session.inspect().unwrap().actors.is_empty());
+    stage.until(|session| session.inspect(Look::default()).unwrap().actors.is_empty());
     assert_eq!(stage.client.find_actor(name("actor"), limit).unwrap(), None);
     stage.ended(worker);
 }
@@ -154,6 +155,34 @@ fn a_deferred_call_is_cancelled_and_completed_once() {
     stage.ended(worker.id);
 }
 
+/// A worker that looks for a frame that is not there yet does not look again before the end of its run.
+#[test]
+fn a_worker_is_asked_to_read_when_there_is_something_to_read() {
+    let mut stage = Stage::new(1);
+    let mut worker = idler(&mut stage);
+    let object = create(&stage);
+    until_runs(&stage, 1);
+    ends(&mut worker, 0, Some(Said::Inline(1)), None);
+    until_alive(&stage);
+    let called = call(&stage, object);
+    until_runs(&stage, 2);
+    ends(&mut worker, 1, None, Some(2));
+    // More than the socket takes.
+    let (spec, program) = calls(stage.client.next_graph(), object);
+    let graph = spec.id;
+    stage.client.submit(spec, program).unwrap();
+    let part = Part { functions: vec![vec![0; 8 << 20].into()], batches: Vec::new() };
+    stage.client.extend(graph, part, 1).unwrap();
+    until_runs(&stage, 3);
+    stage.client.cancel_task(called, false, false).unwrap();
+    // The answer comes at the end of the turn that took the cancellation in, or of a later one.
+    stage.client.inspect(Look::default(), super::stage::WATCHDOG).unwrap();
+    assert_eq!(worker.page().requests(), 0, "nothing that is asked can be read");
+    worker.until_told(|message| matches!(message, ToWorker::Cancel(told) if *told == called));
+    stage.until(|_| worker.page().requests() == 1);
+    stage.ended(worker.id);
+}
+
 #[test]
 fn what_is_claimed_is_interrupted_when_it_has_begun() {
     let mut stage = Stage::new(1);
@@ -169,7 +198,7 @@ fn what_is_claimed_is_interrupted_when_it_has_begun() {
     let task = ObjectId { graph, index: 0 };
     stage.client.cancel_task(task, false, false).unwrap();
     // The session has looked at the page, and has seen that it does not run.
-    stage.session.inspect().unwrap();
+    stage.session.inspect(Look::default()).unwrap();
     let goes_on = || std::fs::exists(format!("/proc/{pid}")).unwrap();
     assert!(goes_on(), "something else would have been interrupted");
     worker.page().start(0, 0, crate::session::now_ns());
