@@ -502,7 +502,7 @@ class TestInit:
     @pytest.mark.parametrize(
         ("arguments", "error", "message"),
         [
-            ({"num_cpu": 2}, TypeError, "does not know the argument 'num_cpu'. It knows num_cpus, "),
+            ({"num_cpu": 2}, TypeError, "does not know the argument 'num_cpu'. It knows address, num_cpus, "),
             ({"local_mode": True}, ValueError, "ray_dask_get_sync"),
             ({"address": "10.0.0.1:6379"}, ValueError, "'local' or 'auto', not '10.0.0.1:6379'"),
             ({"address": 3}, TypeError, "address must be a str or None, not int"),
