@@ -28,6 +28,7 @@ from eagleray._engine import (
 )
 from eagleray._generators import ObjectRefGenerator
 from eagleray._handles import method
+from eagleray._memory import memory_summary
 from eagleray._remote import remote
 from eagleray._runtime_context import (
     available_resources,
@@ -36,6 +37,7 @@ from eagleray._runtime_context import (
     get_runtime_context,
     nodes,
 )
+from eagleray._timeline import timeline
 
 __version__ = "0.1.0"
 
@@ -55,12 +57,14 @@ __all__ = [
     "init",
     "is_initialized",
     "kill",
+    "memory_summary",
     "method",
     "nodes",
     "put",
     "remote",
     "runtime_context",
     "shutdown",
+    "timeline",
     "util",
     "wait",
 ]

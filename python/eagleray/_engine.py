@@ -15,7 +15,18 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
-from eagleray import _descriptors, _identity, _init_arguments, _locks, _machine, _output, _runtime_env, _surroundings
+from eagleray import (
+    _descriptors,
+    _identity,
+    _init_arguments,
+    _inquiries,
+    _locks,
+    _machine,
+    _output,
+    _runtime_env,
+    _surroundings,
+    _timeline,
+)
 from eagleray import _native as native
 from eagleray._identity import Identity
 from eagleray._native import ObjectRef
@@ -81,6 +92,7 @@ def init(
     log_to_driver: bool = True,
     logging_level: int | str | None = None,
     include_dashboard: bool | None = None,
+    timeline: bool | None = None,
     **of_ray: object,
 ) -> None:
     """Starts the worker pool. Optional: the first use starts one with these defaults.
@@ -98,6 +110,8 @@ def init(
         log_to_driver: Show what workers print.
         logging_level: Of the logger "eagleray".
         include_dashboard: There is none, so True gives a warning.
+        timeline: Remember for `eagleray.timeline` when tasks ran: True the last million, None the last 100,000, False none.
+            If None, the environment variable EAGLERAY_TIMELINE may say 1 or 0.
         **of_ray: Other arguments of Ray's, which change no result: accepted, without effect.
 
     Raises:
@@ -118,6 +132,8 @@ def init(
     _init_arguments.check_address(address)
     _init_arguments.flag("log_to_driver", log_to_driver)
     _init_arguments.check_of_ray(of_ray, (name for name in inspect.signature(init).parameters if name != "of_ray"))
+    if timeline is not None:
+        _init_arguments.flag("timeline", timeline)
     if include_dashboard is not None and _init_arguments.flag("include_dashboard", include_dashboard):
         warnings.warn("eagleray has no dashboard: include_dashboard=True has no effect.", stacklevel=2)
     if logging_level is not None:
@@ -130,7 +146,14 @@ def init(
                 "eagleray is initialized already. Call eagleray.shutdown() first, or init(ignore_reinit_error=True)."
             )
         start(
-            slots, store, gpus=gpus, resources=custom, namespace=namespace, runtime_env=env, log_to_driver=log_to_driver
+            slots,
+            store,
+            gpus=gpus,
+            resources=custom,
+            namespace=namespace,
+            runtime_env=env,
+            log_to_driver=log_to_driver,
+            timeline=timeline,
         )
 
 
@@ -145,6 +168,7 @@ def start(
     namespace: str | None = None,
     runtime_env: RuntimeEnv | None = None,
     log_to_driver: bool = True,
+    timeline: bool | None = None,
 ) -> None:
     """Starts the session of this process, which has none.
 
@@ -167,7 +191,7 @@ def start(
         share = max(1, cpus // slots)
         template = [sys.executable, "-P", "-c", _BOOT, path, "0", str(os.getpid()), session_dir, str(share)]
         template.append(namespace)
-        _output.start(session_dir, native.task_key, log_to_driver)
+        _output.start(session_dir, native.task_key, log_to_driver, _inquiries.answer)
         try:
             native.start(
                 slots,
@@ -181,6 +205,7 @@ def start(
                     "memory": float(_machine.memory()),
                     **(resources or {}),
                 },
+                *_timeline.remembered(timeline),
             )
         except BaseException:
             _output.stop()

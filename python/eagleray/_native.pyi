@@ -42,9 +42,11 @@ __all__ = [
     "set_cancel_deferred",
     "start",
     "started",
+    "state",
     "stop",
     "submit",
     "task_key",
+    "timeline",
     "until_taken",
     "wait",
     "wait_for_parts",
@@ -245,9 +247,13 @@ def start(
     zero_worker: bool,
     results: Literal["auto", "resident", "sealed"],
     resources: dict[str, float],
+    remembered_tasks: int,
+    timeline: bool,
 ) -> None:
     """Starts the session. `template` is the command of the template process, whose standard input will be its control
-    socket. `resources` are what tasks can demand beside a slot: "GPU" (whole numbers), "memory" (bytes) and others."""
+    socket. `resources` are what tasks can demand beside a slot: "GPU" (whole numbers), "memory" (bytes) and others.
+
+    So many tasks that have ended are remembered, and with `timeline` when as many ran."""
 
 def stop() -> None:
     """Ends workers and template and waits until they are gone. Harmless when nothing runs."""
@@ -317,6 +323,36 @@ def next_part(call: ObjectRef, index: int, timeout: float | None) -> ObjectRef |
 def counters() -> dict[str, int]: ...
 def workers() -> list[dict[str, Any]]:
     """Of each worker: id, pid, tasks, runs, state."""
+
+def state(
+    *,
+    tasks: int = 0,
+    phases: Sequence[str] | None = None,
+    counts: bool = False,
+    makers: int = 0,
+    objects: int = 0,
+    workers: bool = False,
+) -> dict[str, Any]:
+    """How things stand. At most so many `tasks` (in these phases only, if any are named), `makers` (tasks that make actors) and
+    `objects`; `counts` and `workers` if asked for. Phases are waits, ready, assigned, running, blocked, done and failed.
+
+    What is in it: `offered`, `free`, `actors`, `tasks`, `makers`, `objects`, `workers`; `counts`, as (name, kind, phase, how
+    many) of all tasks; for tasks, makers and objects how many
+    there are (`tasks_total`), and for tasks and makers of how many nothing is known any more (`tasks_forgotten`);
+    `store_bytes`, `counters`; `here`, the worker that this process is, if it is one. Workers are numbers, None is the driver;
+    tasks and objects are hexadecimal digits.
+    """
+
+def timeline() -> dict[str, Any] | None:
+    """What ran when, in ns of the monotonic clock; None if that is not recorded. Raises RuntimeError in a worker.
+
+    - `tasks`: (id, key or None, name or None, worker, pid, begin, end, ids of what it read)
+    - `runs`: (worker, pid, number, assigned, ended, tasks)
+    - `transfers`: (id, key or None, name or None, time, worker or None for the driver, whether it was sent there, where its bytes
+      are: "inline", "memory" or "file"; how many)
+    - `completed`: (id, time) of tasks that went on when their function had returned
+    - `forgotten`: of how many tasks that ran nothing is known any more
+    """
 
 def order(dependencies: Sequence[Sequence[int]], keys: Sequence[Any] | None = None, /) -> list[int]:
     """The position of each task. Raises RuntimeError for a cycle, which is named by `keys` if they are given."""

@@ -24,6 +24,7 @@ from typing import TextIO
 from eagleray._worker_output import EVENT, EVENTS, SOCKET, STREAMS
 
 KeyOf = Callable[[int, int], object]
+Answer = Callable[[socket.socket], object]
 
 _LAST_LINES = 20
 _MOST_DEAD = 64
@@ -41,6 +42,12 @@ _READS = 16
 
 _PATIENCE = 5.0
 """Seconds that others wait for the thread that writes."""
+
+_MOST_INQUIRERS = 8
+"""So many are answered at a time."""
+
+INQUIRIES = "inquiries"
+"""The socket in a session's directory for who wants to know something of the session."""
 
 _TAG = re.compile(rb"\x1e(\d{1,20})\.(\d{1,10})\x1f")
 _PEER = struct.Struct("3i")
@@ -138,8 +145,9 @@ class Output:
     Raises OSError if it cannot listen there.
     """
 
-    def __init__(self, session_dir: str, key_of: KeyOf, shown: bool) -> None:
+    def __init__(self, session_dir: str, key_of: KeyOf, shown: bool, answer: Answer | None = None) -> None:
         self._key_of = key_of
+        self._answer = answer
         self._shown = shown
         self._lock = threading.RLock()
         """Held by the thread that reads and writes."""
@@ -155,18 +163,19 @@ class Output:
         self._prefix: tuple[object, str] = (None, "")
         """The prefix made last, after what it was made from: neighbours mostly have the same."""
         self._path = os.path.join(session_dir, SOCKET)
+        self._inquiries_path = os.path.join(session_dir, INQUIRIES)
         self._closed = False
-        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener = _listening(self._path, 4096)
         try:
-            self._listener.setblocking(False)
-            self._listener.bind(self._path)
-            self._listener.listen(4096)
+            self._inquiries = _listening(self._inquiries_path, 8)
         except OSError:
             self._listener.close()
             raise
+        self._inquirers: dict[threading.Thread, socket.socket] = {}
+        """Who is being answered, and by which thread."""
         self._wake = os.eventfd(0)
         self._epoll = select.epoll()
-        for fd in (self._listener.fileno(), self._wake):
+        for fd in (self._listener.fileno(), self._inquiries.fileno(), self._wake):
             self._epoll.register(fd, select.EPOLLIN)
         self._thread = threading.Thread(target=self._run, name="eagleray-output", daemon=True)
         self._thread.start()
@@ -207,6 +216,8 @@ class Output:
     def _read(self, fd: int) -> None:
         if fd == self._listener.fileno():
             self._accept()
+        elif fd == self._inquiries.fileno():
+            self._accept_inquirer()
         elif fd in self._strangers:
             self._meet(fd)
         elif fd in self._sources:
@@ -224,10 +235,27 @@ class Output:
                 self._strangers[connection.fileno()] = connection
                 self._epoll.register(connection, select.EPOLLIN)
 
+    def _accept_inquirer(self) -> None:
+        """Has a thread of its own answer who wants to know something of the session: this one has workers to read."""
+        # No descriptor or no thread left for it: nobody else should suffer.
+        with contextlib.suppress(OSError, RuntimeError):
+            connection, _ = self._inquiries.accept()
+            self._inquirers = {thread: asked for thread, asked in self._inquirers.items() if thread.is_alive()}
+            if (
+                self._answer is None
+                or _peer_of(connection)[1] != os.geteuid()
+                or len(self._inquirers) >= _MOST_INQUIRERS
+            ):
+                connection.close()
+                return
+            thread = threading.Thread(target=self._answer, args=(connection,), name="eagleray-inquiry", daemon=True)
+            thread.start()
+            self._inquirers[thread] = connection
+
     def _meet(self, fd: int) -> None:
         """Learns what a new connection is. The directory keeps others out; this makes sure before anything is unpickled."""
         connection = self._strangers.pop(fd)
-        pid, uid, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+        pid, uid = _peer_of(connection)
         try:
             kind, pipes, _, _ = socket.recv_fds(connection, 1, 2, socket.MSG_CMSG_CLOEXEC)
         except OSError:
@@ -344,8 +372,13 @@ class Output:
         self._end()
         if threading.current_thread() is not self._thread:
             self._thread.join(_PATIENCE)
-        with contextlib.suppress(OSError):
-            os.unlink(self._path)
+        for thread, connection in self._inquirers.items():
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            thread.join(_PATIENCE)
+        for path in (self._path, self._inquiries_path):
+            with contextlib.suppress(OSError):
+                os.unlink(path)
 
     def _end(self) -> None:
         """Has the thread close everything and end."""
@@ -373,10 +406,29 @@ class Output:
         self._sources.clear()
         self._strangers.clear()
         self._listener.close()
+        self._inquiries.close()
         self._epoll.close()
         wake, self._wake = self._wake, -1
         if wake >= 0:  # this may come twice: in a child, of one that has ended
             os.close(wake)
+
+
+def _listening(path: str, backlog: int) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.setblocking(False)
+        listener.bind(path)
+        listener.listen(backlog)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _peer_of(connection: socket.socket) -> tuple[int, int]:
+    """The process and the user at the other end, as the system says."""
+    pid, uid, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    return pid, uid
 
 
 def _write(name: str, text: str) -> None:
@@ -398,17 +450,19 @@ _output: Output | None = None
 """That of this process's session, if it listens."""
 
 
-def start(session_dir: str, key_of: KeyOf, shown: bool = True) -> None:
+def start(session_dir: str, key_of: KeyOf, shown: bool = True, answer: Answer | None = None) -> None:
     """Listens for the workers of a session that begins. If that fails they write where the driver does.
 
     Args:
         session_dir: The session's directory.
         key_of: Gives the key of a task by its graph's number and its index there, or None.
         shown: Whether what they write is written here. Errors have their last lines in any case.
+        answer: Called in a thread of its own with a connection of somebody of the same user who asks about the session, on
+            the socket `INQUIRIES` in the directory. It closes the connection.
     """
     global _output
     with contextlib.suppress(OSError):
-        _output = Output(session_dir, key_of, shown)
+        _output = Output(session_dir, key_of, shown, answer)
 
 
 def stop() -> None:

@@ -1,8 +1,23 @@
-"""What is made of remote functions and actors: a pool of actors, a queue; and custom serializers."""
+"""What is made of remote functions and actors: a pool of actors, a queue; custom serializers.
+
+`state` lists what there is."""
 
 from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from eagleray.util.actor_pool import ActorPool
 from eagleray.util.serialization import deregister_serializer, inspect_serializability, register_serializer
 
-__all__ = ["ActorPool", "deregister_serializer", "inspect_serializability", "register_serializer"]
+if TYPE_CHECKING:
+    from eagleray.util import state
+
+__all__ = ["ActorPool", "deregister_serializer", "inspect_serializability", "register_serializer", "state"]
+
+
+def __getattr__(name: str) -> Any:
+    # Few programs need it, so it is imported by those.
+    if name == "state":
+        return importlib.import_module("eagleray.util.state")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

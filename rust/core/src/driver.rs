@@ -25,6 +25,7 @@ pub struct Driver {
     peer: PeerId,
     graphs: u32,
     puts: u32,
+    literals: u32,
     tokens: u64,
     uses: HashMap<ObjectId, u32, FxBuildHasher>,
     untold: Vec<Uses>,
@@ -33,7 +34,15 @@ pub struct Driver {
 impl Driver {
     /// The role of `peer`, which holds nothing yet.
     pub fn new(peer: PeerId) -> Self {
-        Self { peer, graphs: 0, puts: 0, tokens: 0, uses: HashMap::default(), untold: Vec::new() }
+        Self {
+            peer,
+            graphs: 0,
+            puts: 0,
+            literals: ObjectId::LITERALS,
+            tokens: 0,
+            uses: HashMap::default(),
+            untold: Vec::new(),
+        }
     }
 
     /// Who it is.
@@ -53,6 +62,19 @@ impl Driver {
         self.puts += 1;
         self.uses.insert(object, 1);
         object
+    }
+
+    /// The same for an object that is put for a graph.
+    pub fn next_literal(&mut self) -> ObjectId {
+        let object = ObjectId { graph: GraphId::puts(self.peer), index: self.literals };
+        self.literals += 1;
+        self.uses.insert(object, 1);
+        object
+    }
+
+    /// How many uses an object has here.
+    pub fn count(&self, object: ObjectId) -> u32 {
+        self.uses.get(&object).copied().unwrap_or(0)
     }
 
     /// A number for a question.

@@ -61,6 +61,16 @@ pub struct ObjectId {
     pub index: u32,
 }
 
+impl ObjectId {
+    /// Among the objects that a peer put, those from here on were put for a graph: constants that are too large for it.
+    pub const LITERALS: u32 = 1 << 31;
+
+    /// Whether it was put for a graph.
+    pub const fn is_literal(self) -> bool {
+        self.graph.seq == 0 && self.index >= Self::LITERALS
+    }
+}
+
 /// A run, by its worker and its number there. Numbers of one worker grow by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RunId {

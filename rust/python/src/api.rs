@@ -10,6 +10,7 @@ use eagleray_core::head::{HeadConfig, ResultsMode};
 use eagleray_core::ids::ObjectId;
 use eagleray_core::order;
 use eagleray_runtime::WorkerInfo;
+use eagleray_runtime::look::Look;
 use eagleray_runtime::program::Value;
 use eagleray_runtime::session::{Session, SessionConfig};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
@@ -20,8 +21,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::graph::{self, Graph};
 use crate::pickles;
 use crate::refs::ObjectRef;
-use crate::role::{Kind, Role, raise};
-use crate::{annotations, failures, keys, value, waiting};
+use crate::role::{Kind, Role};
+use crate::{annotations, failures, keys, look, value, waiting};
 
 /// What workers forked later should have imported, if the driver has.
 const PRELOAD: [&str; 7] = ["numpy", "pandas", "pyarrow", "dask", "dask.array", "dask.dataframe", "dask.bag"];
@@ -36,6 +37,8 @@ pub(crate) fn start(
     zero_worker: bool,
     results: &str,
     resources: &Bound<'_, PyDict>,
+    remembered_tasks: u64,
+    timeline: bool,
 ) -> PyResult<()> {
     if slots == 0 {
         return Err(PyValueError::new_err("slots must be at least 1"));
@@ -65,6 +68,8 @@ pub(crate) fn start(
         store_bytes,
         session_dir: PathBuf::from(&session_dir),
         environment: hash_seed().into_iter().collect(),
+        remembered_tasks,
+        timeline,
         zero_worker,
     };
     let session = Session::start(config).map_err(|error| PyOSError::new_err(error.to_string()))?;
@@ -297,20 +302,7 @@ fn session() -> PyResult<Arc<Session>> {
 pub(crate) fn counters(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let counters = session()?.counters();
     let dict = PyDict::new(py);
-    for (name, value) in [
-        ("frames", counters.frames),
-        ("wakeups", counters.wakeups),
-        ("runs", counters.runs),
-        ("tasks", counters.tasks),
-        ("inline", counters.inline),
-        ("sealed", counters.sealed),
-        ("pickles", counters.pickles),
-        ("recalls", counters.recalls),
-        ("moved", counters.moved),
-        ("reruns", counters.reruns),
-        ("objects", counters.objects),
-        ("sealed_bytes", counters.sealed_bytes),
-    ] {
+    for (name, value) in counters.by_name() {
         dict.set_item(name, value)?;
     }
     Ok(dict)
@@ -318,16 +310,8 @@ pub(crate) fn counters(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
 
 #[pyfunction]
 pub(crate) fn resources(py: Python<'_>) -> PyResult<(Bound<'_, PyDict>, Bound<'_, PyDict>)> {
-    let session = session()?;
-    let snapshot = py.detach(|| session.inspect()).map_err(|error| raise(error.into()))?;
-    let by_name = |amounts: &[(Arc<str>, u64)]| -> PyResult<Bound<'_, PyDict>> {
-        let dict = PyDict::new(py);
-        for (name, units) in amounts {
-            dict.set_item(&**name, annotations::amount(*units))?;
-        }
-        Ok(dict)
-    };
-    Ok((by_name(&snapshot.offered)?, by_name(&snapshot.free)?))
+    let role = Role::current()?;
+    look::amounts(py, &look::snapshot(py, &role, Look::default())?)
 }
 
 fn state(info: &WorkerInfo) -> &'static str {

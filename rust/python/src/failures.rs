@@ -14,7 +14,8 @@ use pyo3::types::{PyBytes, PyDict, PyList};
 use crate::annotations::amount;
 use crate::keys::{Keys, Of};
 
-fn death_details<'py>(py: Python<'py>, death: &Death) -> PyResult<Bound<'py, PyDict>> {
+/// How a process has ended.
+pub(crate) fn death_details<'py>(py: Python<'py>, death: &Death) -> PyResult<Bound<'py, PyDict>> {
     let details = PyDict::new(py);
     match &death.end {
         End::Exited(code) => details.set_item("exit_code", code)?,

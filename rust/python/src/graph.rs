@@ -17,7 +17,7 @@ use crate::failures::{self, Names};
 use crate::gc::Suspended;
 use crate::ingest::{self, Batch, Ingested, Options, ResultShape};
 use crate::keys::Keys;
-use crate::pickles::{dump_batch, dump_function, payload, put, store};
+use crate::pickles::{dump_batch, dump_function, payload, put_literal, store};
 use crate::puts::Puts;
 use crate::refs::ObjectRef;
 use crate::role::{Role, raise};
@@ -91,7 +91,7 @@ impl Graph {
         for literal in &found.literals {
             let literal = literal.bind(py);
             let encoded = value::encode(py, literal).map_err(|cause| found.names().not_picklable(literal, cause))?;
-            puts.add(put(&role, encoded)?);
+            puts.add(put_literal(&role, encoded)?);
         }
         externals.extend(puts.objects());
         let at = found.at();
@@ -118,7 +118,9 @@ impl Graph {
         let count = templates.len();
         let [hooks, surroundings] = shipped;
         let retry_filters = found.retry_filters;
-        let program = Program { templates, code: found.code, hooks, surroundings, retry_filters, actor_meta: None };
+        let names = found.names;
+        let program =
+            Program { templates, code: found.code, hooks, surroundings, retry_filters, actor_meta: None, names };
         role.client.submit(spec, program).map_err(raise)?;
         let keys = Keys::register(id, found.keys);
         let puts = puts.take();

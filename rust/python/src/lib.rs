@@ -23,6 +23,7 @@ mod ingest;
 mod keys;
 mod local;
 mod logging;
+mod look;
 mod pickles;
 mod puts;
 #[allow(unsafe_code, reason = "all other calls that the compiler cannot check")]
@@ -60,6 +61,8 @@ mod _native {
     use super::keys::task_key;
     #[pymodule_export]
     use super::local::run_local;
+    #[pymodule_export]
+    use super::look::{state, timeline};
     #[pymodule_export]
     use super::refs::{_rebuild_ref, ObjectRef};
     #[pymodule_export]

@@ -82,3 +82,10 @@ pub(crate) fn put(role: &Role, mut value: Encoded) -> PyResult<ObjectId> {
     let stored = store(&role.client, &value).map_err(raise)?;
     role.client.put(stored, contained.objects()).map_err(raise)
 }
+
+/// The same for a constant of a graph.
+pub(crate) fn put_literal(role: &Role, mut value: Encoded) -> PyResult<ObjectId> {
+    let contained = value.take_contained();
+    let stored = store(&role.client, &value).map_err(raise)?;
+    role.client.put_literal(stored, contained.objects()).map_err(raise)
+}

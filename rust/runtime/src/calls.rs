@@ -2,6 +2,8 @@
 //!
 //! A graph of its own for each call would cost several times what the call does.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use eagleray_core::graph::Csr;
 use eagleray_core::ids::{GraphId, ObjectId};
@@ -38,6 +40,8 @@ pub struct Shape {
     pub demand: Option<Demand>,
     /// After which exceptions it is run again, if it is: a tuple of classes, pickled, or all.
     pub retry: Option<Option<Bytes>>,
+    /// What the tasks are called.
+    pub name: Arc<str>,
 }
 
 /// A task of a [`Call`].
@@ -218,7 +222,7 @@ impl Batch {
 
     /// Class, template and places of inputs of a shape.
     fn shape(&mut self, shape: Shape) -> (u32, u32, Vec<u32>) {
-        let Shape { code, functions, inputs, mut class, demand, retry } = shape;
+        let Shape { code, functions, inputs, mut class, demand, retry, name } = shape;
         let functions: Vec<u32> =
             functions.into_iter().map(|function| index_of(&mut self.part.functions, function, same_bytes)).collect();
         let template = Template { code, functions };
@@ -226,13 +230,25 @@ impl Batch {
         let template = index_of(&mut self.program.templates, template, same);
         class.demand = demand.map_or(0, |demand| 1 + index_of(&mut self.spec.demands, demand, |a, b| a == b));
         let before = self.spec.classes.len();
-        let class = index_of(&mut self.spec.classes, class, |a, b| a == b);
+        let class = self.class(class, name);
         if self.spec.classes.len() > before {
             if let Some(exceptions) = retry {
                 self.program.retry_filters.push(RetryFilter { classes: vec![class], exceptions });
             }
         }
         (class, template, inputs)
+    }
+
+    /// The index of a class whose tasks are called so.
+    fn class(&mut self, class: ClassSpec, name: Arc<str>) -> u32 {
+        let from = self.spec.classes.len().saturating_sub(LOOKED_THROUGH);
+        let mut latest = self.spec.classes[from..].iter().zip(&self.program.names[from..]);
+        if let Some(at) = latest.rposition(|known| known == (&class, &name)) {
+            return (from + at) as u32;
+        }
+        self.spec.classes.push(class);
+        self.program.names.push(name);
+        self.spec.classes.len() as u32 - 1
     }
 
     /// The graph.
@@ -297,6 +313,7 @@ mod tests {
                 class,
                 demand: None,
                 retry: None,
+                name: "f".into(),
             }],
             batches: vec!["pickle".into()],
             tasks: vec![Task {
@@ -343,6 +360,20 @@ mod tests {
         assert_eq!((spec.classes[0].demand, spec.classes[1].demand), (0, 1));
         assert_eq!((part.functions.len(), program.templates.len()), (2, 2));
         assert_eq!(program.retry_filters[0].classes, [1]);
+    }
+
+    #[test]
+    fn calls_are_of_a_class_if_they_are_measured_and_called_alike() {
+        let function = Bytes::from_static(b"f");
+        let mut batch = Batch::new(id(7), &call(&function, &[]));
+        for name in ["f", "g", "f", "g"] {
+            let mut named = call(&function, &[]);
+            named.shapes[0].name = name.into();
+            batch.add(named);
+        }
+        let (spec, program, _) = batch.close();
+        assert_eq!((spec.class, spec.classes.len()), (vec![0, 1, 0, 1], 2));
+        assert_eq!(program.names, ["f".into(), "g".into()]);
     }
 
     #[test]

@@ -17,9 +17,10 @@ use rustc_hash::FxHashMap;
 use crate::calls::{Batch, Call};
 use crate::command::{Answer, Command, Ended};
 use crate::link::{LinkError, MOST_INLINE};
+use crate::look::{Look, Snapshot};
 use crate::program::{Part, Program, Value};
 use crate::session::Session;
-use crate::shared::{Counters, Input, SessionError, Snapshot, WorkerInfo};
+use crate::shared::{Counters, Input, SessionError, WorkerInfo};
 use crate::wire::{self, WireError};
 
 /// Why something of the driver role failed.
@@ -139,6 +140,11 @@ impl Client {
         Ok(result)
     }
 
+    /// Whose role it is.
+    pub fn peer(&self) -> PeerId {
+        self.driver.lock().peer()
+    }
+
     /// A number for a graph that will be submitted.
     pub fn next_graph(&self) -> GraphId {
         self.driver.lock().next_graph()
@@ -201,6 +207,20 @@ impl Client {
         })?;
         self.known.lock().insert(object, inline);
         Ok(object)
+    }
+
+    /// The same for a constant of a graph.
+    pub fn put_literal(&self, value: Value, contained: Vec<ObjectId>) -> Result<ObjectId, ClientError> {
+        self.command(|driver| {
+            let object = driver.next_literal();
+            (Some(Command::Put(object, value, contained)), object)
+        })
+    }
+
+    /// How many uses of some objects were counted here.
+    pub fn uses(&self, objects: &[ObjectId]) -> Vec<u32> {
+        let driver = self.driver.lock();
+        objects.iter().map(|object| driver.count(*object)).collect()
     }
 
     /// One use more of an object.
@@ -301,10 +321,10 @@ impl Client {
 
     /// How things stand: after all that was sent before, and what follows from it at once. [`ClientError::NoAnswer`] after
     /// `limit`, as in [`Client::find_actor`].
-    pub fn inspect(&self, limit: Duration) -> Result<Snapshot, ClientError> {
+    pub fn inspect(&self, look: Look, limit: Duration) -> Result<Snapshot, ClientError> {
         let token = self.command(|driver| {
             let token = driver.next_token();
-            (Some(Command::Inspect(token)), token)
+            (Some(Command::Inspect { token, look }), token)
         })?;
         let answer = self.port.wait(&[token], limit)?.ok_or(ClientError::NoAnswer(limit))?;
         match answer.ended.into_iter().next() {
@@ -378,9 +398,9 @@ impl Port for LocalPort {
         before: &mut dyn FnMut() -> Vec<Command>,
     ) -> Result<ObjectId, ClientError> {
         let mut open = self.0.shared().calls.lock();
-        if self.0.shared().input.is_closed() {
+        if self.0.shared().seat.is_closed() {
             // Nobody will take what is open.
-            return Err(self.0.ended().into());
+            return Err(self.0.shared().seat.ended().unwrap_or(SessionError::Ended).into());
         }
         if !open.as_ref().is_some_and(|batch| batch.takes(&call)) {
             self.0.send_after_calls(before(), &mut open)?;
@@ -410,7 +430,7 @@ impl Port for LocalPort {
     }
 
     fn wait(&self, tokens: &[u64], limit: Duration) -> Result<Option<Answer>, ClientError> {
-        Ok(self.0.shared().wait(tokens, limit)?)
+        Ok(self.0.wait(tokens, limit)?)
     }
 }
 
@@ -429,18 +449,13 @@ impl Session {
     }
 
     fn send(&self, input: Input) -> Result<(), SessionError> {
-        self.shared().input.send(input).map_err(|_| self.ended())
-    }
-
-    /// Why it has ended.
-    fn ended(&self) -> SessionError {
-        self.shared().ended().unwrap_or(SessionError::Ended)
+        self.shared().seat.send(input, false)
     }
 
     /// What was counted so far.
     pub fn counters(&self) -> Counters {
         let mut counters = *self.shared().counters.lock();
-        counters.wakeups += self.shared().driver_wakeups();
+        counters.wakeups += self.shared().seat.wakeups();
         counters
     }
 

@@ -3,6 +3,7 @@
 use eagleray_core::ids::{GraphId, ObjectId};
 use eagleray_core::message::{ActorName, Failure, GraphSpec};
 
+use crate::look::Look;
 use crate::program::{Part, Program, Value};
 
 /// From a driver role, in order.
@@ -95,10 +96,15 @@ pub enum Command {
         /// How many parts.
         taken: u32,
     },
-    /// Asks how things stand, with this token. Answered by an [`Answer`] with one value, for [`Client::inspect`] to read.
+    /// Asks how things stand. Answered by an [`Answer`] with one value, for [`Client::inspect`] to read.
     ///
     /// [`Client::inspect`]: crate::client::Client::inspect
-    Inspect(u64),
+    Inspect {
+        /// Names the question in the answer.
+        token: u64,
+        /// What is asked for.
+        look: Look,
+    },
 }
 
 /// The answer to [`Command::Await`]: each object that is there or has failed, in the order of the question.

@@ -3,7 +3,9 @@
 //! Programs and values are carried as bytes; nothing here knows Python. What is scheduled where is decided in
 //! `eagleray-core`, which this crate feeds with events and whose effects it carries out.
 //!
-//! * [`session`]: one thread with head and node. `pool`, `template`: its processes. `objects`, `programs`: its tables.
+//! * [`session`]: a loop with head and node. `seat`: who runs it. `poller`: what it sleeps in. `pool`, `template`: its
+//!   processes. `objects`, `programs`: its tables.
+//! * [`look`]: what a user may see. `history`: what is over. [`times`]: when tasks ran.
 //! * [`client`]: the driver role, for the user's program and for tasks that compute.
 //! * [`link`]: a worker's side.
 //! * `wire`, `socket`: frames as types, as protobuf, as bytes.
@@ -13,23 +15,30 @@
 pub mod calls;
 pub mod client;
 pub mod command;
+mod history;
 #[allow(unsafe_code, reason = "marks descriptors between fork and exec")]
 mod inheritance;
 pub mod link;
+pub mod look;
 mod objects;
+mod poller;
 mod pool;
 pub mod program;
 mod programs;
+mod seat;
 mod segments;
 pub mod session;
 mod shared;
 mod signal;
 mod socket;
+mod spin;
 mod template;
 #[cfg(test)]
 mod tests;
+pub mod times;
 mod wire;
 
-pub use self::shared::{Counters, SessionError, Snapshot, WorkerInfo};
+pub use self::history::{PastRun, Store, Timeline, Transfer};
+pub use self::shared::{Counters, SessionError, WorkerInfo};
 pub use self::socket::SocketError;
 pub use self::wire::{FromWorker, ToWorker, WireError};

@@ -19,6 +19,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use crate::program::Value;
 use crate::segments::Segments;
 use crate::socket::{Reader, SocketError, Writer};
+use crate::spin::Spin;
 use crate::wire::{self, FromWorker, ToWorker, WireError};
 
 /// Results up to this size, in bytes, travel in messages.
@@ -54,6 +55,7 @@ impl Drop for Unpin {
 #[derive(Debug)]
 struct Incoming {
     reader: Reader,
+    spin: Spin,
     segments: Segments,
 }
 
@@ -114,7 +116,11 @@ impl Link {
         Ok(Self {
             worker: config.worker,
             words,
-            incoming: Mutex::new(Incoming { reader: Reader::new(Arc::clone(&socket)), segments: Segments::default() }),
+            incoming: Mutex::new(Incoming {
+                reader: Reader::new(Arc::clone(&socket)),
+                spin: Spin::default(),
+                segments: Segments::default(),
+            }),
             outgoing: Mutex::new(Writer::new(socket)),
             arena,
             unpins: Arc::default(),
@@ -190,6 +196,11 @@ impl Link {
             if let Some(message) = self.take(&mut incoming).inspect_err(|_| incoming.reader.close())? {
                 return Ok(Some(message));
             }
+            let Incoming { reader, spin, .. } = &mut *incoming;
+            // One that is in use is where the next frame comes from.
+            if spin.until(1, || reader.fill(false))? {
+                continue;
+            }
             self.wakeups.fetch_add(1, Ordering::Relaxed);
             let Some(deadline) = deadline else {
                 incoming.reader.fill(true)?;
@@ -211,7 +222,7 @@ impl Link {
     /// The next frame that is for somebody else than the link itself.
     fn decode(&self, incoming: &mut Incoming) -> Result<Option<ToWorker>, LinkError> {
         while let Some(frame) = incoming.reader.frame()? {
-            let Incoming { reader, segments } = incoming;
+            let Incoming { reader, segments, .. } = incoming;
             let mut resolve = |location: Location| self.read_block(segments, location);
             match wire::read_to_worker(self.worker, frame, &mut resolve)? {
                 ToWorker::Segment { id, size } => segments.open(id, size, &reader.take_fd()?)?,

@@ -2,18 +2,17 @@
 
 use std::collections::hash_map::Entry;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use eagleray_core::ids::{ObjectId, WorkerId};
 use eagleray_store::{Block, Ledger, LedgerError, Location, Settled};
 use parking_lot::Mutex;
 use rustc_hash::{FxHashMap, FxHashSet};
-use tokio::sync::mpsc::UnboundedSender;
 
 use crate::program::Value;
 use crate::segments::Segments;
-use crate::shared::Input;
+use crate::shared::{Input, Shared};
 use crate::wire::WireError;
 
 /// The driver's number as an owner and as a reader of blocks. Worker `n` is `n + 1`.
@@ -72,8 +71,9 @@ impl Drop for Read {
         let mut locations = self.unpinned.locations.lock();
         locations.push(self.location);
         if locations.len() == 1 {
+            drop(locations);
             // When the session has ended, nobody needs to know.
-            let _ = self.unpinned.wake.send(Input::Unpinned);
+            let _ = self.unpinned.wake.upgrade().map(|shared| shared.seat.send(Input::Unpinned, false));
         }
     }
 }
@@ -82,7 +82,7 @@ impl Drop for Read {
 #[derive(Debug)]
 struct Unpinned {
     locations: Mutex<Vec<Location>>,
-    wake: UnboundedSender<Input>,
+    wake: Weak<Shared>,
 }
 
 /// See the module.
@@ -97,7 +97,7 @@ pub(crate) struct Objects {
 
 impl Objects {
     /// No objects. `wake` is told when the driver has stopped reading some.
-    pub(crate) fn new(wake: UnboundedSender<Input>) -> Self {
+    pub(crate) fn new(wake: Weak<Shared>) -> Self {
         Self {
             values: FxHashMap::default(),
             segments: Segments::default(),

@@ -2,10 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use eagleray_core::ids::{GraphId, ObjectId, WorkerId};
@@ -13,13 +11,15 @@ use eagleray_core::message::{Death, End, FromNode, Run};
 use eagleray_core::page::Page;
 use eagleray_store::Words;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use tokio::io::unix::AsyncFd;
 
+use crate::history::PastRun;
 use crate::objects::Introduction;
+use crate::poller::{Source, Watch};
 use crate::shared::WorkerInfo;
 use crate::signal;
-use crate::socket::{Reader, SocketError, Writer, watch};
+use crate::socket::{Reader, SocketError, Writer};
 use crate::template::{FromTemplate, Template};
+use crate::times::Times;
 use crate::wire::{self, ToWorker, WireError};
 
 const SIGKILL: u32 = 9;
@@ -30,19 +30,21 @@ const MOST_FILLS: u32 = 64;
 /// Of so many workers that have ended something is still known.
 const MOST_PAST: usize = 64;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Flight {
     seq: u32,
     graph: GraphId,
     tasks: Vec<u32>,
     /// Tasks from here on were taken back.
     limit: u32,
+    assigned_ns: u64,
+    /// Of each report.
+    times: Vec<Bytes>,
 }
 
 /// A worker process.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    ready: AsyncFd<Arc<OwnedFd>>,
     pub(crate) reader: Reader,
     writer: Writer,
     words: Words,
@@ -56,6 +58,8 @@ pub(crate) struct Worker {
     gone: bool,
     /// It was stopped for this reason, whatever its exit says.
     fault: Option<Arc<str>>,
+    /// What is queued waits for room in the socket.
+    full: bool,
     /// Behind the frames that were read came what is none.
     malformed: Option<WireError>,
     /// What was queued is to be read before its next task.
@@ -111,10 +115,17 @@ impl Worker {
     }
 
     /// A run is on its way: it can be claimed and recalled from now on.
-    pub(crate) fn open(&mut self, run: &Run) {
+    pub(crate) fn open(&mut self, now: u64, run: &Run) {
         let limit = run.tasks.len() as u32;
         self.page().open(run.id.seq, limit);
-        self.flights.push_back(Flight { seq: run.id.seq, graph: run.graph, tasks: run.tasks.clone(), limit });
+        self.flights.push_back(Flight {
+            seq: run.id.seq,
+            graph: run.graph,
+            tasks: run.tasks.clone(),
+            limit,
+            assigned_ns: now,
+            times: Vec::new(),
+        });
         self.info.busy = true;
     }
 
@@ -133,14 +144,34 @@ impl Worker {
         Some(ObjectId { graph: flight.graph, index: *flight.tasks.get(index as usize)? })
     }
 
-    /// Its oldest run got on by `tasks`, and may have ended.
-    pub(crate) fn progressed(&mut self, tasks: u64, ended: bool) {
+    /// Its oldest run got on by `tasks`, which took these times, and may have ended. Then the record of it is returned.
+    pub(crate) fn progressed(&mut self, now: u64, tasks: u64, times: &Bytes, ended: bool) -> Option<PastRun> {
         self.info.tasks += tasks;
-        if ended {
-            self.info.runs += 1;
-            self.flights.pop_front();
-            self.info.busy = !self.flights.is_empty();
+        if !times.is_empty() {
+            if let Some(flight) = self.flights.front_mut() {
+                // They must not keep the whole frame alive, nor be more than its tasks can have.
+                let had: usize = flight.times.iter().map(Bytes::len).sum();
+                let room = (flight.tasks.len() * Times::MOST_OF_A_TASK).saturating_sub(had);
+                flight.times.push(Bytes::copy_from_slice(&times[..times.len().min(room)]));
+            }
         }
+        if !ended {
+            return None;
+        }
+        self.info.runs += 1;
+        let flight = self.flights.pop_front();
+        self.info.busy = !self.flights.is_empty();
+        flight.map(|flight| self.past_run(flight, now))
+    }
+
+    fn past_run(&self, flight: Flight, ended_ns: u64) -> PastRun {
+        let Flight { seq, graph, tasks, limit, assigned_ns, times } = flight;
+        PastRun { worker: self.info.id, pid: self.info.pid, seq, graph, tasks, limit, assigned_ns, ended_ns, times }
+    }
+
+    /// Its runs, as far as they have got.
+    pub(crate) fn past_runs(&self, now: u64) -> impl Iterator<Item = PastRun> + '_ {
+        self.flights.iter().map(move |flight| self.past_run(flight.clone(), now))
     }
 
     pub(crate) fn up(&mut self, pid: u32) {
@@ -172,6 +203,17 @@ impl Worker {
         claimed && before && self.flights.iter().any(|flight| flight.seq == seq)
     }
 
+    /// What is counted of it.
+    pub(crate) fn info(&self) -> &WorkerInfo {
+        &self.info
+    }
+
+    /// The task its page names, and since when it runs.
+    pub(crate) fn runs_now(&self) -> Option<(u32, u32, u64)> {
+        let since = self.page().running()?.started_ns;
+        self.running().map(|(seq, index)| (seq, index, since))
+    }
+
     /// The task its page names: run and place.
     fn running(&self) -> Option<(u32, u32)> {
         let running = self.page().running()?;
@@ -179,29 +221,26 @@ impl Worker {
         self.flights.iter().find(|flight| same(flight.seq)).map(|flight| (flight.seq, running.index))
     }
 
-    /// Reads what is there, up to a limit: it is handled before more is taken in, and others have their turn. True if
-    /// something was. One that is being ended for a fault is not listened to.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut got = false;
-        let mut fills = 0;
-        while !self.gone && self.fault.is_none() && fills < MOST_FILLS {
-            let Poll::Ready(ready) = self.ready.poll_read_ready(cx) else { break };
-            fills += 1;
-            match (ready, self.reader.fill(false)) {
-                (Ok(_), Ok(true)) => got = true,
-                (Ok(_), Err(SocketError::Wire(error))) => {
-                    self.malformed = Some(error);
+    /// Whether it is listened to: one that is being ended for a fault is not.
+    fn is_heard(&self) -> bool {
+        !self.gone && self.fault.is_none()
+    }
+
+    /// Reads what is there, up to a limit: it is handled before more is taken in, and others have their turn.
+    fn read(&mut self) {
+        for _ in 0..MOST_FILLS {
+            match self.reader.fill(false) {
+                Ok(true) if self.reader.was_filled() => {}
+                Ok(_) => return,
+                Err(error) => {
+                    if let SocketError::Wire(error) = error {
+                        self.malformed = Some(error);
+                    }
                     self.gone = true;
-                    got = true;
-                }
-                (Ok(mut guard), Ok(false)) => guard.clear_ready(),
-                _ => {
-                    self.gone = true;
-                    got = true;
+                    return;
                 }
             }
         }
-        got
     }
 
     /// Has it read what is urgent, if all of that is written: it looks once.
@@ -213,17 +252,23 @@ impl Worker {
     }
 
     /// Writes what is queued as far as the socket takes it.
-    fn poll_write(&mut self, cx: &mut Context<'_>) {
-        while !self.gone && !self.writer.is_empty() {
-            match self.writer.flush(false) {
-                Ok(true) => {}
-                Ok(false) => match self.ready.poll_write_ready(cx) {
-                    Poll::Ready(Ok(mut guard)) => guard.clear_ready(),
-                    Poll::Ready(Err(_)) => self.gone = true,
-                    Poll::Pending => break,
-                },
-                Err(_) => self.gone = true,
+    fn write(&mut self, watch: &Watch, id: WorkerId) {
+        if self.gone {
+            return;
+        }
+        let written = self.writer.flush(false);
+        let watched = match written {
+            Ok(all) if all == self.full => {
+                self.full = !all;
+                watch.room(self.reader.socket(), Source::Worker(id.0), !all).map_err(SocketError::from)
             }
+            other => other.map(|_| ()),
+        };
+        if let Err(error) = watched {
+            if !matches!(error, SocketError::Gone) {
+                tracing::error!(%error, "writing to a worker");
+            }
+            self.gone = true;
         }
         self.request();
     }
@@ -234,7 +279,6 @@ impl Worker {
 struct Slot {
     /// Its number in this pool.
     id: u32,
-    ready: AsyncFd<OwnedFd>,
     template: Template,
     /// How often it has still to say that it is ready, until workers are forked from it.
     pending: u32,
@@ -243,6 +287,7 @@ struct Slot {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Pool {
+    watch: Watch,
     argv: Vec<OsString>,
     /// The environment of templates, and
     environment: Vec<(OsString, OsString)>,
@@ -257,14 +302,20 @@ pub(crate) struct Pool {
     pub(crate) workers: BTreeMap<WorkerId, Worker>,
     heard: Vec<(u32, FromTemplate)>,
     /// The last workers that have ended.
-    past: VecDeque<WorkerInfo>,
+    past: VecDeque<(WorkerInfo, Death)>,
 }
 
 impl Pool {
     /// A pool without processes. The template is started with the first worker, in the present environment and this
     /// besides.
-    pub(crate) fn new(argv: Vec<OsString>, beside: Vec<(OsString, OsString)>, preload: Vec<String>) -> Self {
+    pub(crate) fn new(
+        watch: Watch,
+        argv: Vec<OsString>,
+        beside: Vec<(OsString, OsString)>,
+        preload: Vec<String>,
+    ) -> Self {
         Self {
+            watch,
             argv,
             environment: std::env::vars_os().chain(beside).collect(),
             directory: std::env::current_dir().ok(),
@@ -279,10 +330,10 @@ impl Pool {
 
     fn start_template(&mut self, pending: u32) -> std::io::Result<&Slot> {
         let template = Template::start(&self.argv, &self.environment, self.directory.as_deref())?;
-        let ready = watch(template.socket().try_clone()?)?;
         self.started += 1;
+        self.watch.add(template.socket(), Source::Template(self.started))?;
         tracing::debug!(template = self.started, pid = template.pid(), "a template process starts");
-        self.templates.push(Slot { id: self.started, ready, template, pending });
+        self.templates.push(Slot { id: self.started, template, pending });
         Ok(&self.templates[self.templates.len() - 1])
     }
 
@@ -293,6 +344,11 @@ impl Pool {
             // It need not be ready: what it is asked waits in its socket.
             None => self.start_template(0),
         }
+    }
+
+    /// Whether the next worker needs a new template process.
+    pub(crate) fn needs_template(&self) -> bool {
+        self.templates.iter().all(|slot| slot.pending > 0)
     }
 
     /// Starts a worker. What goes wrong is reported as its end.
@@ -306,9 +362,9 @@ impl Pool {
         let slot = self.current().map_err(|e| failed("the template process does not start", &e))?;
         slot.template.fork(id, &theirs, &page).map_err(|e| failed("the template process does not fork", &e))?;
         let template = slot.id;
+        self.watch.add(&ours, Source::Worker(id.0)).map_err(|e| failed("socket", &e))?;
         let ours = Arc::new(ours);
         let worker = Worker {
-            ready: watch(Arc::clone(&ours)).map_err(|e| failed("socket", &e))?,
             reader: Reader::new(Arc::clone(&ours)),
             writer: Writer::new(ours),
             words,
@@ -317,6 +373,7 @@ impl Pool {
             stopped: false,
             gone: false,
             fault: None,
+            full: false,
             malformed: None,
             urgent: false,
             info: WorkerInfo { id: id.0, pid: 0, up: false, busy: false, runs: 0, tasks: 0, alive: true },
@@ -326,9 +383,9 @@ impl Pool {
     }
 
     /// While nothing is to be done: has a second template import what later workers should have, and, when it is ready,
-    /// names the workers that were forked before.
+    /// names the workers that were forked before. That needs a new template process, if [`Pool::wants_preload`].
     pub(crate) fn rest(&mut self) -> Vec<WorkerId> {
-        if self.workers.values().all(|worker| worker.info.up) {
+        if self.wants_preload() {
             self.preload();
         }
         match &self.templates[..] {
@@ -340,12 +397,14 @@ impl Pool {
         }
     }
 
+    /// Whether it is time for the second template.
+    pub(crate) fn wants_preload(&self) -> bool {
+        !self.preload.is_empty() && self.workers.values().all(|worker| worker.info.up)
+    }
+
     /// Starts the second template, once.
     fn preload(&mut self) {
         let modules = std::mem::take(&mut self.preload);
-        if modules.is_empty() {
-            return;
-        }
         // Ready to be told, and ready with that.
         let asked = self.start_template(2).and_then(|slot| Ok(slot.template.preload(&modules)?));
         if let Err(error) = asked {
@@ -376,31 +435,34 @@ impl Pool {
         }
     }
 
-    /// Reads and writes what can be. True if something came.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut got = false;
-        for worker in self.workers.values_mut() {
-            worker.poll_write(cx);
-            got |= worker.poll_read(cx);
-        }
-        for slot in &self.templates {
-            let mut gone = false;
-            while !gone {
-                let Poll::Ready(guard) = slot.ready.poll_read_ready(cx) else { break };
-                let message = match (guard, slot.template.receive()) {
-                    (Ok(mut guard), None) => {
-                        guard.clear_ready();
-                        continue;
+    /// Reads and writes what can be.
+    pub(crate) fn handle(&mut self, ready: Source) {
+        match ready {
+            Source::Worker(id) => {
+                let id = WorkerId(id);
+                let Some(worker) = self.workers.get_mut(&id) else { return };
+                if worker.is_heard() {
+                    worker.read();
+                    if worker.full {
+                        worker.write(&self.watch, id);
                     }
-                    (Ok(_), Some(message)) => message,
-                    (Err(_), _) => FromTemplate::Gone,
-                };
-                gone = message == FromTemplate::Gone;
-                self.heard.push((slot.id, message));
-                got = true;
+                }
+                if !worker.is_heard() {
+                    self.watch.remove(worker.reader.socket());
+                }
+            }
+            Source::Template(id) => {
+                let Some(slot) = self.templates.iter().find(|slot| slot.id == id) else { return };
+                while let Some(message) = slot.template.receive() {
+                    let gone = message == FromTemplate::Gone;
+                    self.heard.push((id, message));
+                    if gone {
+                        self.watch.remove(slot.template.socket());
+                        return;
+                    }
+                }
             }
         }
-        got
     }
 
     /// Workers whose process has ended since this was last asked, and how. What they wrote can still be read, until
@@ -459,10 +521,11 @@ impl Pool {
         if self.past.len() == MOST_PAST {
             self.past.pop_front();
         }
-        self.past.push_back(worker.info);
-        self.stop_unused_template();
         let end = worker.fault.map_or(death.end, End::Protocol);
-        (Death { end, ..death }, running)
+        let death = Death { end, ..death };
+        self.past.push_back((worker.info, death.clone()));
+        self.stop_unused_template();
+        (death, running)
     }
 
     /// The bare template ends with its last worker, if there is a better one.
@@ -488,28 +551,29 @@ impl Pool {
     /// Writes what is queued for the workers. Returns how many frames that were.
     pub(crate) fn flush(&mut self) -> u64 {
         let mut frames = 0;
-        for worker in self.workers.values_mut() {
+        for (&id, worker) in &mut self.workers {
             frames += worker.writer.take_frames();
-            if let Err(error) = worker.writer.flush(false) {
-                if !matches!(error, SocketError::Gone) {
-                    tracing::error!(%error, "writing to a worker");
-                }
-                worker.gone = true;
+            if !worker.writer.is_empty() && !worker.full {
+                worker.write(&self.watch, id);
             }
-            worker.request();
         }
         frames
     }
 
     /// All workers there are and were.
     pub(crate) fn infos(&self) -> Vec<WorkerInfo> {
-        self.past.iter().cloned().chain(self.workers.values().map(|w| w.info.clone())).collect()
+        let past = self.past.iter().map(|(info, _)| info.clone());
+        past.chain(self.workers.values().map(|w| w.info.clone())).collect()
+    }
+
+    /// The last workers that have ended, and how they did.
+    pub(crate) fn past(&self) -> impl Iterator<Item = &(WorkerInfo, Death)> + '_ {
+        self.past.iter()
     }
 
     /// Ends all processes and waits for that.
     pub(crate) fn stop(&mut self) {
         for slot in self.templates.drain(..) {
-            drop(slot.ready);
             slot.template.stop();
         }
         self.workers.clear();

@@ -4,6 +4,8 @@
 //! several), naming functions of its graph by number; tasks of the same shape share one. Constants are pickled a batch
 //! of tasks at a time. Who encodes and decodes all this is `eagleray-python`; here it is only sent to each worker once.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use eagleray_core::graph::Csr;
 use eagleray_core::ids::ObjectId;
@@ -33,6 +35,8 @@ pub struct Program {
     pub retry_filters: Vec<RetryFilter>,
     /// Of an actor: what those are told who look for it by name.
     pub actor_meta: Option<Bytes>,
+    /// What tasks of each class are called, for people: by the number of the class, as far as that is known.
+    pub names: Vec<Arc<str>>,
 }
 
 /// Tasks of these classes are run again if they raise. Those of others are not.

@@ -1,6 +1,7 @@
 //! What workers must know to execute runs, and what each of them has been sent.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use eagleray_core::graph::Csr;
@@ -48,6 +49,7 @@ struct GraphProgram {
     functions: Vec<u32>,
     batches: Vec<Bytes>,
     actor_meta: Bytes,
+    names: Vec<Arc<str>>,
     sent: FxHashMap<WorkerId, Sent>,
 }
 
@@ -92,6 +94,8 @@ pub(crate) struct Forgotten {
     pub(crate) workers: Vec<WorkerId>,
     /// Blobs that are gone, by the workers that have them.
     pub(crate) blobs: Vec<(WorkerId, Vec<u32>)>,
+    /// What its classes are called.
+    pub(crate) names: Vec<Arc<str>>,
 }
 
 /// Words of a task's code before its parameters: class, batch, template, key.
@@ -110,7 +114,7 @@ impl Programs {
         externals: Vec<ObjectId>,
         program: Program,
     ) -> Result<(), BadProgram> {
-        let Program { templates, code, hooks, surroundings, retry_filters, actor_meta } = program;
+        let Program { templates, code, hooks, surroundings, retry_filters, actor_meta, names } = program;
         if self.graphs.contains_key(&id) {
             return Err(BadProgram("its number is taken"));
         }
@@ -132,6 +136,7 @@ impl Programs {
             batches: Vec::new(),
             // What was read from a frame must not keep the whole frame alive.
             actor_meta: actor_meta.as_deref().map(Bytes::copy_from_slice).unwrap_or_default(),
+            names,
             sent: FxHashMap::default(),
         };
         self.graphs.insert(id, graph);
@@ -146,6 +151,11 @@ impl Programs {
     /// What those are told who look for the actor that a graph makes.
     pub(crate) fn actor_meta(&self, id: GraphId) -> Option<Bytes> {
         self.graphs.get(&id).map(|graph| graph.actor_meta.clone())
+    }
+
+    /// What the classes of a graph are called.
+    pub(crate) fn names(&self, id: GraphId) -> &[Arc<str>] {
+        self.graphs.get(&id).map_or(&[], |graph| &graph.names)
     }
 
     /// More functions and batches of a graph.
@@ -214,7 +224,8 @@ impl Programs {
 
     /// A graph is over. Returns who has to hear of it.
     pub(crate) fn forget(&mut self, id: GraphId) -> Forgotten {
-        let Some(graph) = self.graphs.remove(&id) else { return Forgotten::default() };
+        let Some(mut graph) = self.graphs.remove(&id) else { return Forgotten::default() };
+        let names = std::mem::take(&mut graph.names);
         let mut workers: Vec<WorkerId> = graph.sent.into_keys().collect();
         workers.sort_unstable();
         for id in graph.functions {
@@ -247,7 +258,7 @@ impl Programs {
             }
         }
         blobs.sort_unstable();
-        Forgotten { workers, blobs }
+        Forgotten { workers, blobs, names }
     }
 
     /// A worker is gone.

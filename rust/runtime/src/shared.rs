@@ -1,25 +1,24 @@
-//! What the driver's threads and the session's thread share.
+//! What the driver's threads and the session's loop share.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::mpsc::SyncSender;
 
-use eagleray_core::head::ActorInfo;
 use eagleray_store::Arena;
-use parking_lot::{Condvar, Mutex};
-use rustc_hash::FxHashMap;
-use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::oneshot;
+use parking_lot::Mutex;
 
 use crate::calls::Batch;
-use crate::command::{Answer, Command, Ended};
+use crate::command::Command;
+use crate::history::Timeline;
+use crate::look::{Look, Snapshot};
+use crate::seat::Seat;
 
 /// Counts since the session began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Frames between node and workers, both ways.
     pub frames: u64,
-    /// How often a thread or process that waited was woken: the session's thread, workers in `read`, waiting drivers.
+    /// How often a thread or process that slept was woken: who runs the session's loop, workers in `read`, waiting drivers.
     pub wakeups: u64,
     /// Runs assigned.
     pub runs: u64,
@@ -43,6 +42,33 @@ pub struct Counters {
     pub sealed_bytes: u64,
 }
 
+impl Counters {
+    /// Each with its name.
+    pub fn by_name(&self) -> [(&'static str, u64); 12] {
+        [
+            ("frames", self.frames),
+            ("wakeups", self.wakeups),
+            ("runs", self.runs),
+            ("tasks", self.tasks),
+            ("inline", self.inline),
+            ("sealed", self.sealed),
+            ("pickles", self.pickles),
+            ("recalls", self.recalls),
+            ("moved", self.moved),
+            ("reruns", self.reruns),
+            ("objects", self.objects),
+            ("sealed_bytes", self.sealed_bytes),
+        ]
+    }
+
+    /// From the values that [`Counters::by_name`] gives, in its order.
+    pub(crate) fn from_values(values: [u64; 12]) -> Self {
+        let [frames, wakeups, runs, tasks, inline, sealed, pickles, recalls, moved, reruns, objects, sealed_bytes] =
+            values;
+        Self { frames, wakeups, runs, tasks, inline, sealed, pickles, recalls, moved, reruns, objects, sealed_bytes }
+    }
+}
+
 /// What a user may see of a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerInfo {
@@ -62,18 +88,7 @@ pub struct WorkerInfo {
     pub alive: bool,
 }
 
-/// How things stand at one moment. Amounts are in units of 1 / [`WHOLE`](eagleray_core::message::WHOLE).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Snapshot {
-    /// What the node offers, by name; its slots are "CPU".
-    pub offered: Vec<(Arc<str>, u64)>,
-    /// What of that nothing occupies.
-    pub free: Vec<(Arc<str>, u64)>,
-    /// The actors that can still do something.
-    pub actors: Vec<ActorInfo>,
-}
-
-/// For the session's thread.
+/// For the session's loop.
 #[derive(Debug)]
 pub(crate) enum Input {
     Command(Command),
@@ -90,8 +105,24 @@ pub(crate) enum Input {
     /// Workers shall be new for what comes next.
     Renew,
     /// Somebody wants to see how things stand.
-    Inspect(oneshot::Sender<Snapshot>),
+    Inspect(Look, SyncSender<Snapshot>),
+    /// Somebody wants to see what ran when.
+    Timeline(SyncSender<Option<Timeline>>),
     Stop,
+    /// A fault of the loop's.
+    #[cfg(test)]
+    Panic,
+}
+
+impl Input {
+    /// Whether nothing follows from it but that something is known or freed: it can be taken in with what comes next.
+    pub(crate) fn can_wait(&self) -> bool {
+        match self {
+            Self::Command(command) => matches!(command, Command::Put(..) | Command::Hold(_) | Command::Release(_)),
+            Self::Segment { .. } | Self::Unpinned => true,
+            _ => false,
+        }
+    }
 }
 
 /// The session has ended.
@@ -108,23 +139,11 @@ pub enum SessionError {
     Start(Arc<str>),
 }
 
-#[derive(Debug, Default)]
-struct Answers {
-    by_token: FxHashMap<u64, Ended>,
-    ended: Option<SessionError>,
-    wakeups: u64,
-}
-
-impl Answers {
-    fn take(&mut self, tokens: &[u64]) -> Option<Answer> {
-        tokens.iter().find_map(|&token| Some(Answer { token, ended: self.by_token.remove(&token)? }))
-    }
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) input: UnboundedSender<Input>,
+    /// Who runs the loop, what is said to it, and what it answers.
+    pub(crate) seat: Seat,
     pub(crate) arena: Arena,
     /// Calls that were not taken yet. Whoever sends commands holds this lock, and sends these before.
     pub(crate) calls: Mutex<Option<Batch>>,
@@ -132,68 +151,17 @@ pub(crate) struct Shared {
     pub(crate) announcing: Mutex<()>,
     pub(crate) counters: Mutex<Counters>,
     pub(crate) workers: Mutex<Vec<WorkerInfo>>,
-    answers: Mutex<Answers>,
-    answered: Condvar,
 }
 
 impl Shared {
-    pub(crate) fn new(input: UnboundedSender<Input>, arena: Arena) -> Self {
+    pub(crate) fn new(seat: Seat, arena: Arena) -> Self {
         Self {
-            input,
+            seat,
             arena,
             calls: Mutex::default(),
             announcing: Mutex::default(),
             counters: Mutex::default(),
             workers: Mutex::default(),
-            answers: Mutex::default(),
-            answered: Condvar::new(),
         }
-    }
-
-    /// The session's thread: answers a question of the driver.
-    pub(crate) fn answer(&self, token: u64, ended: Ended) {
-        self.answers.lock().by_token.insert(token, ended);
-        self.answered.notify_all();
-    }
-
-    /// The session's thread: nothing will be answered any more.
-    pub(crate) fn end(&self, why: SessionError) {
-        self.answers.lock().ended.get_or_insert(why);
-        self.answered.notify_all();
-    }
-
-    /// Whether the session has ended.
-    pub(crate) fn ended(&self) -> Option<SessionError> {
-        self.answers.lock().ended.clone()
-    }
-
-    /// A driver's thread: waits for the answer to one of these questions, at most `limit`.
-    pub(crate) fn wait(&self, tokens: &[u64], limit: Duration) -> Result<Option<Answer>, SessionError> {
-        let deadline = Instant::now() + limit;
-        let mut answers = self.answers.lock();
-        loop {
-            match &answers.ended {
-                // What was asked after something was refused would be answered as if that had never been.
-                Some(why @ SessionError::Refused(_)) => return Err(why.clone()),
-                ended => {
-                    let why = ended.clone();
-                    if let Some(answer) = answers.take(tokens) {
-                        return Ok(Some(answer));
-                    }
-                    if let Some(why) = why {
-                        return Err(why);
-                    }
-                }
-            }
-            if self.answered.wait_until(&mut answers, deadline).timed_out() {
-                return Ok(answers.take(tokens));
-            }
-            answers.wakeups += 1;
-        }
-    }
-
-    /// How often waiting threads of the driver were woken.
-    pub(crate) fn driver_wakeups(&self) -> u64 {
-        self.answers.lock().wakeups
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -12,8 +12,6 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, Shutdown, recvmsg, sendmsg, shutdown,
 };
-
-use tokio::io::unix::AsyncFd;
 
 use crate::wire::{self, WireError};
 
@@ -37,15 +35,6 @@ pub enum SocketError {
     Os(#[from] Errno),
 }
 
-/// Registers a descriptor with the running reactor.
-#[expect(
-    deprecated,
-    reason = "its successor is unsafe: who owns the descriptor must not replace it, and nobody here can"
-)]
-pub(crate) fn watch<T: AsRawFd>(inner: T) -> std::io::Result<AsyncFd<T>> {
-    AsyncFd::new(inner)
-}
-
 fn gone(errno: Errno) -> SocketError {
     match errno {
         Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN => SocketError::Gone,
@@ -60,12 +49,14 @@ pub(crate) struct Reader {
     bytes: BytesMut,
     fds: VecDeque<OwnedFd>,
     scratch: Box<[u8]>,
+    /// What was read last has filled `scratch`.
+    filled: bool,
 }
 
 impl Reader {
     pub(crate) fn new(socket: Arc<OwnedFd>) -> Self {
         let scratch = vec![0; READ].into_boxed_slice();
-        Self { socket, bytes: BytesMut::new(), fds: VecDeque::new(), scratch }
+        Self { socket, bytes: BytesMut::new(), fds: VecDeque::new(), scratch, filled: false }
     }
 
     pub(crate) fn socket(&self) -> BorrowedFd<'_> {
@@ -92,6 +83,11 @@ impl Reader {
     /// The oldest descriptor that came and was not taken.
     pub(crate) fn take_fd(&mut self) -> Result<OwnedFd, WireError> {
         self.fds.pop_front().ok_or(WireError::Missing("file descriptor"))
+    }
+
+    /// Whether there may be more behind what was read last.
+    pub(crate) fn was_filled(&self) -> bool {
+        self.filled
     }
 
     /// Reads what is there. False if nothing is and `block` is not set.
@@ -124,6 +120,7 @@ impl Reader {
         if received.bytes == 0 {
             return Err(SocketError::Gone);
         }
+        self.filled = received.bytes == self.scratch.len();
         self.bytes.extend_from_slice(&self.scratch[..received.bytes]);
         Ok(true)
     }

@@ -12,6 +12,7 @@ use eagleray_runtime::SessionError;
 use eagleray_runtime::calls::{Call, Shape, Task};
 use eagleray_runtime::client::{Client, ClientError};
 use eagleray_runtime::command::Ended;
+use eagleray_runtime::look::Look;
 use eagleray_runtime::program::{Part, Program, Template, Value};
 use eagleray_runtime::session::{Session, SessionConfig};
 
@@ -26,6 +27,8 @@ fn config(template: &[&str], zero_worker: bool) -> SessionConfig {
         store_bytes: 16 << 20,
         session_dir: std::env::temp_dir(),
         environment: Vec::new(),
+        remembered_tasks: 1000,
+        timeline: true,
         zero_worker: zero_worker.then(|| Bytes::from_static(b"nothing")),
     }
 }
@@ -91,7 +94,7 @@ fn zero_workers_end_graphs_and_keep_nothing() {
     assert_eq!(session.counters().tasks, 10_000);
     session.stop();
     assert!(matches!(wait(&client, submit_id(&client)), Err(ClientError::Session(SessionError::Ended))));
-    assert_eq!(session.inspect(), Err(SessionError::Ended));
+    assert_eq!(session.inspect(Look::default()), Err(SessionError::Ended));
 }
 
 #[test]
@@ -110,6 +113,7 @@ fn a_session_that_has_ended_takes_no_calls() {
             class: ClassSpec { fingerprint: 1, max_retries: 0, retries: 0, demand: 0 },
             demand: None,
             retry: None,
+            name: "f".into(),
         }],
         batches: Vec::new(),
         tasks: vec![Task { shape: 0, batch: None, key: 0, parameters: Vec::new(), inputs: Vec::new() }],

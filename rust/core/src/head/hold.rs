@@ -415,7 +415,7 @@ impl Head {
     }
 
     fn remove_graph(&mut self, id: GraphId) {
-        let graph = self.graphs.remove(&id).expect("looked up above");
+        let mut graph = self.graphs.remove(&id).expect("looked up above");
         if let Some(peer) = self.peers.get_mut(&id.peer) {
             peer.graphs.remove(&id);
         }
@@ -436,9 +436,12 @@ impl Head {
         self.free(frees, drops);
         self.to_node(ToNode::Forget(id));
         self.loose.extend(graph.externals.iter().filter(|e| e.held).map(|e| e.object));
-        self.loose.extend(graph.contained);
+        self.loose.append(&mut graph.contained);
         for (k, external) in (0u32..).zip(&graph.externals).filter(|(_, external)| !external.available) {
             self.forget_watcher(external.object, Watcher::Graph(id, k));
+        }
+        if self.config.keeps_ended {
+            self.ended.add(id, graph);
         }
     }
 }

@@ -8,8 +8,9 @@
 //! what workers did, `hold` knows who needs which object and `wait` who waits for it, `balance` moves work from busy
 //! workers to idle ones and serves tasks that block, `recover` handles failures. `special` are the tasks that demand more
 //! than a CPU, `resources` what they demand, and `stuck` those of them that will never get it. `stall` sees to it that
-//! blocked tasks keep nobody from starting for whom they may wait. `independent` are tasks that stand for themselves, `actors` the objects that have a worker to themselves, `calls` what is asked of them,
-//! and `streams` what tasks make bit by bit.
+//! blocked tasks keep nobody from starting for whom they may wait. `independent` are tasks that stand for themselves,
+//! `actors` the objects that have a worker to themselves, `calls` what is asked of them, and `streams` what tasks make bit
+//! by bit. `look` is what a user may see.
 
 mod actors;
 mod assign;
@@ -20,6 +21,7 @@ mod estimate;
 mod graph;
 mod hold;
 mod independent;
+mod look;
 mod positions;
 mod ready;
 mod recover;
@@ -50,6 +52,7 @@ use crate::message::{ActorName, Failure, FromDriver, FromNode, Place, Refusal, R
 
 pub use self::actors::ActorInfo;
 pub use self::check::Violation;
+pub use self::look::{Edges, EndedGraph, GraphView, ObjectInfo, TaskStanding, TaskView, Whereabouts, WorkerView};
 
 /// Amounts of resources by name, in units of 1 / [`WHOLE`].
 pub type Amounts = Vec<(Arc<str>, u64)>;
@@ -92,6 +95,8 @@ pub struct HeadConfig {
     pub offers: Vec<(Arc<str>, u64)>,
     /// A task that finds too little of a resource is passed by others for so long, in ns; then they make room for it.
     pub patience_ns: u64,
+    /// Keep graphs that are over for [`Head::take_ended`].
+    pub keeps_ended: bool,
 }
 
 impl HeadConfig {
@@ -108,6 +113,7 @@ impl HeadConfig {
             max_workers: if slots < 64 { 256 } else { slots * 4 },
             offers: Vec::new(),
             patience_ns: 100_000_000,
+            keeps_ended: false,
         }
     }
 }
@@ -359,6 +365,8 @@ pub struct Head {
     broken: Vec<(GraphId, u32, Failure)>,
     /// By the object of the task that makes them.
     streams: FxMap<ObjectId, Stream>,
+    /// Graphs that are over and were not taken.
+    ended: look::Ended,
     submitted: u64,
     /// Tasks that lack nothing but a worker, because those that run ask for less than a CPU each.
     short: u32,
@@ -396,6 +404,7 @@ impl Head {
             loose: Vec::new(),
             broken: Vec::new(),
             streams: FxMap::default(),
+            ended: look::Ended::default(),
             submitted: 0,
             short: 0,
             wanted,

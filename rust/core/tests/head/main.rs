@@ -11,6 +11,7 @@ mod holding;
 mod independent;
 mod lineage;
 mod long_chains;
+mod look;
 mod nesting;
 mod priority;
 mod retries;

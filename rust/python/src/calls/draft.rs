@@ -10,7 +10,7 @@ use super::code::RemoteCode;
 use super::options::RemoteOptions;
 use crate::contained::Contained;
 use crate::failures::Names;
-use crate::pickles::{dump_batch, put};
+use crate::pickles::{dump_batch, put_literal};
 use crate::puts::Puts;
 use crate::refs::ObjectRef;
 use crate::role::Role;
@@ -97,7 +97,7 @@ impl Arguments<'_> {
             return Ok(*number);
         }
         let encoded = value::encode(argument.py(), argument);
-        let object = put(self.role, encoded.map_err(|cause| explain(argument, cause))?)?;
+        let object = put_literal(self.role, encoded.map_err(|cause| explain(argument, cause))?)?;
         self.puts.add(object);
         let number = self.externals.len() as u32;
         self.externals.push(object);

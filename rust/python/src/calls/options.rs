@@ -1,5 +1,7 @@
 //! What many calls have in common beside what they call.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -11,6 +13,8 @@ use crate::annotations::{self, TaskSpec, tries};
 #[pyclass(frozen, module = "eagleray._native")]
 pub(crate) struct RemoteOptions {
     name: Py<PyString>,
+    /// The same for the session.
+    pub(super) label: Arc<str>,
     /// A call has a worker to itself, and is the only one of its run.
     pub(super) alone: bool,
     /// How many refs it gives.
@@ -64,7 +68,8 @@ impl RemoteOptions {
             demand: resources.map(annotations::demand).transpose()?.flatten(),
             fingerprint: 0,
         };
-        Ok(Self { name, alone, num_returns, spec: spec.settled() })
+        let label = name.bind(py).to_string_lossy().as_ref().into();
+        Ok(Self { name, label, alone, num_returns, spec: spec.settled() })
     }
 }
 

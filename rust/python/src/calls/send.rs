@@ -79,6 +79,7 @@ impl<'a> Submission<'a> {
             // A call of an actor runs on what the actor has.
             demand: demand.filter(|_| call.kind != GraphKind::Calls),
             retry: (retries > 0).then(|| spec.retry_exceptions.clone()),
+            name: Arc::clone(&options.label),
         });
         let reads = draft.tasks..draft.tasks + call.externals.len() as u32;
         call.tasks.push(Task {
@@ -112,6 +113,7 @@ impl<'a> Submission<'a> {
             class: ClassSpec { fingerprint: PARTS, max_retries, retries: 0, demand: 0 },
             demand: None,
             retry: None,
+            name: Arc::clone(&self.options.label),
         });
         // The constant at place `i` is `i`.
         self.call.batches.push(dump_constants(PyList::new(py, 0..=parts)?.as_any())?.0);

@@ -75,7 +75,7 @@ fn arguments_are_constants_objects_and_objects_put_for_the_call() {
         let refs = call(&code(py, "max"), &args, &kwargs, &options(py, "priority=3"), None).unwrap();
         let (graphs, rest) = submitted(sent);
         let [graph] = &graphs[..] else { panic!("one graph") };
-        let put = ObjectId { graph: GraphId::puts(PeerId::USER), index: 0 };
+        let put = ObjectId { graph: GraphId::puts(PeerId::USER), index: ObjectId::LITERALS };
         assert_eq!(graph.spec.externals, [object(1), put, object(2)]);
         assert_eq!(graph.spec.inputs.row(0), [1, 2, 3]);
         assert_eq!((graph.spec.priority, &graph.spec.kind), (3, &GraphKind::Independent));

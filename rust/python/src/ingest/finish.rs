@@ -176,6 +176,7 @@ pub(super) fn finish(
         nodes,
         result,
         classes: templates.classes,
+        names: templates.class_names,
         demands: templates.demands,
         retry_filters: templates.retry_filters,
         priority: priorities.iter().copied().min().unwrap_or_default(),

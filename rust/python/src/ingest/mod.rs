@@ -29,6 +29,8 @@ mod templates;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use eagleray_core::graph::Csr;
 use eagleray_core::message::{ClassSpec, Demand};
 use eagleray_runtime::program::RetryFilter;
@@ -62,6 +64,8 @@ pub(crate) struct Ingested {
     pub(crate) class: Vec<u32>,
     /// The classes.
     pub(crate) classes: Vec<ClassSpec>,
+    /// What tasks of each class are called: the prefix of their keys.
+    pub(crate) names: Vec<Arc<str>>,
     /// The demands that they name.
     pub(crate) demands: Vec<Demand>,
     /// Which of them are run again when they raise, and after what.

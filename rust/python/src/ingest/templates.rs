@@ -1,6 +1,7 @@
 //! Shapes of tasks, each once, with their functions and classes.
 
 use std::hash::Hasher;
+use std::sync::Arc;
 
 use eagleray_core::message::{ClassSpec, Demand};
 use eagleray_runtime::program::RetryFilter;
@@ -32,6 +33,8 @@ pub(super) struct Templates<'py> {
     /// Of each function what it is called; zero if it is not callable.
     names: Vec<u64>,
     pub(super) classes: Vec<ClassSpec>,
+    /// What tasks of each class are called.
+    pub(super) class_names: Vec<Arc<str>>,
     /// What classes demand, each once.
     pub(super) demands: Vec<Demand>,
     /// By the exceptions' classes, each once.
@@ -56,6 +59,7 @@ impl<'py> Templates<'py> {
             function_of: FxHashMap::default(),
             names: Vec::new(),
             classes: Vec::new(),
+            class_names: Vec::new(),
             demands: Vec::new(),
             retry_filters: Vec::new(),
             class_of: FxHashMap::default(),
@@ -151,6 +155,8 @@ impl<'py> Templates<'py> {
             return Ok(known);
         }
         let class = self.classes.len() as u32;
+        let name = self.with_prefix(&Self::text_of(key)?, |prefix| Arc::from(prefix))?;
+        self.class_names.push(name);
         let demand = spec.demand.as_ref().map_or(0, |demand| self.demand(demand));
         let &TaskSpec { retries, max_retries, .. } = spec;
         self.classes.push(ClassSpec { fingerprint, max_retries, retries, demand });
@@ -177,34 +183,34 @@ impl<'py> Templates<'py> {
         place as u32 + 1
     }
 
-    fn prefix_hash(&mut self, key: &Bound<'py, PyAny>) -> PyResult<u64> {
-        let first;
-        let mut text = key;
-        if let Ok(tuple) = key.cast_exact::<PyTuple>() {
-            if !tuple.is_empty() {
-                first = tuple.get_item(0)?;
-                text = &first;
-            }
+    /// What the prefix of a key is taken from.
+    fn text_of(key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        match key.cast_exact::<PyTuple>() {
+            Ok(tuple) if !tuple.is_empty() => tuple.get_item(0),
+            _ => Ok(key.clone()),
         }
+    }
+
+    fn prefix_hash(&mut self, key: &Bound<'py, PyAny>) -> PyResult<u64> {
+        let text = Self::text_of(key)?;
         if let Some((last, hash)) = &self.prefix {
-            if last.is(text) {
+            if last.is(&text) {
                 return Ok(*hash);
             }
         }
-        let hash = match text.cast_exact::<PyString>() {
-            Ok(string) => match prefix::of_text(&string.to_string_lossy()) {
-                Some(prefix) => hash_of(prefix.as_bytes()),
-                None => self.prefix_by_dask(text)?,
-            },
-            Err(_) => self.prefix_by_dask(text)?,
-        };
-        self.prefix = Some((text.clone(), hash));
+        let hash = self.with_prefix(&text, |prefix| hash_of(prefix.as_bytes()))?;
+        self.prefix = Some((text, hash));
         Ok(hash)
     }
 
-    fn prefix_by_dask(&self, key: &Bound<'py, PyAny>) -> PyResult<u64> {
-        let prefix = self.spec.key_prefix.bind(key.py()).call1((key,))?;
-        Ok(hash_of(prefix.cast::<PyString>()?.to_string_lossy().as_bytes()))
+    fn with_prefix<T>(&self, text: &Bound<'py, PyAny>, then: impl FnOnce(&str) -> T) -> PyResult<T> {
+        if let Ok(string) = text.cast_exact::<PyString>() {
+            if let Some(prefix) = prefix::of_text(&string.to_string_lossy()) {
+                return Ok(then(&prefix));
+            }
+        }
+        let prefix = self.spec.key_prefix.bind(text.py()).call1((text,))?;
+        Ok(then(&prefix.cast::<PyString>()?.to_string_lossy()))
     }
 
     /// The tuple of these keyword names: the same one for the same names.

@@ -97,6 +97,9 @@ impl RunIo for WorkerIo<'_> {
         let mut unreported = lock(&self.worker.unreported);
         let Some((_, state)) = unreported.as_mut() else { return };
         state.upto = index + 1;
+        if self.worker.records_times {
+            state.times.add(self.now.get().saturating_sub(ns), ns);
+        }
         if self.worker.deferred.is_asked() {
             if let Some(task) = self.worker.executor.task_at(index) {
                 let away = matches!(trouble, Some(Trouble::Deferred));

@@ -24,7 +24,7 @@ use eagleray_runtime::client::Client;
 use eagleray_runtime::command::Ended;
 use eagleray_runtime::link::{Link, LinkConfig, LinkError};
 use eagleray_runtime::program::RunProgram;
-use eagleray_runtime::session::{SESSION_DIR, STORE_BYTES};
+use eagleray_runtime::session::{RECORD_TIMES, SESSION_DIR, STORE_BYTES};
 use eagleray_runtime::{FromWorker, SocketError, ToWorker};
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
@@ -43,7 +43,7 @@ use crate::template::{KEY, MAKES_ACTOR};
 use deferred::Deferrals;
 use interrupt::Interrupts;
 use io::WorkerIo;
-use pump::{PumpError, WorkerPort};
+use pump::{PumpError, Reading, WorkerPort};
 use report::Unreported;
 
 /// A published result waits at most this long for the report of its run, in ns.
@@ -78,9 +78,8 @@ pub(crate) struct Worker {
     /// What was asked for and is not done.
     chores: Mutex<VecDeque<ToWorker>>,
     stop: AtomicBool,
-    /// Whether a thread reads the socket. It takes in what comes, for whomever it is.
-    reading: Mutex<bool>,
-    /// The reader has taken something in, or has stopped reading.
+    reading: Mutex<Reading>,
+    /// The reader has taken something in, or has stopped reading, and threads wait for that.
     news: Condvar,
     /// What was set last for the tasks of a graph.
     surroundings: Mutex<Option<Bytes>>,
@@ -88,6 +87,8 @@ pub(crate) struct Worker {
     after_run: Mutex<Vec<Py<PyAny>>>,
     /// The driver role that its tasks have.
     role: OnceLock<Arc<Role>>,
+    /// It reports when tasks ran.
+    records_times: bool,
     /// An actor is made here, or was.
     is_actor: AtomicBool,
     /// It ends after the present run.
@@ -225,6 +226,7 @@ pub(crate) fn worker_main(py: Python<'_>, socket: RawFd, page: RawFd, worker: u3
         surroundings: Mutex::default(),
         after_run: Mutex::default(),
         role: OnceLock::new(),
+        records_times: std::env::var_os(RECORD_TIMES).is_some(),
         is_actor: AtomicBool::new(false),
         retires: AtomicBool::new(false),
         interrupts: Interrupts::new(),

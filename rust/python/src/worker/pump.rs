@@ -1,6 +1,6 @@
 //! Reading what comes, for all threads of the worker, and its driver role, which waits for answers.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use eagleray_runtime::client::{ClientError, Port};
@@ -12,12 +12,30 @@ use pyo3::prelude::*;
 
 use super::{Worker, lock};
 
+/// Who reads the socket.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    /// A thread does. It takes in what comes, for whomever it is.
+    busy: bool,
+    /// So many threads wait meanwhile.
+    waiting: u32,
+}
+
 impl Worker {
+    /// Wakes the threads that wait for what another one reads. Mostly there are none, and the system need not look for them.
+    fn tell(&self, reading: MutexGuard<'_, Reading>) {
+        let waiting = reading.waiting;
+        drop(reading);
+        if waiting > 0 {
+            self.news.notify_all();
+        }
+    }
+
     /// Takes in what has come already, unless another thread reads: that one does it then. An answer that is taken in here
     /// while that one begins to read would not be looked for.
     pub(super) fn take_in(&self) -> Result<(), LinkError> {
         let reading = lock(&self.reading);
-        if *reading {
+        if reading.busy {
             return Ok(());
         }
         let taken = loop {
@@ -27,8 +45,7 @@ impl Worker {
                 Err(error) => break Err(error),
             }
         };
-        drop(reading);
-        self.news.notify_all();
+        self.tell(reading);
         taken
     }
 
@@ -50,23 +67,26 @@ impl Worker {
                 if left().is_some_and(|left| left.is_zero()) {
                     return Ok(false);
                 }
-                if !*reading {
+                if !reading.busy {
                     break;
                 }
+                reading.waiting += 1;
                 reading = match left() {
                     None => self.news.wait(reading).unwrap_or_else(PoisonError::into_inner),
                     Some(left) => self.news.wait_timeout(reading, left).unwrap_or_else(PoisonError::into_inner).0,
                 };
+                reading.waiting -= 1;
             }
             if self.has_to_cancel() {
                 continue;
             }
-            *reading = true;
+            reading.busy = true;
             drop(reading);
             let read = self.link.next(left());
             let read = read.map(|message| message.map(|message| self.enter(message)));
-            *lock(&self.reading) = false;
-            self.news.notify_all();
+            let mut reading = lock(&self.reading);
+            reading.busy = false;
+            self.tell(reading);
             if read?.is_some() {
                 self.do_chores()?;
                 // Unpins and the like must not wait for the next report.

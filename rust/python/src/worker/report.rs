@@ -5,6 +5,7 @@ use eagleray_core::message::{Report, Timing, Trouble};
 use eagleray_runtime::FromWorker;
 use eagleray_runtime::client::ClientError;
 use eagleray_runtime::program::Value;
+use eagleray_runtime::times::Times;
 use pyo3::prelude::*;
 
 use super::deferred::Outcome;
@@ -23,6 +24,8 @@ pub(super) struct Unreported {
     /// Ends of deferred tasks that came before it was reported that they are.
     pub(super) completed: Vec<(ObjectId, Outcome)>,
     pub(super) timings: Vec<Timing>,
+    /// When the tasks ran, if that is recorded.
+    pub(super) times: Times,
     /// When the oldest of the values was published.
     pub(super) since_ns: u64,
 }
@@ -73,7 +76,7 @@ impl Worker {
         let values = values.into_iter().map(told).collect();
         // Under the lock: another thread's report must not overtake this one, nor what the tasks of this one hold.
         let flushed = self.flush_uses();
-        self.link.send(&FromWorker::Report { report, values, wakeups });
+        self.link.send(&FromWorker::Report { report, values, wakeups, times: done.times.into_bytes() });
         drop(unreported);
         flushed.map_err(raise)?;
         for (object, outcome) in done.completed {

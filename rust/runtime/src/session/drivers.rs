@@ -7,6 +7,7 @@ use eagleray_core::message::{Failure, FailureKind, FromDriver, Place, ToDriver, 
 use super::Loop;
 use super::inspect::Inspection;
 use crate::command::{Answer, Command, Ended};
+use crate::history::Store;
 use crate::program::Value;
 use crate::shared::SessionError;
 use crate::wire::{self, ToWorker};
@@ -45,11 +46,12 @@ impl Loop {
                 ToHead::Supply { object, place, contained }
             }
             Command::Put(object, value, contained) => {
-                let place = wire::place_of(&value);
+                let (place, store) = (wire::place_of(&value), Store::of(&value));
                 if let Err(error) = self.objects.insert(object, value, &mut self.recycled) {
                     self.refuse(peer, error.to_string());
                     return;
                 }
+                self.history.stored(now, object, place.len(), store, peer);
                 ToHead::Put { object, place, contained }
             }
             Command::Hold(objects) => ToHead::Hold(objects),
@@ -74,8 +76,8 @@ impl Loop {
             Command::Yield { stream, index, part } => ToHead::Yield { stream, index, part },
             Command::Next { token, stream, index } => ToHead::Next { token, stream, index },
             Command::Ahead { token, stream, taken } => ToHead::Ahead { token, stream, taken },
-            Command::Inspect(token) => {
-                self.inspections.push(Inspection::Peer(peer, token));
+            Command::Inspect { token, look } => {
+                self.inspections.push(Inspection::Peer(look, peer, token));
                 return;
             }
         };
@@ -86,7 +88,7 @@ impl Loop {
         match peer.worker() {
             None => {
                 tracing::error!(why, "a message of the driver was refused");
-                self.shared.end(SessionError::Refused(why.into()));
+                self.shared.seat.end(SessionError::Refused(why.into()));
             }
             Some(worker) => {
                 if let Some(process) = self.pool.workers.get_mut(&worker) {
@@ -98,9 +100,9 @@ impl Loop {
     }
 
     /// Carries out what the head says to a driver role.
-    pub(super) fn to_driver(&mut self, peer: PeerId, message: ToDriver) {
+    pub(super) fn to_driver(&mut self, now: u64, peer: PeerId, message: ToDriver) {
         match message {
-            ToDriver::Awaited { token, ended } => self.answer(peer, token, ended),
+            ToDriver::Awaited { token, ended } => self.answer(now, peer, token, ended),
             ToDriver::Found { token, object } => {
                 // What is said of an actor is known as long as it is: the head has not said forget.
                 let meta = |object: ObjectId| self.programs.actor_meta(object.graph).unwrap_or_default();
@@ -122,7 +124,7 @@ impl Loop {
         }
     }
 
-    fn answer(&mut self, peer: PeerId, token: u64, found: Vec<(ObjectId, Result<Place, Failure>)>) {
+    fn answer(&mut self, now: u64, peer: PeerId, token: u64, found: Vec<(ObjectId, Result<Place, Failure>)>) {
         let lost = |object| Failure { origin: object, kind: FailureKind::Lost };
         match peer.worker() {
             None => {
@@ -142,6 +144,7 @@ impl Loop {
                     let value = outcome.and_then(|_| {
                         let (value, segment) = self.objects.for_worker(object, id).ok_or_else(|| lost(object))?;
                         worker.introduce(segment);
+                        self.history.sent(now, object, &value, id);
                         Ok(value)
                     });
                     ended.push((object, value));

@@ -9,6 +9,7 @@ use eagleray_store::Location;
 
 use super::Loop;
 use crate::command::Command;
+use crate::history::Store;
 use crate::objects::holder_of;
 use crate::pool::Worker;
 use crate::program::Value;
@@ -64,16 +65,16 @@ impl Loop {
                     worker.up(pid);
                 }
             }
-            FromWorker::Report { report, values, wakeups } => {
+            FromWorker::Report { report, values, wakeups, times } => {
                 self.node.check(&report).map_err(|e| e.to_string())?;
-                self.report(now, id, report, values, wakeups)?;
+                self.report(now, id, report, values, wakeups, &times)?;
             }
             FromWorker::Published(object, stored) => {
                 if object.graph.seq == 0 {
                     return Err("it publishes what was put".into());
                 }
                 let (place, contained) = match stored {
-                    Some((value, contained)) => (Some(self.keep(object, value)?.place), contained),
+                    Some((value, contained)) => (Some(self.keep(now, id, object, value)?.place), contained),
                     None => (None, Vec::new()),
                 };
                 self.tell_head(now, FromNode::Published { worker: id, object, place, contained });
@@ -83,9 +84,10 @@ impl Loop {
                     return Err("it completes what it has not deferred".into());
                 }
                 let outcome = match outcome {
-                    Ok((value, contained)) => Ok((self.keep(object, value)?.place, contained)),
+                    Ok((value, contained)) => Ok((self.keep(now, id, object, value)?.place, contained)),
                     Err(trouble) => Err(trouble),
                 };
+                self.history.completed(now, object);
                 self.tell_head(now, FromNode::Completed { worker: id, object, outcome });
             }
             FromWorker::Segment { id: segment, .. } | FromWorker::SegmentGone(segment)
@@ -145,7 +147,7 @@ impl Loop {
             | Command::Yield { .. }
             | Command::Next { .. }
             | Command::Ahead { .. }
-            | Command::Inspect(_) => true,
+            | Command::Inspect { .. } => true,
         };
         if fits { Ok(()) } else { Err("it speaks of a graph or an object that is not its own".into()) }
     }
@@ -164,15 +166,18 @@ impl Loop {
         report: Report,
         values: Vec<(u32, Value, Vec<ObjectId>)>,
         wakeups: u32,
+        times: &Bytes,
     ) -> Result<(), String> {
-        self.keep_results(id, report.run.seq, values)?;
+        self.keep_results(now, id, report.run.seq, values)?;
         let (upto, troubles) = (report.upto, report.troubles.len());
         tracing::trace!(worker = id.0, run = report.run.seq, upto, ended = report.ended, troubles, "report");
         self.shared.counters.lock().wakeups += u64::from(wakeups);
         let tasks: u64 = report.timings.iter().map(|t| u64::from(t.count)).sum();
         let worker = self.pool.workers.get_mut(&id);
         let over = worker.is_some_and(|worker| {
-            worker.progressed(tasks, report.ended);
+            if let Some(run) = worker.progressed(now, tasks, times, report.ended) {
+                self.history.add_run(run);
+            }
             worker.is_stopped() && worker.is_idle()
         });
         self.tell_head(now, FromNode::Report(report));
@@ -183,12 +188,18 @@ impl Loop {
     }
 
     /// Takes in what a report brings: all of it, or nothing. What its values name is in the report.
-    fn keep_results(&mut self, id: WorkerId, seq: u32, values: Vec<(u32, Value, Vec<ObjectId>)>) -> Result<(), String> {
+    fn keep_results(
+        &mut self,
+        now: u64,
+        id: WorkerId,
+        seq: u32,
+        values: Vec<(u32, Value, Vec<ObjectId>)>,
+    ) -> Result<(), String> {
         let mut new = Vec::new();
         for (index, value, _) in values {
             let object = self.pool.workers.get(&id).and_then(|worker| worker.object(seq, index));
             let kept = match object {
-                Some(object) => self.keep(object, value).map(|kept| (object, kept)),
+                Some(object) => self.keep(now, id, object, value).map(|kept| (object, kept)),
                 None => Err("it reports a result of no task".into()),
             };
             match kept {
@@ -207,8 +218,8 @@ impl Loop {
     }
 
     /// Takes in the value of an object that a worker has published.
-    fn keep(&mut self, object: ObjectId, value: Value) -> Result<Kept, String> {
-        let place = wire::place_of(&value);
+    fn keep(&mut self, now: u64, id: WorkerId, object: ObjectId, value: Value) -> Result<Kept, String> {
+        let (place, store) = (wire::place_of(&value), Store::of(&value));
         let mut counters = self.shared.counters.lock();
         match value {
             Value::Inline(_) => counters.inline += 1,
@@ -216,6 +227,7 @@ impl Loop {
         }
         drop(counters);
         let new = self.objects.insert(object, value, &mut self.recycled).map_err(|e| e.to_string())?;
+        self.history.stored(now, object, place.len(), store, PeerId::of_worker(id));
         Ok(Kept { place, new })
     }
 }

@@ -1,21 +1,19 @@
-//! The session: head and node on one thread, with one event loop.
+//! The session: head and node in one event loop, which one thread at a time runs.
 //!
 //! In each turn everything that has arrived is handled, the head schedules once, and each worker is written to once.
-//! `frames` is what workers say, `drivers` what driver roles ask for, `orders` what the head has the node do, `inspect` what
-//! a user may see.
+//! `lead` is how a thread runs it, `frames` what workers say, `drivers` what driver roles ask for, `orders` what the head has
+//! the node do, `inspect` what a user may see.
 
 mod drivers;
 mod frames;
 mod inspect;
 mod interrupts;
+mod lead;
 mod orders;
 
 use std::ffi::OsString;
-use std::future::poll_fn;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::task::Poll;
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
@@ -25,23 +23,22 @@ use eagleray_core::message::{End, FromNode};
 use eagleray_core::node::{Node, NodeEffect};
 use eagleray_store::{Arena, ArenaConfig, Location};
 use parking_lot::Mutex;
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
-};
-use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use self::inspect::Inspection;
 use self::interrupts::Interrupt;
+use self::lead::Lead;
 use crate::calls::Batch;
 use crate::client::commands_of;
 use crate::command::Ended;
+use crate::history::{History, PastRun};
 use crate::objects::{DRIVER, Objects, Recycled};
+use crate::poller::Poller;
 use crate::pool::Pool;
 use crate::program::Value;
 use crate::programs::Programs;
+use crate::seat::Seat;
 use crate::shared::{Input, SessionError, Shared};
-use crate::socket::watch;
+use crate::spin::Spin;
 use crate::wire::ToWorker;
 
 /// The environment variable that names a worker's session directory.
@@ -49,6 +46,9 @@ pub const SESSION_DIR: &str = "EAGLERAY_SESSION_DIR";
 
 /// The environment variable that says how many bytes of segments a worker may own.
 pub const STORE_BYTES: &str = "EAGLERAY_STORE_BYTES";
+
+/// The environment variable that has workers record when tasks run, if it is set.
+pub const RECORD_TIMES: &str = "EAGLERAY_RECORD_TIMES";
 
 /// Settings of a session.
 #[derive(Clone, Debug)]
@@ -65,6 +65,10 @@ pub struct SessionConfig {
     pub session_dir: PathBuf,
     /// What the templates' environment has beside that of this process, and so the workers'.
     pub environment: Vec<(OsString, OsString)>,
+    /// So many tasks that have ended are remembered, to be looked at.
+    pub remembered_tasks: u64,
+    /// Of as many it is recorded when they ran.
+    pub timeline: bool,
     /// No processes: each task ends at once, with this value. For measuring what the head and the node cost.
     pub zero_worker: Option<Bytes>,
 }
@@ -72,7 +76,7 @@ pub struct SessionConfig {
 /// A running session. Dropping it stops it.
 #[derive(Debug)]
 pub struct Session {
-    shared: Arc<Shared>,
+    lead: Arc<Lead>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -88,34 +92,36 @@ impl Session {
         let failed = |error: &dyn std::fmt::Display| SessionError::Start(error.to_string().into());
         let (slots, store_bytes) = (config.head.slots, config.store_bytes);
         tracing::info!(slots, store_bytes, directory = %config.session_dir.display(), "the session starts");
-        let (input, inputs) = unbounded_channel();
+        let poller = Poller::new().map_err(|e| failed(&e))?;
         let arena = Arena::new(ArenaConfig {
             owner: DRIVER,
             budget: config.store_bytes,
             escape_dir: config.session_dir.clone(),
             segment_size: ArenaConfig::SEGMENT_SIZE,
         });
-        let shared = Arc::new(Shared::new(input, arena));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(|e| failed(&e))?;
-        let timer = {
-            let _entered = runtime.enter();
-            let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK);
-            watch(timer.map_err(|e| failed(&e))?).map_err(|e| failed(&e))?
-        };
+        let shared = Arc::new(Shared::new(Seat::new(poller.alarm().clone()), arena));
         let mut environment = config.environment;
         environment.push((SESSION_DIR.into(), config.session_dir.into_os_string()));
         environment.push((STORE_BYTES.into(), config.store_bytes.to_string().into()));
+        if config.timeline {
+            environment.push((RECORD_TIMES.into(), "1".into()));
+        }
         let zero = config.zero_worker.map(Value::Inline);
         let state = Loop {
-            head: Head::new(config.head),
+            head: Head::new(HeadConfig { keeps_ended: true, ..config.head }),
             node: Node::new(),
-            pool: Pool::new(config.template, environment, config.preload),
-            objects: Objects::new(shared.input.clone()),
+            pool: Pool::new(poller.watch().clone(), config.template, environment, config.preload),
+            objects: Objects::new(Arc::downgrade(&shared)),
             programs: Programs::default(),
+            history: History::new(config.remembered_tasks, config.timeline),
+            store_bytes,
             shared: Arc::clone(&shared),
-            inputs,
-            timer,
-            armed: None,
+            poller,
+            spin: Spin::default(),
+            polled_at: 0,
+            inputs: Vec::new(),
+            by_session: false,
+            postponed: Vec::new(),
             zero,
             recycled: Recycled::default(),
             answers: Vec::new(),
@@ -124,30 +130,25 @@ impl Session {
             stopping: false,
             warned: false,
         };
-        let thread = std::thread::Builder::new()
-            .name("eagleray".into())
-            .spawn(move || {
-                runtime.block_on(state.run());
-                // Nothing of the runtime may outlive the thread.
-                drop(runtime);
-            })
-            .map_err(|e| failed(&e))?;
-        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+        let lead = Arc::new(Lead::new(shared, state));
+        let leads = Arc::clone(&lead);
+        let thread = std::thread::Builder::new().name("eagleray".into()).spawn(move || leads.run());
+        Ok(Self { lead, thread: Mutex::new(Some(thread.map_err(|e| failed(&e))?)) })
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+        self.lead.shared()
     }
 
     /// Has workers replaced, before what is submitted from now on: those that are idle at once, others when they are.
     pub fn renew_workers(&self) -> Result<(), SessionError> {
-        self.shared.input.send(Input::Renew).map_err(|_| self.shared.ended().unwrap_or(SessionError::Ended))
+        self.shared().seat.send(Input::Renew, false)
     }
 
     /// Ends the workers and the thread, and waits for both.
     pub fn stop(&self) {
         // The thread may have ended already.
-        let _ = self.shared.input.send(Input::Stop);
+        let _ = self.shared().seat.send(Input::Stop, true);
         if let Some(thread) = self.thread.lock().take() {
             tracing::info!("the session stops");
             if thread.join().is_err() {
@@ -163,26 +164,28 @@ impl Drop for Session {
     }
 }
 
-/// Says that the session is over, however its thread ends.
-struct EndGuard(Arc<Shared>);
-
-impl Drop for EndGuard {
-    fn drop(&mut self) {
-        self.0.end(SessionError::Ended);
-    }
-}
-
+#[derive(Debug)]
 struct Loop {
     head: Head,
     node: Node,
     pool: Pool,
     objects: Objects,
     programs: Programs,
+    history: History,
+    /// Bytes of segments that each process may own.
+    store_bytes: u64,
     shared: Arc<Shared>,
-    inputs: UnboundedReceiver<Input>,
-    timer: AsyncFd<OwnedFd>,
-    /// When the timer rings.
-    armed: Option<u64>,
+    poller: Poller,
+    spin: Spin,
+    /// When sockets were looked at last.
+    polled_at: u64,
+    /// To be handled in the next turn.
+    inputs: Vec<Input>,
+    /// The session's thread leads: a template process may be started. It would inherit what a thread of the driver has for
+    /// itself: its processors, its priority.
+    by_session: bool,
+    /// Workers that wait for a template process to be started.
+    postponed: Vec<WorkerId>,
     zero: Option<Value>,
     recycled: Recycled,
     /// For the driver, at the end of the turn.
@@ -197,64 +200,20 @@ struct Loop {
 }
 
 impl Loop {
-    async fn run(mut self) {
-        let _end = EndGuard(Arc::clone(&self.shared));
-        let mut inputs = Vec::new();
-        loop {
-            self.turn(&mut inputs);
-            if self.stopping {
-                break;
-            }
-            self.wait(&mut inputs).await;
-        }
-        self.pool.stop();
-    }
-
-    /// Waits until something has arrived, and reads it.
-    async fn wait(&mut self, inputs: &mut Vec<Input>) {
-        let mut slept = false;
-        poll_fn(|cx| {
-            let mut got = self.pool.poll(cx);
-            while let Poll::Ready(Some(input)) = self.inputs.poll_recv(cx) {
-                inputs.push(input);
-                got = true;
-            }
-            while let Poll::Ready(Ok(mut guard)) = self.timer.poll_read_ready(cx) {
-                let mut ticks = [0; 8];
-                match rustix::io::read(self.timer.get_ref(), &mut ticks) {
-                    Ok(_) => {
-                        self.armed = None;
-                        got = true;
-                    }
-                    Err(_) => guard.clear_ready(),
-                }
-            }
-            if got {
-                return Poll::Ready(());
-            }
-            slept = true;
-            Poll::Pending
-        })
-        .await;
-        if slept {
-            self.shared.counters.lock().wakeups += 1;
-        }
-    }
-
     /// The calls of the driver that nobody has taken, and before them in `inputs` all that it sent earlier.
-    fn take_calls(&mut self, inputs: &mut Vec<Input>) -> Option<Batch> {
+    fn take_calls(&self, inputs: &mut Vec<Input>) -> Option<Batch> {
         let mut open = self.shared.calls.lock();
-        open.as_ref()?;
-        while let Ok(input) = self.inputs.try_recv() {
-            inputs.push(input);
-        }
+        self.shared.seat.take_inputs(inputs);
         open.take()
     }
 
     /// Handles all that has arrived.
-    fn turn(&mut self, inputs: &mut Vec<Input>) {
-        let now = now_ns();
-        let calls = self.take_calls(inputs);
+    fn turn(&mut self, now: u64) {
+        let mut inputs = std::mem::take(&mut self.inputs);
+        let calls = self.take_calls(&mut inputs);
+        for id in std::mem::take(&mut self.postponed) {
+            self.start_worker(id);
+        }
         for input in inputs.drain(..) {
             match input {
                 Input::Command(command) => self.command(now, PeerId::USER, command),
@@ -266,10 +225,14 @@ impl Loop {
                 // They are collected in each turn.
                 Input::Unpinned | Input::Calls => {}
                 Input::Renew => self.renew(),
-                Input::Inspect(asked) => self.inspections.push(Inspection::Session(asked)),
+                Input::Timeline(asked) => self.inspections.push(Inspection::Timeline(asked)),
+                Input::Inspect(look, asked) => self.inspections.push(Inspection::Session(look, asked)),
                 Input::Stop => self.stopping = true,
+                #[cfg(test)]
+                Input::Panic => panic!("a turn of the loop"),
             }
         }
+        self.inputs = inputs;
         for command in calls.into_iter().flat_map(commands_of) {
             self.command(now, PeerId::USER, command);
         }
@@ -281,6 +244,11 @@ impl Loop {
                     break;
                 }
             }
+            let unfinished: Vec<PastRun> =
+                self.pool.workers.get(&worker).into_iter().flat_map(|w| w.past_runs(now)).collect();
+            for run in unfinished {
+                self.history.add_run(run);
+            }
             let (death, running) = self.pool.remove(worker, death);
             tracing::debug!(worker = worker.0, pid = death.pid, how = ?death.end, amid = ?running, "a worker has ended");
             self.node.exited(worker, death, running);
@@ -291,7 +259,7 @@ impl Loop {
             self.head.handle(now, HeadEvent::Tick);
         }
         self.settle(now);
-        if self.head.is_idle() {
+        if self.head.is_idle() && (self.by_session || !self.pool.wants_preload()) {
             self.rest(now);
         }
         self.interrupt(now);
@@ -303,7 +271,7 @@ impl Loop {
         self.publish_counters(frames);
         // Last: who was answered may look at the counters.
         for (token, ended) in self.answers.drain(..) {
-            self.shared.answer(token, ended);
+            self.shared.seat.answer(token, ended);
         }
     }
 
@@ -328,7 +296,7 @@ impl Loop {
             for effect in effects {
                 match effect {
                     Effect::ToNode(message) => self.to_node(now, message),
-                    Effect::ToDriver { peer, message } => self.to_driver(peer, message),
+                    Effect::ToDriver { peer, message } => self.to_driver(now, peer, message),
                 }
             }
             if !moved {
@@ -416,15 +384,8 @@ impl Loop {
     /// Sets the timer to the next deadline.
     fn arm(&mut self) {
         let at = self.head.next_deadline().into_iter().chain(self.next_interrupt()).min();
-        if at == self.armed {
-            return;
-        }
-        self.armed = at;
-        let ns = at.unwrap_or(0);
-        let value = Timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as i64 };
-        let spec = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
-        if let Err(error) = timerfd_settime(self.timer.get_ref(), TimerfdTimerFlags::ABSTIME, &spec) {
-            tracing::error!(%error, "timer");
+        if let Some(at) = at {
+            self.poller.arm(at);
         }
     }
 

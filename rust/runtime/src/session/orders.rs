@@ -14,6 +14,8 @@ impl Loop {
         if self.zero.is_some() {
             // Nobody there: the worker is an idea.
             let _ = self.node.hello(id);
+        } else if !self.by_session && self.pool.needs_template() {
+            self.postponed.push(id);
         } else if let Err(death) = self.pool.start(id) {
             tracing::error!(?death, "a worker does not start");
             self.node.exited(id, death, None);
@@ -73,6 +75,9 @@ impl Loop {
     pub(super) fn forget(&mut self, graph: GraphId) {
         tracing::debug!(peer = graph.peer.0, graph = graph.seq, "a graph is over");
         let forgotten = self.programs.forget(graph);
+        if let Some(ended) = self.head.take_ended() {
+            self.history.add(ended, forgotten.names);
+        }
         for id in forgotten.workers {
             if let Some(worker) = self.pool.workers.get_mut(&id) {
                 worker.send(&ToWorker::Forget(graph));
@@ -107,11 +112,12 @@ impl Loop {
             // One that is not there is left out: the worker answers with what it misses.
             let Some((value, segment)) = self.objects.for_worker(object, id) else { continue };
             worker.introduce(segment);
+            self.history.sent(now, object, &value, id);
             inputs.push((object, value));
         }
         let (seq, graph, tasks) = (run.id.seq, run.graph.seq, run.tasks.len());
         tracing::trace!(worker = id.0, run = seq, graph, tasks, inputs = inputs.len(), "a run is assigned");
-        worker.open(&run);
+        worker.open(now, &run);
         worker.send(&ToWorker::Run(RunProgram { run, code, intros, inputs }));
     }
 

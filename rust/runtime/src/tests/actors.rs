@@ -7,6 +7,7 @@ use eagleray_core::message::{ActorEnd, FailureKind, GraphKind, WHOLE};
 use super::intruder::{Act, Intruder, Message, Said};
 use super::stage::{GOOD, META, Stage, actor, calls, chain, name};
 use crate::command::Ended;
+use crate::look::Look;
 use crate::program::{Part, Value};
 use crate::wire::ToWorker;
 
@@ -26,8 +27,8 @@ fn call(stage: &Stage, actor: ObjectId) -> ObjectId {
 }
 
 fn until_alive(stage: &Stage) -> ActorInfo {
-    stage.until(|session| session.inspect().unwrap().actors.iter().any(|actor| actor.alive));
-    stage.session.inspect().unwrap().actors[0].clone()
+    stage.until(|session| session.inspect(Look::default()).unwrap().actors.iter().any(|actor| actor.alive));
+    stage.session.inspect(Look::default()).unwrap().actors[0].clone()
 }
 
 fn value(ended: &Ended) -> &[u8] {
@@ -61,7 +62,7 @@ fn an_actor_is_seen_found_called_and_let_go() {
     let mut stage = Stage::new(1);
     let recruit = stage.recruit();
     let worker = stage.hire(recruit);
-    let before = stage.session.inspect().unwrap();
+    let before = stage.session.inspect(Look::default()).unwrap();
     assert_eq!((&before.offered, before.actors.len()), (&before.free, 0));
     assert_eq!(before.offered, [("CPU".into(), WHOLE)]);
     let object = create(&stage);
@@ -74,9 +75,9 @@ fn an_actor_is_seen_found_called_and_let_go() {
         detached: false,
     };
     assert_eq!(until_alive(&stage), info);
-    assert_eq!(stage.session.inspect().unwrap().free, [("CPU".into(), WHOLE / 4 * 3)]);
+    assert_eq!(stage.session.inspect(Look::default()).unwrap().free, [("CPU".into(), WHOLE / 4 * 3)]);
     let limit = super::stage::WATCHDOG;
-    assert_eq!(stage.client.inspect(limit).unwrap(), stage.session.inspect().unwrap());
+    assert_eq!(stage.client.inspect(Look::default(), limit).unwrap(), stage.session.inspect(Look::default()).unwrap());
     assert_eq!(stage.client.find_actor(name("nobody"), limit).unwrap(), None);
     assert_eq!(stage.client.find_actor(name("actor"), limit).unwrap(), Some((object, META.into())));
     let called = call(&stage, object);
@@ -85,7 +86,7 @@ fn an_actor_is_seen_found_called_and_let_go() {
     // It was found once, and that counts.
     assert_eq!(until_alive(&stage), info);
     stage.client.release(&[object]).unwrap();
-    stage.until(|session| session.inspect().unwrap().actors.is_empty());
+    stage.until(|session| session.inspect(Look::default()).unwrap().actors.is_empty());
     assert_eq!(stage.client.find_actor(name("actor"), limit).unwrap(), None);
     stage.ended(worker);
 }
@@ -175,7 +176,7 @@ fn a_worker_is_asked_to_read_when_there_is_something_to_read() {
     until_runs(&stage, 3);
     stage.client.cancel_task(called, false, false).unwrap();
     // The answer comes at the end of the turn that took the cancellation in, or of a later one.
-    stage.client.inspect(super::stage::WATCHDOG).unwrap();
+    stage.client.inspect(Look::default(), super::stage::WATCHDOG).unwrap();
     assert_eq!(worker.page().requests(), 0, "nothing that is asked can be read");
     worker.until_told(|message| matches!(message, ToWorker::Cancel(told) if *told == called));
     stage.until(|_| worker.page().requests() == 1);
@@ -197,7 +198,7 @@ fn what_is_claimed_is_interrupted_when_it_has_begun() {
     let task = ObjectId { graph, index: 0 };
     stage.client.cancel_task(task, false, false).unwrap();
     // The session has looked at the page, and has seen that it does not run.
-    stage.session.inspect().unwrap();
+    stage.session.inspect(Look::default()).unwrap();
     let goes_on = || std::fs::exists(format!("/proc/{pid}")).unwrap();
     assert!(goes_on(), "something else would have been interrupted");
     worker.page().start(0, 0, crate::session::now_ns());

@@ -17,6 +17,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 
 use super::stage::{Recruit, WATCHDOG, actor, calls, chain, name};
 use crate::command::Command;
+use crate::look::Look;
 use crate::objects::{DRIVER, holder_of};
 use crate::program::{Part, Value};
 use crate::socket::Reader;
@@ -329,7 +330,7 @@ impl Intruder {
                 let report = Report { run, upto, ended, troubles, published: places, contained, timings };
                 let value = |(index, said): &(u32, Said)| (*index, self.value(said), self.names(*index));
                 let values = published.iter().map(value).collect();
-                FromWorker::Report { report, values, wakeups: u32::MAX }
+                FromWorker::Report { report, values, wakeups: u32::MAX, times: Bytes::from_static(&[0xff; 99]) }
             }
             Message::Published(object, value) => {
                 FromWorker::Published(object, value.map(|said| (self.value(&said), self.names(object.index))))
@@ -384,7 +385,10 @@ impl Intruder {
                 FromWorker::Driver(Command::CancelTask { object, force, recursive })
             }
             Message::KillActor(actor, restart) => FromWorker::Driver(Command::KillActor { actor, restart }),
-            Message::Inspect(token) => FromWorker::Driver(Command::Inspect(token)),
+            Message::Inspect(token) => FromWorker::Driver(Command::Inspect {
+                token,
+                look: Look { tasks: 9, phases: 9, counts: true, makers: 9, objects: 9, workers: true },
+            }),
             Message::Retire => FromWorker::Retire,
             Message::FindActor(token, who) => FromWorker::Driver(Command::FindActor { token, name: name(who) }),
         }

@@ -2,10 +2,11 @@
 
 use bytes::{Bytes, BytesMut};
 use eagleray_core::graph::Csr;
-use eagleray_core::head::ActorInfo;
+use eagleray_core::head::{ActorInfo, ObjectInfo, TaskStanding};
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
 use eagleray_core::message::{
-    ActorName, ActorSpec, ClassSpec, Demand, GraphKind, GraphSpec, Place, Report, Timing, Trouble, WHOLE,
+    ActorName, ActorSpec, ClassSpec, Death, Demand, End, Failure, FailureKind, GraphKind, GraphSpec, Place, Report,
+    Timing, Trouble, WHOLE,
 };
 use eagleray_store::{Block, Location};
 use proptest::collection::vec;
@@ -13,8 +14,9 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use crate::command::Command;
+use crate::look::{Look, ObjectState, Phase, Snapshot, TaskCount, TaskKind, TaskState, WorkerState};
 use crate::program::{Part, Program, RetryFilter, Template, Value};
-use crate::shared::Snapshot;
+use crate::shared::{Counters, WorkerInfo};
 use crate::wire::{FromWorker, WireError, put_from_worker, read_from_worker, read_snapshot, snapshot};
 
 const WORKER: WorkerId = WorkerId(3);
@@ -56,6 +58,7 @@ fn submit(kind: GraphKind, contained: Vec<ObjectId>, actor_meta: Option<Bytes>) 
         surroundings: Some("s".into()),
         retry_filters: vec![RetryFilter { classes: vec![0], exceptions: None }],
         actor_meta,
+        names: vec!["sum".into()],
     };
     FromWorker::Driver(Command::Submit(Box::new(spec), Box::new(program)))
 }
@@ -82,7 +85,7 @@ fn report() -> FromWorker {
     };
     let values =
         vec![(7, value(), vec![object(2)]), (8, value(), Vec::new()), (9, value(), vec![object(3), object(4)])];
-    FromWorker::Report { report, values, wakeups: 1 }
+    FromWorker::Report { report, values, wakeups: 1, times: "some times".into() }
 }
 
 /// One message of each kind, and more of those that have forms.
@@ -125,7 +128,10 @@ fn messages() -> Vec<FromWorker> {
         driver(Command::CancelTask { object: object(1), force: false, recursive: true }),
         driver(Command::KillActor { actor: object(0), restart: true }),
         driver(Command::FindActor { token: 4, name: name() }),
-        driver(Command::Inspect(5)),
+        driver(Command::Inspect {
+            token: 5,
+            look: Look { tasks: 3, phases: 5, counts: true, makers: 2, objects: 1, workers: true },
+        }),
         driver(Command::Yield { stream: object(1), index: 7, part: object(2) }),
         driver(Command::Next { token: 6, stream: object(1), index: 8 }),
         driver(Command::Ahead { token: 7, stream: object(1), taken: 9 }),
@@ -165,10 +171,81 @@ fn how_things_stand_is_read_as_it_was_written() {
         offered: vec![("CPU".into(), 2 * WHOLE), ("GPU".into(), WHOLE)],
         free: vec![("CPU".into(), 0), ("GPU".into(), 1)],
         actors: vec![unnamed, named],
+        tasks: STANDINGS.map(|standing| task_state(standing, None)).to_vec(),
+        tasks_total: 6,
+        tasks_forgotten: 7,
+        counts: Phase::ALL
+            .map(|phase| TaskCount { name: "sum".into(), kind: TaskKind::Independent, phase, count: 1 << 40 })
+            .to_vec(),
+        makers: vec![task_state(TaskStanding::Failed, Some(name()))],
+        makers_total: 1,
+        makers_forgotten: 2,
+        objects: vec![
+            object_state(Some(Place::Inline { len: 0 }), None),
+            object_state(Some(Place::Sealed { len: 70_000 }), Some(TaskStanding::Done)),
+            object_state(None, Some(TaskStanding::Waits)),
+        ],
+        objects_total: 4,
+        workers: vec![worker_state(None), worker_state(Some(End::Signalled(9).into()))],
+        store_bytes: 1 << 40,
+        counters: Counters { frames: 1, tasks: 2, sealed_bytes: 3, ..Counters::default() },
     };
     let bytes = snapshot(&written);
     assert_eq!(read_snapshot(bytes.clone()).unwrap(), written);
     assert!(read_snapshot(bytes.slice(..bytes.len() - 1)).is_err());
+}
+
+const STANDINGS: [TaskStanding; 7] = [
+    TaskStanding::Waits,
+    TaskStanding::Ready,
+    TaskStanding::Assigned(WORKER),
+    TaskStanding::Follows(WORKER),
+    TaskStanding::Deferred(WORKER),
+    TaskStanding::Done,
+    TaskStanding::Failed,
+];
+
+fn task_state(standing: TaskStanding, actor_name: Option<ActorName>) -> TaskState {
+    TaskState {
+        object: object(3),
+        name: "sum".into(),
+        kind: if actor_name.is_some() { TaskKind::Actor } else { TaskKind::Call },
+        detached: actor_name.is_some(),
+        actor: Some(object(4)),
+        actor_name,
+        standing,
+        running_since: matches!(standing, TaskStanding::Assigned(_)).then_some(0),
+        blocked: true,
+        attempts: 2,
+        failure: (standing == TaskStanding::Failed)
+            .then(|| Failure { origin: object(5), kind: FailureKind::Cancelled }),
+        demand: vec![("CPU".into(), WHOLE)],
+    }
+}
+
+fn object_state(place: Option<Place>, task: Option<TaskStanding>) -> ObjectState {
+    let info = ObjectInfo {
+        object: object(6),
+        place,
+        resident: place.is_none().then_some(WORKER),
+        consumers: 1,
+        holders: 2,
+        peers: vec![PeerId::USER, PeerId::of_worker(WORKER)],
+        task,
+    };
+    ObjectState { info, name: "sum".into() }
+}
+
+fn worker_state(death: Option<Death>) -> WorkerState {
+    let alive = death.is_none();
+    WorkerState {
+        info: WorkerInfo { id: WORKER.0, pid: 5, up: alive, busy: alive, runs: 6, tasks: 7, alive },
+        actor: alive.then(|| object(8)),
+        running: alive.then(|| (object(9), 10)),
+        blocked: alive,
+        kept: 11,
+        death,
+    }
 }
 
 #[test]

@@ -115,7 +115,7 @@ pub(super) struct Recruit {
 /// See the module.
 pub(super) struct Stage {
     pub(super) session: Arc<Session>,
-    pub(super) client: Client,
+    pub(super) client: Arc<Client>,
     control: OwnedFd,
     dir: PathBuf,
     recruits: VecDeque<Recruit>,
@@ -149,11 +149,13 @@ impl Stage {
             store_bytes: STORE,
             environment: Vec::new(),
             session_dir: dir.clone(),
+            remembered_tasks: 1000,
+            timeline: true,
             zero_worker: None,
         });
         let session = Arc::new(session.unwrap());
         let control = accept(&listener).unwrap();
-        let client = session.client();
+        let client = Arc::new(session.client());
         Self { session, client, control, dir, recruits: VecDeque::new(), killed: Vec::new(), spawned: None }
     }
 
@@ -228,18 +230,32 @@ impl Stage {
 
     /// Submits a graph of `len` tasks: two that read nothing, and a chain. Its last task is held.
     pub(super) fn submit(&self, len: u32) -> ObjectId {
-        let id = self.client.next_graph();
+        Self::submit_to(&self.client, len)
+    }
+
+    /// As [`Stage::submit`], from any thread.
+    pub(super) fn submit_to(client: &Client, len: u32) -> ObjectId {
+        let id = client.next_graph();
         let (spec, program) = chain(id, len);
-        self.submit_this(spec, program);
+        Self::send(client, spec, program);
         ObjectId { graph: id, index: len - 1 }
     }
 
     /// Submits a graph that [`chain`] has made.
     pub(super) fn submit_this(&self, spec: GraphSpec, program: Program) {
+        Self::send(&self.client, spec, program);
+    }
+
+    fn send(client: &Client, spec: GraphSpec, program: Program) {
         let (id, len) = (spec.id, spec.inputs.len() as u32);
-        self.client.submit(spec, program).unwrap();
+        client.submit(spec, program).unwrap();
         let part = Part { functions: vec!["f".into()], batches: Vec::new() };
-        self.client.extend(id, part, len).unwrap();
+        client.extend(id, part, len).unwrap();
+    }
+
+    /// Waits until the session has ended its template.
+    pub(super) fn until_template_is_gone(&self) {
+        while !packet(self.control.as_fd()).0.is_empty() {}
     }
 
     pub(super) fn wait(&self, object: ObjectId) -> Ended {
@@ -348,7 +364,7 @@ fn work(link: &Link) {
                 }
                 link.page().rest();
                 let report = done(run.id, upto);
-                link.send(&FromWorker::Report { report, values, wakeups: 0 });
+                link.send(&FromWorker::Report { report, values, wakeups: 0, times: Bytes::new() });
             }
             ToWorker::Publish { objects, seal } => {
                 for object in objects {

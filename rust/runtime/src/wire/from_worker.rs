@@ -11,6 +11,7 @@ use super::parts::{
 };
 use super::proto::from_worker;
 use super::report::{completed_in, completed_out, report_in, report_out};
+use super::snapshot::{look_in, look_out};
 use super::{FromWorker, Resolve, WireError, proto, put_frame};
 use crate::command::Command;
 use crate::program::Part;
@@ -59,7 +60,7 @@ pub(super) fn command_out(command: &Command) -> from_worker::Body {
         Command::Ahead { token, stream, taken } => {
             Body::Ahead(proto::Ahead { token: *token, stream: Some(object_out(*stream)), taken: *taken })
         }
-        Command::Inspect(token) => Body::Inspect(*token),
+        Command::Inspect { token, look } => Body::Inspect(look_out(*token, *look)),
     }
 }
 
@@ -68,7 +69,9 @@ pub(crate) fn put_from_worker(out: &mut BytesMut, message: &FromWorker) {
     use from_worker::Body;
     let body = match message {
         FromWorker::Hello { pid } => Body::Hello(proto::Hello { pid: *pid }),
-        FromWorker::Report { report, values, wakeups } => Body::Report(report_out(report, values, *wakeups)),
+        FromWorker::Report { report, values, wakeups, times } => {
+            Body::Report(report_out(report, values, *wakeups, times))
+        }
         FromWorker::Published(object, value) => Body::Published(proto::Published {
             object: Some(object_out(*object)),
             stored: value.as_ref().map(|(value, contained)| stored_out(value, contained)),
@@ -92,14 +95,7 @@ pub(crate) fn read_from_worker(
     use from_worker::Body;
     let command = match proto::FromWorker::decode(frame)?.body.ok_or(WireError::Missing("body"))? {
         Body::Hello(hello) => return Ok(FromWorker::Hello { pid: hello.pid }),
-        Body::Report(report) => {
-            let slept = report.wakeups;
-            let mut message = report_in(worker, report, resolve)?;
-            if let FromWorker::Report { wakeups, .. } = &mut message {
-                *wakeups = slept;
-            }
-            return Ok(message);
-        }
+        Body::Report(report) => return report_in(worker, report, resolve),
         Body::Published(published) => {
             let object = some_object(published.object.as_ref())?;
             let stored = published.stored.map(|stored| stored_in(Some(stored), resolve)).transpose()?;
@@ -137,7 +133,7 @@ pub(crate) fn read_from_worker(
             recursive: cancel.recursive,
         },
         Body::KillActor(kill) => Command::KillActor { actor: some_object(kill.actor.as_ref())?, restart: kill.restart },
-        Body::Inspect(token) => Command::Inspect(token),
+        Body::Inspect(inspect) => look_in(inspect),
         Body::Yield(part) => Command::Yield {
             stream: some_object(part.stream.as_ref())?,
             index: part.index,

@@ -93,6 +93,7 @@ pub(super) fn submit_out(spec: &GraphSpec, program: &Program) -> proto::Submit {
         kind: kind_out(&spec.kind),
         contained: objects_out(&spec.contained),
         actor_meta: program.actor_meta.clone(),
+        names: program.names.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -126,6 +127,7 @@ pub(super) fn submit_in(submit: proto::Submit) -> Result<Command, WireError> {
         retry_filters: submit.retry_filters.into_iter().map(filter_in).collect(),
         surroundings: submit.surroundings,
         actor_meta: submit.actor_meta,
+        names: submit.names.into_iter().map(Into::into).collect(),
     };
     Ok(Command::Submit(Box::new(spec), Box::new(program)))
 }

@@ -92,6 +92,9 @@ pub enum FromWorker {
         values: Vec<(u32, Value, Vec<ObjectId>)>,
         /// How often it slept in `read` since the last report.
         wakeups: u32,
+        /// When the tasks newly ended began and how long they took: see [`Times`](crate::times::Times). Empty if that is not
+        /// recorded.
+        times: Bytes,
     },
     /// A kept result, published, and the objects that it names; `None` if it is not there.
     Published(ObjectId, Option<(Value, Vec<ObjectId>)>),

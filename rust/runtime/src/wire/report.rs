@@ -58,7 +58,12 @@ pub(super) fn completed_in(completed: proto::Completed, resolve: &mut Resolve<'_
     Ok(FromWorker::Completed(object, outcome))
 }
 
-pub(super) fn report_out(report: &Report, values: &[(u32, Value, Vec<ObjectId>)], wakeups: u32) -> proto::Report {
+pub(super) fn report_out(
+    report: &Report,
+    values: &[(u32, Value, Vec<ObjectId>)],
+    wakeups: u32,
+    times: &Bytes,
+) -> proto::Report {
     proto::Report {
         seq: report.run.seq,
         upto: report.upto,
@@ -87,6 +92,7 @@ pub(super) fn report_out(report: &Report, values: &[(u32, Value, Vec<ObjectId>)]
             })
             .collect(),
         wakeups,
+        times: times.clone(),
     }
 }
 
@@ -117,6 +123,7 @@ pub(super) fn report_in(
         max_ns: t.max_ns,
         total_bytes: t.total_bytes,
     });
+    let (wakeups, times) = (report.wakeups, report.times);
     let report = Report {
         run: RunId { worker, seq: report.seq },
         upto: report.upto,
@@ -126,5 +133,5 @@ pub(super) fn report_in(
         contained,
         timings: timings.collect(),
     };
-    Ok(FromWorker::Report { report, values, wakeups: 0 })
+    Ok(FromWorker::Report { report, values, wakeups, times })
 }
