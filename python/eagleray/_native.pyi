@@ -75,7 +75,7 @@ class ObjectRef:
         """Waits for the value in an asyncio loop."""
 
     @classmethod
-    def __class_getitem__(cls, of: Any) -> GenericAlias:
+    def __class_getitem__(cls, of: Any, /) -> GenericAlias:
         """`ObjectRef[int]`, for annotations."""
 
     def __copy__(self) -> ObjectRef: ...

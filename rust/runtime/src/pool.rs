@@ -556,7 +556,6 @@ impl Pool {
             if !worker.writer.is_empty() && !worker.full {
                 worker.write(&self.watch, id);
             }
-            worker.request();
         }
         frames
     }
