@@ -304,6 +304,7 @@ impl Head {
             upto: 0,
             kept: Vec::new(),
             spoilt: Vec::new(),
+            stale: Vec::new(),
             troubled: Vec::new(),
             unknown: cut.unknown,
             moving: false,

@@ -180,6 +180,8 @@ struct Flight {
     kept: Vec<u32>,
     /// Results of this run that the worker has dropped because a task that read them will run again.
     spoilt: Vec<u32>,
+    /// Tasks of this run of which the worker still keeps a result of an earlier one, which nobody is to read.
+    stale: Vec<u32>,
     /// Places of tasks that did not end well, ascending.
     troubled: Vec<u32>,
     /// Tasks of unknown duration in it, of which nothing is reported yet.

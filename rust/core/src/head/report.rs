@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::assign::place_ready;
 use super::graph::{Graph, TaskState};
 use super::independent::may_defer;
-use super::{Flight, Head, Role};
+use super::{Flight, Head, Role, Worker};
 use crate::ids::{GraphId, ObjectId, RunId, WorkerId};
 use crate::message::{Failure, FailureKind, Place, Report, ToNode, Trouble, output};
 
@@ -205,6 +205,12 @@ impl Head {
         graph.runs -= 1;
         flight.kept.sort_unstable();
         for (index, &task) in flight.tasks.iter().enumerate() {
+            let object = ObjectId { graph: id, index: task };
+            let ran = (index as u32) < flight.upto && flight.troubled.binary_search(&(index as u32)).is_err();
+            if !ran && flight.stale.contains(&task) && graph.objects[task as usize].resident != Some(worker_id) {
+                // It has not made a new one in its place.
+                outdated(worker_id, worker, object, graph.tasks[task as usize].cut, done);
+            }
             if index as u32 >= flight.upto {
                 // Neither reported nor recalled: the worker gave them back.
                 if (index as u32) < flight.limit && graph.tasks[task as usize].state != TaskState::Failed {
@@ -213,10 +219,9 @@ impl Head {
                 }
                 continue;
             }
-            if flight.troubled.binary_search(&(index as u32)).is_ok() {
+            if !ran {
                 continue;
             }
-            let object = ObjectId { graph: id, index: task };
             let kept = flight.outputs[index] & output::KEEP != 0 || flight.kept.binary_search(&task).is_ok();
             let kept = kept && !flight.spoilt.contains(&task);
             let Graph { tasks, objects, .. } = &mut *graph;
@@ -234,11 +239,8 @@ impl Head {
                     // Somebody came to need it after the run was cut.
                     done.gone.push(object);
                 }
-            } else if kept {
-                let again = |f: &Flight| f.graph == id && f.cut == tasks[task as usize].cut;
-                if record.resident != Some(worker_id) && !worker.flights.iter().any(again) {
-                    done.drop.push((worker_id, object));
-                }
+            } else if kept && record.resident != Some(worker_id) {
+                outdated(worker_id, worker, object, tasks[task as usize].cut, done);
             }
         }
     }
@@ -498,5 +500,14 @@ pub(super) fn keep_inputs(graph: &Graph, flight: &mut Flight, task: u32) {
         if input < len && graph.tasks[input as usize].cut == flight.cut {
             flight.kept.push(input);
         }
+    }
+}
+
+/// A worker keeps a result that nobody is to read: it drops it, unless it has been given the task (its latest `cut`) again,
+/// whose result will take its place.
+fn outdated(id: WorkerId, worker: &mut Worker, object: ObjectId, cut: u32, done: &mut Done) {
+    match worker.flights.iter_mut().find(|flight| flight.graph == object.graph && flight.cut == cut) {
+        Some(again) => again.stale.push(object.index),
+        None => done.drop.push((id, object)),
     }
 }

@@ -79,6 +79,9 @@ fn report(seed: u64, world: &World) {
     );
 }
 
+/// Seeds that have found a fault among thousands that did not, and are always tried. 70942: a copy that was kept to the end.
+const FOUND: [u64; 1] = [70_942];
+
 #[test]
 #[allow(clippy::print_stdout, reason = "how much was tried is worth knowing")]
 fn every_seed_ends_well() {
@@ -90,7 +93,7 @@ fn every_seed_ends_well() {
     let seeds = variable("SEEDS").unwrap_or(300);
     let first = variable("FROM").unwrap_or(0);
     let start = Instant::now();
-    for seed in first..first + seeds {
+    for seed in FOUND.into_iter().chain(first..first + seeds) {
         simulate(seed, false, &mut totals);
     }
     let minutes = start.elapsed().as_secs_f64() / 60.0;

@@ -431,7 +431,10 @@ impl World {
                 let depth = self.deepest + self.deepened;
                 // Of tasks that ask for less than a CPU more than a slot's worth may run.
                 let lean = |graph: &Submitted| graph.plan.demands.iter().any(|demand| demand.cpu < WHOLE);
-                let most = if self.graphs.values().any(lean) { u32::MAX } else { self.config.slots * (depth + 1) };
+                // Who is blocked may be set aside, if nothing goes on.
+                let blocked = self.workers.values().filter(|worker| worker.nested.is_some()).count() as u32;
+                let most =
+                    if self.graphs.values().any(lean) { u32::MAX } else { self.config.slots * (depth + 1) + blocked };
                 let most = most.min(self.config.max_workers);
                 assert!(wanted <= most, "{wanted} workers are wanted, at depth {depth}");
                 self.start_workers();
