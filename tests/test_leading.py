@@ -46,7 +46,9 @@ def template() -> int:
 def alarms() -> list[str]:
     """How often each of the alarms was rung with which other threads are woken."""
     files = Path("/proc/self/fdinfo").iterdir()
-    return [line for file in files if file.exists() for line in file.read_text().splitlines() if "eventfd-count" in line]
+    return [
+        line for file in files if file.exists() for line in file.read_text().splitlines() if "eventfd-count" in line
+    ]
 
 
 def watched_in_vain() -> list[str]:
