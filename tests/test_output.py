@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 
 import eagleray
-from eagleray import _engine, _output, _worker_output
+from eagleray import _engine, _output, _repeats, _worker_output
 from eagleray.dask import ray_dask_get
 from tests import tasks
 from tests.conftest import until
@@ -128,20 +129,21 @@ class TestPrint:
         assert sorted(lines) == [f"(a, pid=N) pool {n}" for n in range(3)]
 
     def test_much_of_it(self, capsys: pytest.CaptureFixture[str]) -> None:
-        graph = {("much", i): (_print_much, 2_000) for i in range(8)}
+        graph = {("much", i): (_print_much, 2_000, i) for i in range(8)}
         ray_dask_get(graph, list(graph))
         lines = capsys.readouterr().out.splitlines()
         assert len(lines) == 16_000
-        assert all(line.endswith(") the same line again") for line in lines)
+        counts = Counter(line.partition(") ")[2] for line in lines)
+        assert counts == {f"the same line again {i}": 2_000 for i in range(8)}
 
     def test_a_driver_whose_stream_does_not_take_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         closed = io.StringIO()
         closed.close()
-        for stream in (closed, None, object(), io.TextIOWrapper(io.BytesIO(), encoding="ascii")):
+        for n, stream in enumerate((closed, None, object(), io.TextIOWrapper(io.BytesIO(), encoding="ascii"))):
             monkeypatch.setattr(sys, "stdout", stream)
-            assert run(say, "ž") > 0
+            assert run(say, f"ž{n}") > 0
         assert isinstance(stream, io.TextIOWrapper)
-        assert stream.buffer.getvalue().endswith(b") \\u017e\n")  # type: ignore[attr-defined]
+        assert stream.buffer.getvalue().endswith(b") \\u017e3\n")  # type: ignore[attr-defined]
 
     def test_nested_computes(self, capsys: pytest.CaptureFixture[str]) -> None:
         run(_compute_and_say)
@@ -214,9 +216,9 @@ def _print_in_pool(n: int) -> None:
         pool.map(_pool_task, range(n))
 
 
-def _print_much(lines: int) -> None:
+def _print_much(lines: int, n: int = 0) -> None:
     for _ in range(lines):
-        print("the same line again")
+        print("the same line again", n)
 
 
 def _compute_and_say() -> None:
@@ -276,6 +278,201 @@ def _say_and_die() -> None:
 
 def _crash() -> None:
     ctypes.string_at(0)
+
+
+class TestAlike:
+    """What several workers write alike: each of these actors is a process."""
+
+    @pytest.fixture(autouse=True)
+    def _clean(self, monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
+        for name in ("EAGLERAY_DEDUP_LOGS", "RAY_DEDUP_LOGS"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr(_repeats, "WINDOW", 1e5)
+
+    def test_others_are_counted(self, capsys: pytest.CaptureFixture[str]) -> None:
+        first, *others = speakers(4)
+        eagleray.get(first.say.remote("hello"))
+        for other in others:
+            eagleray.get(other.say.remote("hello"))
+            eagleray.get(other.say.remote("Hello"))
+        assert without_pids(capsys.readouterr().out) == "(Speaker, pid=N) hello\n(Speaker, pid=N) Hello\n"
+        last = eagleray.get(others[-1].pid.remote())
+        eagleray.shutdown()
+        assert capsys.readouterr().out == (
+            f"(Speaker, pid={last}) hello [repeated 3x by other workers; EAGLERAY_DEDUP_LOGS=0 shows each]\n"
+            f"(Speaker, pid={last}) Hello [repeated 2x by other workers]\n"
+        )
+
+    def test_one_is_shown_as_it_is(self, capsys: pytest.CaptureFixture[str]) -> None:
+        first, second = speakers(2)
+        eagleray.get(first.say.remote("hello"))
+        eagleray.get(second.say.remote("hello"))
+        assert len(capsys.readouterr().out.splitlines()) == 1
+        pid = eagleray.get(second.pid.remote())
+        eagleray.shutdown()
+        assert capsys.readouterr().out == f"(Speaker, pid={pid}) hello\n"
+
+    def test_the_same_process_is_not(self, capsys: pytest.CaptureFixture[str]) -> None:
+        (only,) = speakers(1)
+        for _ in range(5):
+            eagleray.get(only.say.remote("hello\nhello"))
+        assert without_pids(capsys.readouterr().out) == "(Speaker, pid=N) hello\n" * 10
+
+    def test_what_is_no_whole_line_is_not(self, capsys: pytest.CaptureFixture[str]) -> None:
+        for speaker in speakers(2):
+            eagleray.get(speaker.say.remote("  0%\r100%"))
+            eagleray.get(speaker.say.remote("\n  "))
+            eagleray.get(speaker.say.remote("x" * 2000))
+            eagleray.get(speaker.raw.remote(b"open"))
+            eagleray.get(speaker.say.remote("tagged"))
+        shown = [line.partition(") ")[2] for line in capsys.readouterr().out.splitlines()]
+        assert shown == ["100%", "", "  ", "x" * 2000, "open", "tagged"] * 2
+
+    def test_streams_are_not_alike(self, capsys: pytest.CaptureFixture[str]) -> None:
+        first, second = speakers(2)
+        eagleray.get(first.say.remote("hello"))
+        eagleray.get(second.complain.remote("hello"))
+        out, err = capsys.readouterr()
+        assert without_pids(out) == without_pids(err) == "(Speaker, pid=N) hello\n"
+
+    def test_last_lines_have_it(self) -> None:
+        for speaker in speakers(2):
+            eagleray.get(speaker.say.remote("hello"))
+            assert _output.last_lines(eagleray.get(speaker.pid.remote())) == ["hello"]
+
+    def test_when_the_window_ends(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        """Though nobody writes or computes any more."""
+        first, *others = speakers(3)
+        eagleray.get(first.say.remote("hello"))
+        for other in others:
+            eagleray.get(other.say.remote("hello"))
+        shown = capsys.readouterr().out
+        assert len(shown.splitlines()) == 1
+        monkeypatch.setattr(_repeats, "WINDOW", 0.05)
+        # What is withheld now is due at once, and the thread sleeps until the end of time.
+        eagleray.get(first.say.remote("again"))
+        eagleray.get(others[0].say.remote("again"))
+        lines: list[str] = []
+
+        def complete() -> bool:
+            lines.extend(capsys.readouterr().out.splitlines())
+            return sum("again" in line for line in lines) == 2 and any("repeated 2x" in line for line in lines)
+
+        until(complete)
+
+    @pytest.mark.parametrize("name", ["EAGLERAY_DEDUP_LOGS", "RAY_DEDUP_LOGS"])
+    def test_turned_off(self, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(name, "0")
+        for speaker in speakers(2):
+            eagleray.get(speaker.say.remote("hello"))
+        assert without_pids(capsys.readouterr().out) == "(Speaker, pid=N) hello\n" * 2
+
+    def test_before_the_driver_exits(self) -> None:
+        program = """
+            import eagleray
+            from tests.test_output import Speaker
+            eagleray.init(num_cpus=1)
+            speakers = [Speaker.remote() for _ in range(3)]
+            for speaker in speakers:
+                eagleray.get(speaker.say.remote("hello"))
+        """
+        environment = {name: value for name, value in os.environ.items() if not name.endswith("_DEDUP_LOGS")}
+        command = [sys.executable, "-c", textwrap.dedent(program)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+        assert [line.partition(") ")[2] for line in done.stdout.splitlines()] == [
+            "hello",
+            "hello [repeated 2x by other workers; EAGLERAY_DEDUP_LOGS=0 shows each]",
+        ]
+
+
+@eagleray.remote(num_cpus=0)
+class Speaker:
+    def say(self, text: str) -> None:
+        print(text)
+
+    def complain(self, text: str) -> None:
+        print(text, file=sys.stderr)
+
+    def raw(self, data: bytes) -> None:
+        os.write(1, data)
+
+    def pid(self) -> int:
+        return os.getpid()
+
+
+def speakers(count: int) -> list[Any]:
+    if not eagleray.is_initialized():
+        eagleray.init(num_cpus=1)
+    return [Speaker.remote() for _ in range(count)]
+
+
+class TestRepeats:
+    """What is withheld, and when it is shown."""
+
+    def repeats(self) -> tuple[_repeats.Repeats, list[str]]:
+        shown: list[str] = []
+        return _repeats.Repeats(lambda stream, text: shown.append(text)), shown
+
+    def test_of_a_window(self) -> None:
+        repeats, shown = self.repeats()
+        assert not repeats.withholds("stdout", "a", "(1) ", 1, 10.0)
+        assert repeats.due is None
+        assert repeats.withholds("stdout", "a", "(2) ", 2, 11.0)
+        assert repeats.due == 15.0
+        assert repeats.withholds("stdout", "a", "(3) ", 3, 14.9)
+        repeats.show_due(14.9)
+        assert not shown
+        repeats.show_due(15.0)
+        assert shown == ["(3) a [repeated 2x by other workers; EAGLERAY_DEDUP_LOGS=0 shows each]\n"]
+        assert repeats.due is None
+        # It goes on, and then it does not.
+        assert repeats.withholds("stdout", "a", "(2) ", 2, 19.0)
+        assert repeats.due == 20.0
+        repeats.show_due(20.0)
+        assert shown[1:] == ["(2) a\n"]
+        assert not repeats.withholds("stdout", "a", "(3) ", 3, 20.0)
+
+    def test_one_that_comes_when_the_window_is_over(self) -> None:
+        repeats, shown = self.repeats()
+        assert not repeats.withholds("stdout", "a", "(1) ", 1, 0.0)
+        assert not repeats.withholds("stdout", "a", "(2) ", 2, 5.0)
+        assert repeats.withholds("stdout", "a", "(1) ", 1, 6.0)
+        assert not repeats.withholds("stdout", "a", "(3) ", 3, 10.0)
+        assert shown == ["(1) a\n"]
+
+    def test_the_earliest_is_due(self) -> None:
+        repeats, _ = self.repeats()
+        for at, text in enumerate("ab"):
+            assert not repeats.withholds("stdout", text, "", 1, at)
+        assert repeats.withholds("stdout", "b", "", 2, 2.0)
+        assert repeats.due == 6.0
+        assert repeats.withholds("stdout", "a", "", 2, 2.0)
+        assert repeats.due == 5.0
+        repeats.show_due(5.0)
+        assert repeats.due == 6.0
+
+    def test_many_that_are_different(self) -> None:
+        repeats, shown = self.repeats()
+        assert not repeats.withholds("stdout", "first", "(1) ", 1, 0.0)
+        assert repeats.withholds("stdout", "first", "(2) ", 2, 0.0)
+        for n in range(5 * _repeats._MOST_LINES):
+            assert not repeats.withholds("stdout", f"line {n}", "(1) ", 1, 0.0)
+        assert shown == ["(2) first\n"]
+        assert len(repeats._first) == _repeats._MOST_LINES
+        assert not repeats._held
+
+    @pytest.mark.parametrize(
+        ("environment", "wanted"),
+        [
+            ({}, True),
+            ({"EAGLERAY_DEDUP_LOGS": "0"}, False),
+            ({"RAY_DEDUP_LOGS": "False"}, False),
+            ({"EAGLERAY_DEDUP_LOGS": "1", "RAY_DEDUP_LOGS": "0"}, True),
+            ({"EAGLERAY_DEDUP_LOGS": "", "RAY_DEDUP_LOGS": "0"}, False),
+        ],
+    )
+    def test_wanted(self, environment: dict[str, str], wanted: bool) -> None:
+        assert _repeats.wanted(environment) is wanted
 
 
 class TestEvents:
@@ -357,7 +554,7 @@ class TestDriver:
             from tests.test_output import say
             eagleray.init(num_cpus=2)
             sys.stdout = io.StringIO()
-            graph = {{str(i): (say, "words") for i in range(10)}}
+            graph = {{str(i): (say, "words", i) for i in range(10)}}
             ray_dask_get(graph, list(graph))
             assert sys.stdout.getvalue().count("words") == 10
             eagleray.shutdown()
@@ -481,11 +678,12 @@ class TestDriver:
 
         monkeypatch.setattr(_output, "_PATIENCE", 0.05)
         monkeypatch.setattr(sys, "stdout", Field())
-        for _ in range(20):
-            run(say, "x")
+        for n in range(20):
+            run(say, n)
         done.set()
         _output.drain()
-        assert "".join(written).count("x\n") == 20
+        shown = [line.partition(") ")[2] for line in "".join(written).splitlines()]
+        assert sorted(shown, key=int) == [str(n) for n in range(20)]
 
     def test_strangers_are_sent_away(self, session: None) -> None:
         import socket

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn, overload
 
 from eagleray import _actor_process, _calls, _engine, _options, _pickling, _signatures, _surroundings
 from eagleray._engine import ObjectRef, native
@@ -13,7 +13,7 @@ from eagleray._identity import Identity
 from eagleray._options import ACTOR, Checked
 from eagleray.exceptions import ActorAlreadyExistsError
 
-__all__ = ["ActorClass", "get_actor", "kill"]
+__all__ = ["ActorClass", "get_actor", "kill", "list_named_actors"]
 
 _OF_HANDLES = ("max_restarts", "max_task_retries", "max_pending_calls")
 
@@ -194,6 +194,30 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
             f"There is no actor with the name {name!r} in namespace {place!r}. It may have another namespace, or be dead."
         )
     return ActorHandle(*found)
+
+
+@overload
+def list_named_actors(all_namespaces: Literal[False] = False) -> list[str]: ...
+@overload
+def list_named_actors(all_namespaces: Literal[True]) -> list[dict[str, str]]: ...
+@overload
+def list_named_actors(all_namespaces: bool) -> list[str] | list[dict[str, str]]: ...
+def list_named_actors(all_namespaces: bool = False) -> list[str] | list[dict[str, str]]:
+    """The names by which `get_actor` finds actors, sorted. Those of actors that are being made, or made anew, are among them.
+
+    Args:
+        all_namespaces: Those of all namespaces, as `{"name": ..., "namespace": ...}`; else the names in that of the session.
+
+    Raises:
+        TypeError: It is not True or False.
+    """
+    if not isinstance(all_namespaces, bool):
+        raise TypeError(f"all_namespaces must be True or False, not {type(all_namespaces).__name__}.")
+    session = _engine.session()
+    named = sorted(actor["name"] for actor in native.state()["actors"] if actor["name"] is not None)
+    if all_namespaces:
+        return [{"name": name, "namespace": namespace} for namespace, name in named]
+    return [name for namespace, name in named if namespace == session.namespace]
 
 
 def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:

@@ -34,6 +34,8 @@ _HINTS = {
     signal.SIGTERM: "Somebody asked the process to end: the task itself, a batch system or an administrator.",
 }
 
+_MADE_ANEW = "It is made anew, but the call is not made again: how often that is done max_task_retries says."
+
 _EXIT_HINT = "The task, or a library that it called, ended the process, as sys.exit() and os._exit() do."
 
 
@@ -91,8 +93,8 @@ def actor_died(actor: object, details: Mapping[str, Any]) -> exceptions.ActorErr
     Args:
         actor: The name of its class; None if it is not known.
         details: `end` says why: "init" (with `error`, what `_errors.dump_error` gave), "died" (with what is known of the
-            process's end, and `comes_back`), "killed", "exited", "released" or "name_taken". `restarts`: how often it had
-            been restarted.
+            process's end), "killed", "exited", "released" or "name_taken". `restarts`: how often it had
+            been restarted. `comes_back`: whether it is made anew and the call was interrupted.
     """
     what = "The actor" if actor is None else f"The actor {clip(str(actor), _MOST_KEY)}"
     restarts = details.get("restarts", 0)
@@ -114,13 +116,16 @@ def actor_died(actor: object, details: Mapping[str, Any]) -> exceptions.ActorErr
             process = f"its worker process{f' {pid}' if pid else ''} {_death(details)}"
             if details.get("comes_back"):
                 return exceptions.ActorUnavailableError(
-                    f"{what} died while it had this call: {process}.{_hint(details)}{memory}{again} It is made anew, but the "
-                    "call is not made again: how often that is done max_task_retries says."
+                    f"{what} died while it had this call: {process}.{_hint(details)}{memory}{again} {_MADE_ANEW}"
                     f"{_output_of(details)}"
                 )
             advice = "" if restarts else " An actor with max_restarts is made anew."
             return exceptions.ActorDiedError(
                 f"{what} is dead: {process}.{_hint(details)}{memory}{again}{advice}{_output_of(details)}"
+            )
+        case "killed" if details.get("comes_back"):
+            return exceptions.ActorUnavailableError(
+                f"{what} was ended by eagleray.kill(..., no_restart=False) while it had this call.{again} {_MADE_ANEW}"
             )
         case "killed":
             why = "is dead: eagleray.kill() has ended it"

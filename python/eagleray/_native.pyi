@@ -369,7 +369,9 @@ def current_task() -> tuple[int, int] | None:
     """In a worker: the number of the graph and the index of the task that runs, or ran last in the present run."""
 
 def after_run(function: Callable[[], object], /) -> None:
-    """In a worker: calls a function when the present run is over, before that is reported. What it raises is dropped."""
+    """In a worker: calls a function once, when the present run is over or what is done of it is reported, before that.
+
+    What it raises is dropped."""
 
 def retire() -> None:
     """In a worker: it ends when the present run is reported, and another takes its place."""

@@ -2,7 +2,7 @@
 
 One thread reads everything that arrives and writes it to whatever `sys.stdout` and `sys.stderr` are at that moment, so
 that notebooks and test runners see it. `drain` does the same in the thread that calls it: what a task printed before it
-ended stands there before `compute` returns.
+ended stands there before `compute` returns. Of lines that several workers write alike only the first does: see `_repeats`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import socket
 import struct
 import sys
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable
 from typing import TextIO
 
+from eagleray import _repeats
 from eagleray._worker_output import EVENT, EVENTS, SOCKET, STREAMS
 
 KeyOf = Callable[[int, int], object]
@@ -152,6 +154,7 @@ class Output:
         self._key_of = key_of
         self._answer = answer
         self._shown = shown
+        self._repeats = _repeats.Repeats(_write) if shown and _repeats.wanted() else None
         self._lock = threading.RLock()
         """Held by the thread that reads and writes."""
         self._busy = False
@@ -185,7 +188,11 @@ class Output:
 
     def _run(self) -> None:
         while not self._closed:
-            self._epoll.poll()
+            due = None if self._repeats is None else self._repeats.due
+            ready = self._epoll.poll(None if due is None else max(0.0, due - time.monotonic()))
+            if any(fd == self._wake for fd, _ in ready):
+                # Only here, and before `_closed` is looked at: no call of `_end` is missed.
+                os.eventfd_read(self._wake)
             self.drain()
         with self._lock:
             self.abandon()
@@ -202,6 +209,7 @@ class Output:
 
     def _drain(self) -> None:
         self._busy = True
+        due = None if self._repeats is None else self._repeats.due
         try:
             for _ in range(_ROUNDS):
                 ready = [] if self._closed else self._epoll.poll(0)
@@ -209,12 +217,24 @@ class Output:
                     break
                 for fd, _ in ready:
                     self._read(fd)
+            if self._repeats is not None and not self._closed:
+                self._keep_time(self._repeats, due)
         except OSError as error:
             # A worker must not wait for somebody who reads no more.
             self._end()
+            if self._repeats is not None:
+                self._repeats.show_all()
             _write("stderr", f"eagleray cannot read the output of workers any more: {error}\n")
         finally:
             self._busy = False
+
+    def _keep_time(self, repeats: _repeats.Repeats, before: float | None) -> None:
+        """Shows what is due. If something is due earlier than it was `before`, the thread is to know."""
+        if repeats.due is not None and time.monotonic() >= repeats.due:
+            repeats.show_due(time.monotonic())
+        due = repeats.due
+        if due is not None and (before is None or due < before) and threading.current_thread() is not self._thread:
+            os.eventfd_write(self._wake, 1)
 
     def _read(self, fd: int) -> None:
         if fd == self._listener.fileno():
@@ -301,11 +321,14 @@ class Output:
         os.close(stream.fd)
         stream.worker.streams.remove(stream)
         if rest := stream.rest():
-            self._show(stream, [rest])
+            self._show(stream, [rest], whole=False)
         return False
 
-    def _show(self, stream: _Stream, lines: list[bytes]) -> None:
+    def _show(self, stream: _Stream, lines: list[bytes], whole: bool = True) -> None:
+        """Shows lines. If they are not `whole`, each stands for itself."""
         worker = stream.worker
+        repeats = self._repeats if whole else None
+        now = time.monotonic()
         shown = []
         for line in lines:
             named = _NAME.search(line) if line.endswith(b"\x1f") else None
@@ -314,10 +337,16 @@ class Output:
             rest = line[: named.start()] if named else line
             if named and not rest:
                 continue
-            for task, piece in _pieces(rest):
+            pieces = _pieces(rest)
+            for task, piece in pieces:
                 text = _text(piece)
                 worker.last.append(text)
-                shown.append(f"{self._prefix_of(worker, task)}{text}\n")
+                prefix = self._prefix_of(worker, task)
+                # The states of a progress bar, and what was left open, are no whole lines.
+                mergeable = repeats is not None and len(pieces) == 1 and b"\r" not in piece.rstrip(b"\r")
+                if repeats and mergeable and repeats.withholds(stream.name, text, prefix, worker.pid, now):
+                    continue
+                shown.append(f"{prefix}{text}\n")
         if shown and self._shown:
             _write(stream.name, "".join(shown))
 
@@ -375,7 +404,9 @@ class Output:
                 for source in self._sources.values():
                     # What a worker started may have outlived it, and have its output.
                     if isinstance(source, _Stream) and (rest := source.rest()):
-                        self._show(source, [rest])
+                        self._show(source, [rest], whole=False)
+                if self._repeats is not None:
+                    self._repeats.show_all()
             finally:
                 self._lock.release()
         # Also if the thread waits for whom it writes to: it ends when it has written.

@@ -10,6 +10,9 @@ from eagleray._engine import native
 from eagleray._handles import ActorHandle
 from eagleray._identity import Id
 
+_MOST_BEGUN = 100_000
+"""So many tasks that workers have are looked through for one."""
+
 
 class RuntimeContext:
     """What can be known of where code runs. `get_runtime_context` gives it."""
@@ -49,6 +52,16 @@ class RuntimeContext:
         """The id of the task that runs here."""
         digits = self.get_task_id()
         return None if digits is None else Id(digits)
+
+    def get_task_name(self) -> str | None:
+        """What the task that runs here is called, as in `eagleray.util.state`: by the option `name` or its function, by class
+        and method, or, of a Dask graph, by the prefix of its key. None in the driver. This asks the session each time.
+        """
+        digits = self.get_task_id()
+        if digits is None:
+            return None
+        seen = native.state(tasks=_MOST_BEGUN, phases=["assigned", "running", "blocked"])
+        return next((task["name"] for task in seen["tasks"] if task["id"] == digits), None)
 
     def get_actor_id(self) -> str | None:
         """The id of the actor that this is, as hexadecimal digits; None if it is none."""

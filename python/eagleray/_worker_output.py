@@ -51,7 +51,7 @@ AfterRun = Callable[[Callable[[], None]], None]
 class _Lines(io.BufferedIOBase):
     """Writes whole lines to a descriptor, each with the tag of the task that writes it.
 
-    An unfinished line is held back until somebody says `flush`. It ends with the run, or when another task writes.
+    An unfinished line is held back until somebody says `flush`. It ends before its task is reported, or when another task writes.
     """
 
     def __init__(self, fd: int, tags: _Tags, after_run: AfterRun) -> None:
@@ -216,7 +216,7 @@ def attach(session_dir: str, current_task: CurrentTask, after_run: AfterRun) -> 
     Args:
         session_dir: The session's directory.
         current_task: Tells the number of the graph and the index of the task that runs in this process, if one does.
-        after_run: Has a function called, once, when the present run of tasks is over.
+        after_run: Has a function called, once, when the present run of tasks is over, or before what is done of it is reported.
     """
     global _channel
     path = os.path.join(session_dir, SOCKET)

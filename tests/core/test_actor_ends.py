@@ -320,8 +320,20 @@ class TestRestarts:
         call = counter.wait.remote(str(tmp_path / "never"), str(tmp_path / "begun"))
         until(lambda: bool(noted(str(tmp_path / "begun"))))
         eagleray.kill(counter, no_restart=False)
-        with pytest.raises(ActorUnavailableError, match="SIGKILL"):
+        with pytest.raises(ActorUnavailableError, match=r"kill\(\.\.\., no_restart=False\)") as caught:
             eagleray.get(call)
+        assert "SIGKILL" not in str(caught.value)
+        assert "memory" not in str(caught.value)
+
+    @pytest.mark.parametrize("options", [{}, {"max_concurrency": 2}])
+    def test_a_call_that_the_last_kill_interrupts(self, tmp_path: Path, options: dict[str, Any]) -> None:
+        counter = Counter.options(**options).remote()
+        call = counter.wait.remote(str(tmp_path / "never"), str(tmp_path / "begun"))
+        until(lambda: bool(noted(str(tmp_path / "begun"))))
+        eagleray.kill(counter, no_restart=False)
+        for ref in (call, counter.read.remote()):
+            with pytest.raises(ActorDiedError, match=r"is dead: eagleray\.kill\(\) has ended it"):
+                eagleray.get(ref)
 
     def test_a_call_of_another_process_that_it_interrupts(self) -> None:
         counter = Counter.options(max_restarts=-1).remote()

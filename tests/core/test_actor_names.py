@@ -5,6 +5,7 @@ import pytest
 import eagleray
 from eagleray import exceptions
 from eagleray.exceptions import ActorDiedError
+from eagleray.util import list_named_actors
 from tests.conftest import alive, until
 from tests.core.remotes import Counter, echo
 
@@ -96,6 +97,22 @@ class TestNames:
         assert here != there
         with pytest.raises(ValueError, match="n"):
             eagleray.get_actor("n", namespace="third")
+
+    def test_list(self) -> None:
+        assert list_named_actors() == []
+        kept = [Counter.options(name=name, num_cpus=0).remote() for name in ("b", "a")]
+        kept.append(Counter.options(name="c", namespace="other", num_cpus=0).remote())
+        kept.append(Counter.options(num_cpus=0).remote())
+        here = eagleray.get_runtime_context().namespace
+        assert list_named_actors() == ["a", "b"]
+        everywhere = [{"name": "a", "namespace": here}, {"name": "b", "namespace": here}]
+        other = {"name": "c", "namespace": "other"}
+        assert sorted(list_named_actors(all_namespaces=True), key=lambda row: row["name"]) == [*everywhere, other]
+        assert eagleray.get(eagleray.remote(list_named_actors).remote()) == ["a", "b"]
+        eagleray.kill(kept[0])
+        until(lambda: list_named_actors() == ["a"])
+        with pytest.raises(TypeError, match="all_namespaces must be True or False, not str"):
+            list_named_actors("other")  # type: ignore[call-overload]
 
     def test_tasks_have_the_drivers_namespace(self) -> None:
         namespace = eagleray.remote(lambda: eagleray.get_runtime_context().namespace)

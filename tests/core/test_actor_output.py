@@ -57,6 +57,7 @@ def test_what_it_says_of_itself(capsys: pytest.CaptureFixture[str]) -> None:
     one, two = Named.remote("Named(1)"), Named.remote("two\nlines")
     eagleray.get(one.say.remote("x"))
     eagleray.get(two.say.remote("y"))
+    eagleray.shutdown()  # until then what both have said may be withheld of one
     lines = shown(capsys).splitlines()
     assert sorted(lines) == [
         "(Named(1), pid=N) x",

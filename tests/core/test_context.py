@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 import eagleray
+from eagleray.dask import ray_dask_get
 from tests.core.remotes import Counter
 
 pytestmark = pytest.mark.usefixtures("shared")
@@ -24,6 +25,18 @@ class TestContext:
         assert first[2] is None
         assert first[3] == here.get_job_id()
         assert here.get_task_id() is None
+
+    def test_name_of_the_task(self) -> None:
+        def named() -> Any:
+            return eagleray.get_runtime_context().get_task_name()
+
+        task = eagleray.remote(named)
+        assert eagleray.get(task.options(name="mine").remote()) == "mine"
+        assert eagleray.get(task.remote()).endswith("named")
+        assert eagleray.get(Counter.remote().call.remote(named)) == "Sum.call"
+        assert eagleray.get(Counter.options(max_concurrency=2).remote().call.remote(named)) == "Sum.call"
+        assert ray_dask_get({("x-123", 0): (named,)}, ("x-123", 0)) == "x"
+        assert named() is None
 
     def test_of_an_actor(self) -> None:
         actor = Counter.remote()

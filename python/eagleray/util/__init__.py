@@ -1,4 +1,4 @@
-"""What is made of remote functions and actors: a pool of actors, a queue; custom serializers.
+"""What is made of remote functions and actors: a pool of actors, a queue; custom serializers; the names of actors.
 
 `state` lists what there is."""
 
@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from eagleray._actors import list_named_actors
 from eagleray.util.actor_pool import ActorPool
 from eagleray.util.completion import as_completed, map_unordered
 from eagleray.util.serialization import deregister_serializer, inspect_serializability, register_serializer
@@ -19,6 +20,7 @@ __all__ = [
     "as_completed",
     "deregister_serializer",
     "inspect_serializability",
+    "list_named_actors",
     "map_unordered",
     "register_serializer",
     "state",

@@ -157,7 +157,7 @@ fn build(py: Python<'_>, failure: &Failure, names: Option<Names<'_>>, of_calls: 
         }
         FailureKind::ActorDied(death) => {
             details.set_item("restarts", death.restarts)?;
-            let comes_back = Keys::comes_back(failure.origin, death.restarts);
+            details.set_item("comes_back", Keys::comes_back(failure.origin, death.restarts))?;
             let end = match &death.end {
                 ActorEnd::Init { error } => {
                     details.set_item("error", PyBytes::new(py, error))?;
@@ -165,7 +165,6 @@ fn build(py: Python<'_>, failure: &Failure, names: Option<Names<'_>>, of_calls: 
                 }
                 ActorEnd::Died(death) => {
                     details.update(death_details(py, death)?.as_mapping())?;
-                    details.set_item("comes_back", comes_back)?;
                     "died"
                 }
                 ActorEnd::Killed => "killed",

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use super::graph::TaskState;
 use super::{Head, Role};
 use crate::ids::{GraphId, ObjectId, PeerId, WorkerId};
-use crate::message::{ActorDeath, ActorEnd, ActorName, ActorSpec, Death, Failure, FailureKind, GraphKind, GraphSpec};
+use crate::message::{ActorDeath, ActorEnd, ActorName, ActorSpec, Failure, FailureKind, GraphKind, GraphSpec};
 use crate::message::{Refusal, ToDriver, ToNode};
 
 /// So long may an actor be made of which nobody holds the object any more, in ns: then its worker is killed, as nobody will
@@ -252,7 +252,12 @@ impl Head {
         let Some(record) = self.actors.get(&actor) else { return };
         match record.worker {
             Some(worker) if !restart && peer == PeerId::of_worker(worker) => self.end_actor(actor, ActorEnd::Exited),
-            Some(worker) if restart => self.to_node(ToNode::Kill(worker)),
+            Some(id) if restart => {
+                if let Some(worker) = self.workers.get_mut(&id) {
+                    worker.killed = true;
+                }
+                self.to_node(ToNode::Kill(id));
+            }
             None if restart => {}
             _ => self.end_actor(actor, ActorEnd::Killed),
         }
@@ -268,7 +273,7 @@ impl Head {
     }
 
     /// The worker of an actor has died. It is made again, if it may; else it has ended.
-    pub(super) fn on_actor_down(&mut self, actor: ObjectId, worker: WorkerId, death: &Death, amid: bool) {
+    pub(super) fn on_actor_down(&mut self, actor: ObjectId, worker: WorkerId, end: ActorEnd, amid: bool) {
         // One that could not make it and was let go for that is none of it.
         let record = self.actors.get_mut(&actor).filter(|record| record.worker == Some(worker));
         let Some(record) = record else { return };
@@ -279,7 +284,7 @@ impl Head {
             return;
         }
         if record.restarts >= record.spec.max_restarts && record.spec.max_restarts < u32::MAX {
-            self.end_actor(actor, ActorEnd::Died(death.clone()));
+            self.end_actor(actor, end);
             return;
         }
         record.restarts = record.restarts.saturating_add(1);

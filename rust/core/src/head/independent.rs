@@ -7,7 +7,7 @@ use super::graph::{Graph, TaskState};
 use super::report::{Done, complete};
 use super::{Flight, Head, Role};
 use crate::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
-use crate::message::{ActorEnd, Death, Failure, FailureKind, GraphKind, Place, Report, ToNode, Trouble};
+use crate::message::{ActorEnd, Failure, FailureKind, GraphKind, Place, Report, ToNode, Trouble};
 
 impl Head {
     /// Tasks of a graph have failed, and all of the graph that reads them.
@@ -297,7 +297,7 @@ impl Head {
     }
 
     /// A deferred task's worker has died. Returns the failure, if it is not to be run again.
-    pub(super) fn deferred_died(&mut self, object: ObjectId, death: &Death) -> Option<Failure> {
+    pub(super) fn deferred_died(&mut self, object: ObjectId, end: &ActorEnd) -> Option<Failure> {
         let graph = self.graphs.get_mut(&object.graph)?;
         if !graph.running() || graph.tasks[object.index as usize].state != TaskState::Assigned {
             return None;
@@ -309,7 +309,7 @@ impl Head {
         let over = record.deaths > retries && retries < u8::MAX;
         self.counters.reruns += u64::from(!over);
         let restarts = self.restarts_of_called(object.graph).unwrap_or(0);
-        over.then(|| Failure { origin: object, kind: actor_died(ActorEnd::Died(death.clone()), restarts) })
+        over.then(|| Failure { origin: object, kind: actor_died(end.clone(), restarts) })
     }
 }
 

@@ -213,6 +213,8 @@ struct Worker {
     /// What its run has, if that demands more or less than a CPU: then it is its only run. An actor has it for life.
     holding: Option<Holding>,
     stopping: bool,
+    /// It is an actor that somebody has killed so that it is made again.
+    killed: bool,
     role: Role,
     /// Tasks whose runs are over and that go on all the same.
     deferred: BTreeSet<ObjectId>,

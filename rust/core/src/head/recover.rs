@@ -98,6 +98,8 @@ impl Head {
         let mut failures = Vec::new();
         let mut ends: Vec<(GraphId, Done)> = Vec::new();
         let (deferred, role) = (worker.deferred, worker.role);
+        // A signal's number would have people look for who sent it.
+        let end = if worker.killed { ActorEnd::Killed } else { ActorEnd::Died(death.clone()) };
         let mut blamed = running.is_some();
         for flight in worker.flights {
             let called = self.restarts_of_called(flight.graph);
@@ -135,7 +137,7 @@ impl Head {
                     if record.deaths > retries {
                         let attempts = u32::from(record.deaths);
                         let kind = match called {
-                            Some(restarts) => actor_died(ActorEnd::Died(death.clone()), restarts),
+                            Some(restarts) => actor_died(end.clone(), restarts),
                             None => FailureKind::WorkerDied { death: death.clone(), attempts },
                         };
                         failures.push((flight.graph, Failure { origin: object, kind }));
@@ -145,7 +147,7 @@ impl Head {
             ends.push((flight.graph, done));
         }
         for &object in &deferred {
-            let failure = self.deferred_died(object, death);
+            let failure = self.deferred_died(object, &end);
             ends.push((object.graph, Done { returned: Vec::from([object.index]), ..Done::default() }));
             failures.extend(failure.map(|failure| (object.graph, failure)));
         }
@@ -166,7 +168,7 @@ impl Head {
         lost.retain(|object| self.forget_copy(*object, id));
         self.on_gone(lost);
         if let Role::Making(actor) | Role::Actor(actor) = role {
-            self.on_actor_down(actor, id, death, running.is_some());
+            self.on_actor_down(actor, id, end, running.is_some());
         }
         // Of what stands alone, what has failed is not to be placed again.
         let (alone, whole): (Vec<_>, Vec<_>) =

@@ -275,6 +275,37 @@ fn a_kill_that_allows_it_is_followed_by_a_restart() {
 }
 
 #[test]
+fn what_a_kill_has_interrupted_says_so() {
+    for (deferred, max_restarts) in [(false, 1), (true, 1), (false, 0), (true, 0)] {
+        let mut fake = Fake::new(1);
+        let (actor, worker) = made(&mut fake, 1, ActorSpec { max_restarts, ..spec() });
+        fake.run_graph(calls(graph_id(2), actor, 1));
+        let run = fake.only_run();
+        if deferred {
+            let mut report = fake.report(&run, 0, 1, true);
+            report.published.clear();
+            report.troubles = vec![(0, Trouble::Deferred)];
+            fake.deliver(report);
+        }
+        fake.user(ToHead::KillActor { actor, restart: true });
+        fake.up(1);
+        fake.down(worker, (!deferred).then_some((run.id.seq, 0)));
+        fake.ask(1, &[object(graph_id(2), 0)]);
+        assert!(matches!(end_of(&fake, 1), ActorEnd::Killed));
+        if max_restarts == 1 {
+            // Of the next process it is not true any more.
+            let again = making(&fake, 1);
+            fake.finish(&again);
+            fake.run_graph(calls(graph_id(3), actor, 1));
+            let run = fake.only_run();
+            fake.down(run.id.worker.0, Some((run.id.seq, 0)));
+            fake.ask(2, &[object(graph_id(3), 0)]);
+            assert!(matches!(end_of(&fake, 2), ActorEnd::Died(_)));
+        }
+    }
+}
+
+#[test]
 fn a_deferred_call_ends_when_its_worker_says_so() {
     let mut fake = Fake::new(1);
     let (actor, worker) = made(&mut fake, 1, spec());

@@ -49,7 +49,8 @@ impl RunIo for WorkerIo<'_> {
     fn start(&self, index: u32, now_ns: u64) {
         self.now.set(now_ns);
         if self.keeps_waiting(index) {
-            if let Err(error) = self.worker.report(false) {
+            let reported = Python::attach(|py| self.worker.report_between(py));
+            if let Err(error) = reported {
                 self.failed.set(Some(error));
             }
         }
@@ -126,7 +127,7 @@ impl RunIo for WorkerIo<'_> {
         timing.total_bytes += bytes;
     }
 
-    fn between(&self, _py: Python<'_>) -> PyResult<()> {
+    fn between(&self, py: Python<'_>) -> PyResult<()> {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
@@ -134,9 +135,11 @@ impl RunIo for WorkerIo<'_> {
             .as_ref()
             .is_some_and(|(_, state)| state.awaited() && self.now.get() >= state.since_ns + REPORT_NS);
         if due {
-            self.worker.report(false)?;
+            self.worker.report_between(py)?;
         }
         if self.worker.link.requested() {
+            // What is asked for may be a result of a task before.
+            self.worker.call_after_run(py);
             self.worker.take_in().map_err(os)?;
             self.worker.do_chores()?;
             self.worker.cancel_deferred();

@@ -167,6 +167,12 @@ impl Worker {
         Ok(())
     }
 
+    /// Reports what is done of a run, no task of which runs now: what these have printed is to be there before.
+    fn report_between(&self, py: Python<'_>) -> PyResult<()> {
+        self.call_after_run(py);
+        self.report(false)
+    }
+
     fn call_after_run(&self, py: Python<'_>) {
         let functions = std::mem::take(&mut *lock(&self.after_run));
         for function in functions {
