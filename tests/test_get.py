@@ -53,6 +53,11 @@ def test_shapes(get: Any, keys: Any, expected: Any) -> None:
     assert type(result) is type(expected)
 
 
+@pytest.mark.parametrize("key", [b"\xff\x00-1", (b"\xff", 1), ((b"\xff", "x"), 2), b"x-1"])
+def test_keys_of_bytes_need_not_be_text(get: Any, key: Any) -> None:
+    assert get({key: (inc, 1)}, key) == 2 == dask.get({key: (inc, 1)}, key)
+
+
 def test_task_spec_graph(get: Any) -> None:
     graph = {
         "x": DataNode("x", 1),

@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import eagleray
@@ -40,6 +41,31 @@ def template() -> int:
     """The process that has forked the first of the workers."""
     pid = next(worker["pid"] for worker in _engine.native.workers() if worker["state"] != "ended")
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def alarms() -> list[str]:
+    """How often each of the alarms was rung with which other threads are woken."""
+    files = Path("/proc/self/fdinfo").iterdir()
+    return [
+        line for file in files if file.exists() for line in file.read_text().splitlines() if "eventfd-count" in line
+    ]
+
+
+def watched_in_vain() -> list[str]:
+    """What this process sleeps for in `epoll` and has closed."""
+    found = []
+    for poller in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # what this loop has itself
+            if os.readlink(poller) != "anon_inode:[eventpoll]":
+                continue
+            for line in Path("/proc/self/fdinfo", poller.name).read_text().splitlines():
+                if line.startswith("tfd:"):
+                    fd, inode = line.split()[1], int(line.partition("ino:")[2].split()[0], 16)
+                    with contextlib.suppress(OSError):
+                        if os.stat(f"/proc/self/fd/{fd}").st_ino == inode:
+                            continue
+                    found.append(line)
+    return found
 
 
 @pytest.mark.usefixtures("session")
@@ -115,6 +141,47 @@ class TestThreads:
             Path(path).touch()
             assert waits.result() == path
         assert eagleray.get(add.remote(1, 1)) == 2
+
+    def test_a_forked_process_drops_arrays_without_a_word(self) -> None:
+        """It finds locks as they were in the moment of the fork, and nobody there who would ever let go of them."""
+        refs = [eagleray.put(np.ones(20_000)) for _ in range(4)]
+        for _ in range(20):
+            arrays = eagleray.get(refs)
+            time.sleep(0.01)  # so that the session's thread sleeps, and would have to be woken
+            child = os.fork()
+            if child == 0:
+                before = alarms()
+                arrays.clear()
+                os._exit(0 if alarms() == before else 1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            del arrays
+
+    def test_workers_end_that_a_forked_process_has_sockets_of(self, tmp_path: Path) -> None:
+        """What the kernel still watches for its sake must not keep the leader busy for ever."""
+        read, write = os.pipe()
+        children = []
+        try:
+            # Which of them is seen to end first, they or their template, is chance.
+            for number in range(8):
+                ref = until_there.remote(path := str(tmp_path / f"file{number}"))
+                until(lambda path=path: os.path.exists(path + ".begun"))
+                os.unlink(path + ".begun")
+                children.append(os.fork())
+                if children[-1] == 0:
+                    os.close(write)
+                    os.read(read, 1)
+                    os._exit(0)
+                os.kill(template(), signal.SIGKILL)
+                until(lambda path=path: os.path.exists(path + ".begun"))
+                Path(path).touch()
+                assert eagleray.get(ref) == path
+            until(lambda: not watched_in_vain())
+        finally:
+            os.close(write)
+            os.close(read)
+            for child in children:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
 
     def test_the_session_ends_while_threads_wait(self, tmp_path: Path) -> None:
         path = str(tmp_path / "file")

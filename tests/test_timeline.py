@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -237,3 +238,20 @@ def test_the_last_graph_has_its_names_however_large_it_is(session):
     assert len(of(events, "data", "f")) > 0
     with pytest.warns(UserWarning, match="list_tasks gives 5 of 110,001"):
         assert len(state.list_tasks(limit=5)) == 5
+
+
+def test_values_of_a_worker_whose_runs_are_forgotten_are_too(fresh, monkeypatch):
+    """They would stand in a process that has its number in the session for a process id, and no name."""
+    monkeypatch.setattr("eagleray._timeline._USUAL", 40)
+    eagleray.init(num_cpus=1)
+
+    def work():
+        return [eagleray.get(wait.remote(np.zeros(20_000))) for _ in range(4)][-1]
+
+    first = work()
+    os.kill(first, signal.SIGKILL)
+    assert work() != first
+    events = eagleray.timeline()
+    assert first not in {run["pid"] for run in of(events, "run", "b")}
+    named = {event["pid"] for event in events if event["name"] == "process_name"}
+    assert {event["pid"] for event in events} == named

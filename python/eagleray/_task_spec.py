@@ -98,7 +98,12 @@ def call_node(node: Any, keys: Iterable[Any], *values: Any) -> Any:
 
 def key_prefix(key: Any) -> str:
     """The part of a key that tasks of the same layer have in common."""
-    return str(key_split(key))
+    try:
+        return str(key_split(key))
+    except UnicodeDecodeError:  # Dask's schedulers take such a key, though this function of Dask's does not
+        while isinstance(key, tuple):
+            key = key[0]
+        return str(key_split(key.decode(errors="backslashreplace")))
 
 
 def describe(function: Any) -> str | None:

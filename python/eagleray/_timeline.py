@@ -171,13 +171,16 @@ _STORED = {"inline": "stored", "memory": "sealed", "file": "spilled"}
 def _transfers(seen: dict[str, Any]) -> Iterator[dict[str, Any]]:
     pids = {worker: pid for worker, pid, *_ in seen["runs"]}
     for identity, key, name, at, worker, sent, store, size in seen["transfers"]:
+        pid = os.getpid() if worker is None else pids.get(worker)
+        if pid is None:  # all that it ran is forgotten, and it with that
+            continue
         what = "sent" if sent else _STORED[store]
         yield {
             "ph": "i",
             "s": "t",
             "cat": "value",
             "name": f"{what}: {_text(key, name, identity)}",
-            "pid": os.getpid() if worker is None else pids.get(worker, worker),
+            "pid": pid,
             "tid": _VALUES,
             "ts": _us(at),
             "args": {"object": identity, "bytes": size, "store": store},

@@ -68,6 +68,10 @@ struct Read {
 
 impl Drop for Read {
     fn drop(&mut self) {
+        // A process that the user forked reads nothing for the session, and finds locks as they were in that moment.
+        if self.unpinned.process != std::process::id() {
+            return;
+        }
         let mut locations = self.unpinned.locations.lock();
         locations.push(self.location);
         if locations.len() == 1 {
@@ -83,6 +87,8 @@ impl Drop for Read {
 struct Unpinned {
     locations: Mutex<Vec<Location>>,
     wake: Weak<Shared>,
+    /// That of the session.
+    process: u32,
 }
 
 /// See the module.
@@ -103,7 +109,7 @@ impl Objects {
             segments: Segments::default(),
             sources: FxHashMap::default(),
             ledger: Ledger::new(),
-            unpinned: Arc::new(Unpinned { locations: Mutex::default(), wake }),
+            unpinned: Arc::new(Unpinned { locations: Mutex::default(), wake, process: std::process::id() }),
         }
     }
 

@@ -515,6 +515,8 @@ impl Pool {
     /// Forgets a worker whose process has ended. Returns how it did, and the task it was running.
     pub(crate) fn remove(&mut self, id: WorkerId, death: Death) -> (Death, Option<(u32, u32)>) {
         let Some(mut worker) = self.workers.remove(&id) else { return (death, None) };
+        // That it is closed here does not do: a process that the user forked has it, too.
+        self.watch.remove(worker.reader.socket());
         let running = worker.running();
         worker.info.alive = false;
         worker.info.busy = false;
@@ -532,7 +534,9 @@ impl Pool {
     fn stop_unused_template(&mut self) {
         if let [bare, warm] = &self.templates[..] {
             if warm.pending == 0 && self.workers.values().all(|worker| worker.template != bare.id) {
-                self.templates.remove(0).template.stop();
+                let bare = self.templates.remove(0).template;
+                self.watch.remove(bare.socket());
+                bare.stop();
             }
         }
     }

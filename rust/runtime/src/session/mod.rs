@@ -107,10 +107,11 @@ impl Session {
             environment.push((RECORD_TIMES.into(), "1".into()));
         }
         let zero = config.zero_worker.map(Value::Inline);
+        let preload = if zero.is_none() { config.preload } else { Vec::new() };
         let state = Loop {
             head: Head::new(HeadConfig { keeps_ended: true, ..config.head }),
             node: Node::new(),
-            pool: Pool::new(poller.watch().clone(), config.template, environment, config.preload),
+            pool: Pool::new(poller.watch().clone(), config.template, environment, preload),
             objects: Objects::new(Arc::downgrade(&shared)),
             programs: Programs::default(),
             history: History::new(config.remembered_tasks, config.timeline),
