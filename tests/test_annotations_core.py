@@ -161,6 +161,7 @@ class TestPriority:
         low = native.submit(first, list(first), annotations=([{}], {}))
         until(lambda: any(worker["state"] == "busy" for worker in native.workers()))
         high = native.submit({"b": (note, log, "high")}, "b", annotations=([{"priority": 1}], {}))
+        native.workers()  # is answered after the submission was taken in
         Path(door).touch()
         high.result()
         low.result()

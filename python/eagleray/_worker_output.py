@@ -51,7 +51,8 @@ AfterRun = Callable[[Callable[[], None]], None]
 class _Lines(io.BufferedIOBase):
     """Writes whole lines to a descriptor, each with the tag of the task that writes it.
 
-    An unfinished line is held back until somebody says `flush`. It ends before its task is reported, or when another task writes.
+    An unfinished line is held back until somebody says `flush`. It ends before its task is reported, or when another task
+    writes.
     """
 
     def __init__(self, fd: int, tags: _Tags, after_run: AfterRun) -> None:

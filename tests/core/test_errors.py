@@ -3,6 +3,7 @@
 import pickle
 import threading
 import traceback
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -243,3 +244,16 @@ def test_first_of_a_list() -> None:
     eagleray.wait(refs, num_returns=3)
     with pytest.raises(KeyError, match="first"):
         eagleray.get(refs)
+
+
+def test_a_failure_does_not_wait_for_what_its_worker_does_next(fresh: None, tmp_path: Path) -> None:
+    eagleray.init(num_cpus=1)
+    # Now and then the worker is given only one of the two.
+    for number in range(5):
+        door = tmp_path / str(number)
+        failure, waiting = fail.remote(KeyError, number), until_exists.remote(door)
+        eagleray.wait([failure])
+        door.touch()
+        with pytest.raises(KeyError, match=str(number)):
+            eagleray.get(failure)
+        eagleray.get(waiting)

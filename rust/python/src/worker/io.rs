@@ -113,6 +113,9 @@ impl RunIo for WorkerIo<'_> {
         if let Some(trouble) = trouble {
             // Of a task that has failed nothing is published, though its hook may have raised after that.
             state.values.retain(|(published, ..)| *published != index);
+            if !state.awaited() {
+                state.since_ns = self.now.get();
+            }
             state.troubles.push((index, trouble));
             return;
         }

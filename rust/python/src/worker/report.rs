@@ -26,14 +26,14 @@ pub(super) struct Unreported {
     pub(super) timings: Vec<Timing>,
     /// When the tasks ran, if that is recorded.
     pub(super) times: Times,
-    /// When the oldest of the values was published.
+    /// When the oldest of what somebody may wait for came.
     pub(super) since_ns: u64,
 }
 
 impl Unreported {
     /// Whether somebody may wait for some of it.
     pub(super) fn awaited(&self) -> bool {
-        !self.values.is_empty() || !self.completed.is_empty()
+        !self.values.is_empty() || !self.troubles.is_empty() || !self.completed.is_empty()
     }
 }
 
