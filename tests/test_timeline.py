@@ -101,6 +101,14 @@ def test_failed_tasks_are_in_it(session):
     assert len(of(eagleray.timeline(), "task", "X")) == 1
 
 
+def test_rays_name_of_the_file(session, tmp_path):
+    eagleray.get(wait.remote())
+    eagleray.timeline(filename=str(tmp_path / "trace.json"))
+    assert len(of(json.loads((tmp_path / "trace.json").read_text())["traceEvents"], "task", "X")) == 1
+    with pytest.raises(TypeError, match="not both"):
+        eagleray.timeline(tmp_path / "a", filename=tmp_path / "b")
+
+
 def test_a_file_holds_the_same(session, tmp_path):
     eagleray.get(wait.remote())
     path = tmp_path / "trace.json"

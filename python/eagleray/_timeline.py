@@ -36,7 +36,9 @@ def remembered(timeline: bool | None) -> tuple[int, bool]:
     return (_MANY if timeline else _USUAL), timeline is not False
 
 
-def timeline(path: str | os.PathLike[str] | None = None) -> list[dict[str, Any]] | None:
+def timeline(
+    path: str | os.PathLike[str] | None = None, *, filename: str | os.PathLike[str] | None = None
+) -> list[dict[str, Any]] | None:
     """What ran when: a trace for https://ui.perfetto.dev or chrome://tracing, of the tasks that are remembered.
 
     There is a process for the driver and for each worker. Its rows are tasks; runs, which are what a worker is given at a time;
@@ -44,11 +46,17 @@ def timeline(path: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]
 
     Args:
         path: The file to write. None: the events are returned instead.
+        filename: The same, under Ray's name.
 
     Raises:
+        TypeError: Both are given.
         RuntimeError: The session was started with `timeline=False`, or there is none, or this is a task.
         OSError: The file cannot be written.
     """
+    if filename is not None:
+        if path is not None:
+            raise TypeError("timeline() takes a path or a filename, not both.")
+        path = filename
     if path is None:
         return list(_events())
     write(path)
