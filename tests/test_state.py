@@ -152,6 +152,14 @@ def test_actors(session):
     dead = state.get_actor(second.actor_id)
     assert (dead.name, dead.pid, dead.num_restarts, dead.is_detached) == ("named", None, 1, True)
     assert "eagleray.kill()" in dead.death_cause
+    made = state.get_task(second.actor_id)
+    assert (made.type, made.state, made.error_type, made.error_message) == (
+        "ACTOR_CREATION_TASK",
+        "FINISHED",
+        None,
+        None,
+    )
+    assert not state.list_tasks(filters=[("type", "=", "ACTOR_CREATION_TASK"), ("state", "=", "FAILED")])
     assert state.summarize_actors()["cluster"]["summary"]["Counter"]["state_counts"] == {"ALIVE": 1, "DEAD": 1}
 
 

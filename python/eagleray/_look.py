@@ -243,6 +243,9 @@ class Seen:
 
     def _task(self, task: Mapping[str, Any]) -> TaskState:
         failure, worker, error = task["failure"], task["worker"], task["error"]
+        if task["phase"] == "done":
+            # It has made an actor, and why that is gone is the actor's affair.
+            failure = error = None
         return TaskState(
             task_id=task["id"],
             attempt_number=max(0, task["attempts"] - 1),

@@ -8,7 +8,7 @@ use super::graph::{Graph, Standing, TaskState};
 use super::{Amounts, FxMap, Head, Worker};
 use crate::graph::Csr;
 use crate::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
-use crate::message::{Failure, GraphKind, Place, WHOLE};
+use crate::message::{ActorEnd, Failure, FailureKind, GraphKind, Place, WHOLE};
 
 /// How a task stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct TaskView<'a> {
     pub standing: TaskStanding,
     /// How often it was begun, as far as that is known: attempts after which it was run again count.
     pub attempts: u32,
-    /// Why it has failed, if it has.
+    /// Why it has failed, if it has; of the task that made an actor, why the actor is gone.
     pub failure: Option<&'a Failure>,
     /// Its class.
     pub class: u32,
@@ -340,6 +340,14 @@ impl<'a> GraphView<'a> {
         let begun = !matches!(standing, TaskStanding::Waits | TaskStanding::Ready | TaskStanding::Follows(_));
         let failure = self.graph.failures.get(&task).or(over).filter(|_| standing == TaskStanding::Failed);
         let attempts = u32::from(record.raised) + u32::from(record.deaths) + u32::from(begun);
+        // An actor's object is gone with the actor, though the task that made it has done so.
+        let made = failure.is_some_and(|failure| match &failure.kind {
+            FailureKind::ActorDied(death) if failure.origin == (ObjectId { graph: self.id, index: task }) => {
+                matches!(death.end, ActorEnd::Killed | ActorEnd::Exited | ActorEnd::Released)
+            }
+            _ => false,
+        });
+        let standing = if made { TaskStanding::Done } else { standing };
         Some(TaskView { standing, attempts, failure, class: self.graph.class[task as usize] })
     }
 }
