@@ -349,6 +349,7 @@ class TestCancel:
         ref, after = actor.echo.remote(1), actor.echo.remote(2)
         assert eagleray.wait([ref], timeout=0.3) == ([], [ref])  # it is deferred meanwhile
         eagleray.cancel(ref)
+        eagleray.wait([ref], timeout=0.3)  # for the request to get there: the loop must not be faster
         go.touch()
         assert eagleray.get([blocking, after]) == [None, 2]
         with pytest.raises(TaskCancelledError):
