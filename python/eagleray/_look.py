@@ -60,11 +60,11 @@ class Row:
     @classmethod
     def columns(cls) -> frozenset[str]:
         """The names of the fields."""
-        return frozenset(each.name for each in fields(cls))  # type: ignore[arg-type]
+        return frozenset(each.name for each in fields(cls))  # type: ignore[arg-type]  # all that are derived are dataclasses
 
     def asdict(self) -> dict[str, Any]:
         """All fields."""
-        return asdict(self)  # type: ignore[call-overload,no-any-return]
+        return asdict(self)  # type: ignore[call-overload,no-any-return]  # the same
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,31 +134,31 @@ def list_nodes(
     return _listed("list_nodes", NodeState, Seen.nodes, None, address, filters, limit)
 
 
-def get_task(id: str | Any, address: str | None = None, timeout: float = 30) -> TaskState | None:  # noqa: A002
+def get_task(id: str | Any, address: str | None = None, timeout: float = 30) -> TaskState | None:
     """The task of this id, which may be a ref to its result; None if nothing is known of it."""
     found: TaskState | None = _found("task_id", Seen.tasks, "tasks", id, address)
     return found
 
 
-def get_actor(id: str, address: str | None = None, timeout: float = 30) -> ActorState | None:  # noqa: A002
+def get_actor(id: str, address: str | None = None, timeout: float = 30) -> ActorState | None:
     """The actor of this id; None if nothing is known of it."""
     found: ActorState | None = _found("actor_id", Seen.actors, "makers", id, address)
     return found
 
 
-def get_objects(id: str | Any, address: str | None = None, timeout: float = 30) -> list[ObjectState]:  # noqa: A002
+def get_objects(id: str | Any, address: str | None = None, timeout: float = 30) -> list[ObjectState]:
     """The object of this id, which may be a ref to it, in a list; an empty one if there is none."""
     found = _found("object_id", Seen.objects, "objects", id, address)
     return [] if found is None else [found]
 
 
-def get_worker(id: str, address: str | None = None, timeout: float = 30) -> WorkerState | None:  # noqa: A002
+def get_worker(id: str, address: str | None = None, timeout: float = 30) -> WorkerState | None:
     """The worker of this id; None if nothing is known of it."""
     found: WorkerState | None = _found("worker_id", Seen.workers, None, id, address)
     return found
 
 
-def get_node(id: str, address: str | None = None, timeout: float = 30) -> NodeState | None:  # noqa: A002
+def get_node(id: str, address: str | None = None, timeout: float = 30) -> NodeState | None:
     """The node of this id; None if there is none."""
     found: NodeState | None = _found("node_id", Seen.nodes, None, id, address)
     return found

@@ -57,6 +57,19 @@ fn ends(worker: &mut Intruder, seq: u32, published: Option<Said>, trouble: Optio
     worker.act(&Act::Say(Message::Report { seq, upto: 1, ended: true, published, troubles, class: 0 }));
 }
 
+/// A worker that is an actor and has deferred a call of it: the worker, the actor, the call.
+fn deferring(stage: &mut Stage) -> (Intruder, ObjectId, ObjectId) {
+    let mut worker = idler(stage);
+    let object = create(stage);
+    until_runs(stage, 1);
+    ends(&mut worker, 0, Some(Said::Inline(1)), None);
+    until_alive(stage);
+    let called = call(stage, object);
+    until_runs(stage, 2);
+    ends(&mut worker, 1, None, Some(2));
+    (worker, object, called)
+}
+
 #[test]
 fn an_actor_is_seen_found_called_and_let_go() {
     let mut stage = Stage::new(1);
@@ -134,14 +147,7 @@ fn no_actor_is_made_in_a_worker_that_is_to_end() {
 #[test]
 fn a_deferred_call_is_cancelled_and_completed_once() {
     let mut stage = Stage::new(1);
-    let mut worker = idler(&mut stage);
-    let object = create(&stage);
-    until_runs(&stage, 1);
-    ends(&mut worker, 0, Some(Said::Inline(1)), None);
-    until_alive(&stage);
-    let called = call(&stage, object);
-    until_runs(&stage, 2);
-    ends(&mut worker, 1, None, Some(2));
+    let (mut worker, _, called) = deferring(&mut stage);
     stage.client.cancel_task(called, false, false).unwrap();
     worker.until_told(|message| matches!(message, ToWorker::Cancel(told) if *told == called));
     worker.act(&Act::Say(Message::Inspect(3)));
@@ -159,14 +165,7 @@ fn a_deferred_call_is_cancelled_and_completed_once() {
 #[test]
 fn a_worker_is_asked_to_read_when_there_is_something_to_read() {
     let mut stage = Stage::new(1);
-    let mut worker = idler(&mut stage);
-    let object = create(&stage);
-    until_runs(&stage, 1);
-    ends(&mut worker, 0, Some(Said::Inline(1)), None);
-    until_alive(&stage);
-    let called = call(&stage, object);
-    until_runs(&stage, 2);
-    ends(&mut worker, 1, None, Some(2));
+    let (mut worker, object, called) = deferring(&mut stage);
     // More than the socket takes.
     let (spec, program) = calls(stage.client.next_graph(), object);
     let graph = spec.id;
