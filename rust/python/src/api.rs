@@ -22,7 +22,7 @@ use crate::graph::{self, Graph};
 use crate::pickles;
 use crate::refs::ObjectRef;
 use crate::role::{Kind, Role};
-use crate::{annotations, failures, keys, look, value, waiting};
+use crate::{annotations, failures, keys, look, raw, value, waiting};
 
 /// What workers forked later should have imported, if the driver has.
 const PRELOAD: [&str; 7] = ["numpy", "pandas", "pyarrow", "dask", "dask.array", "dask.dataframe", "dask.bag"];
@@ -64,6 +64,7 @@ pub(crate) fn start(
     let config = SessionConfig {
         head,
         template: template.into_iter().map(Into::into).collect(),
+        template_setup: raw::inherit_standard_streams_only,
         preload,
         store_bytes,
         session_dir: PathBuf::from(&session_dir),

@@ -9,15 +9,13 @@
 //! * [`client`]: the driver role, for the user's program and for tasks that compute.
 //! * [`link`]: a worker's side.
 //! * `wire`, `socket`: frames as types, as protobuf, as bytes.
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod calls;
 pub mod client;
 pub mod command;
 mod history;
-#[allow(unsafe_code, reason = "marks descriptors between fork and exec")]
-mod inheritance;
 pub mod link;
 pub mod look;
 mod objects;
@@ -36,6 +34,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 pub mod times;
+mod unpinned;
 mod wire;
 
 pub use self::history::{PastRun, Store, Timeline, Transfer};

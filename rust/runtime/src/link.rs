@@ -20,6 +20,7 @@ use crate::program::Value;
 use crate::segments::Segments;
 use crate::socket::{Reader, SocketError, Writer};
 use crate::spin::Spin;
+use crate::unpinned::Unpinned;
 use crate::wire::{self, FromWorker, ToWorker, WireError};
 
 /// Results up to this size, in bytes, travel in messages.
@@ -43,12 +44,12 @@ pub struct LinkConfig {
 /// Tells the node that a block is read no more, once its last reader here is gone.
 struct Unpin {
     location: Location,
-    unpins: Arc<Mutex<Vec<Location>>>,
+    unpinned: Arc<Unpinned>,
 }
 
 impl Drop for Unpin {
     fn drop(&mut self) {
-        self.unpins.lock().push(self.location);
+        self.unpinned.add(self.location);
     }
 }
 
@@ -66,7 +67,7 @@ pub struct Link {
     incoming: Mutex<Incoming>,
     outgoing: Mutex<Writer>,
     arena: Arena,
-    unpins: Arc<Mutex<Vec<Location>>>,
+    unpinned: Arc<Unpinned>,
     seen_requests: Mutex<u64>,
     wakeups: AtomicU32,
     /// Held from sealing to announcing: no location may be told before its segment.
@@ -123,7 +124,7 @@ impl Link {
             }),
             outgoing: Mutex::new(Writer::new(socket)),
             arena,
-            unpins: Arc::default(),
+            unpinned: Arc::new(Unpinned::new()),
             seen_requests: Mutex::new(0),
             wakeups: AtomicU32::new(0),
             announcing: Mutex::default(),
@@ -147,7 +148,7 @@ impl Link {
 
     /// Writes what is queued, waiting while the socket is full.
     pub fn flush(&self) -> Result<(), LinkError> {
-        let unpins = std::mem::take(&mut *self.unpins.lock());
+        let unpins = self.unpinned.take();
         let mut outgoing = self.outgoing.lock();
         if !unpins.is_empty() {
             outgoing.queue(|out| wire::put_from_worker(out, &FromWorker::Unpin(unpins)));
@@ -248,7 +249,7 @@ impl Link {
         } else {
             segments.block(location)?
         };
-        let unpin = Unpin { location, unpins: Arc::clone(&self.unpins) };
+        let unpin = Unpin { location, unpinned: Arc::clone(&self.unpinned) };
         Ok(block.with_guard(Arc::new(unpin)))
     }
 

@@ -7,12 +7,12 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use eagleray_core::ids::{ObjectId, WorkerId};
 use eagleray_store::{Block, Ledger, LedgerError, Location, Settled};
-use parking_lot::Mutex;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::program::Value;
 use crate::segments::Segments;
 use crate::shared::{Input, Shared};
+use crate::unpinned::Unpinned;
 use crate::wire::WireError;
 
 /// The driver's number as an owner and as a reader of blocks. Worker `n` is `n + 1`.
@@ -63,32 +63,23 @@ impl Recycled {
 /// A block that the driver reads. When its last reader is gone, the node hears of it.
 struct Read {
     location: Location,
-    unpinned: Arc<Unpinned>,
+    reads: Arc<Reads>,
 }
 
 impl Drop for Read {
     fn drop(&mut self) {
-        // A process that the user forked reads nothing for the session, and finds locks as they were in that moment.
-        if self.unpinned.process != std::process::id() {
-            return;
-        }
-        let mut locations = self.unpinned.locations.lock();
-        locations.push(self.location);
-        if locations.len() == 1 {
-            drop(locations);
+        if self.reads.unpinned.add(self.location) {
             // When the session has ended, nobody needs to know.
-            let _ = self.unpinned.wake.upgrade().map(|shared| shared.seat.send(Input::Unpinned, false));
+            let _ = self.reads.wake.upgrade().map(|shared| shared.seat.send(Input::Unpinned, false));
         }
     }
 }
 
-/// Blocks the driver stopped reading, from any of its threads.
+/// What the driver has stopped reading, and who is to hear of it.
 #[derive(Debug)]
-struct Unpinned {
-    locations: Mutex<Vec<Location>>,
+struct Reads {
+    unpinned: Unpinned,
     wake: Weak<Shared>,
-    /// That of the session.
-    process: u32,
 }
 
 /// See the module.
@@ -98,7 +89,7 @@ pub(crate) struct Objects {
     segments: Segments,
     sources: FxHashMap<u64, Segment>,
     ledger: Ledger,
-    unpinned: Arc<Unpinned>,
+    reads: Arc<Reads>,
 }
 
 impl Objects {
@@ -109,7 +100,7 @@ impl Objects {
             segments: Segments::default(),
             sources: FxHashMap::default(),
             ledger: Ledger::new(),
-            unpinned: Arc::new(Unpinned { locations: Mutex::default(), wake, process: std::process::id() }),
+            reads: Arc::new(Reads { unpinned: Unpinned::new(), wake }),
         }
     }
 
@@ -188,7 +179,7 @@ impl Objects {
             Value::Sealed(block) => {
                 let location = block.location();
                 self.ledger.pin(location, DRIVER).ok()?;
-                let read = Read { location, unpinned: Arc::clone(&self.unpinned) };
+                let read = Read { location, reads: Arc::clone(&self.reads) };
                 Some(Value::Sealed(block.clone().with_guard(Arc::new(read))))
             }
         }
@@ -222,7 +213,7 @@ impl Objects {
 
     /// The driver's threads may have stopped reading blocks.
     pub(crate) fn collect_unpinned(&mut self, recycled: &mut Recycled) {
-        let locations = std::mem::take(&mut *self.unpinned.locations.lock());
+        let locations = self.reads.unpinned.take();
         for location in locations {
             recycled.add(self.ledger.unpin(location, DRIVER));
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -289,6 +290,8 @@ struct Slot {
 pub(crate) struct Pool {
     watch: Watch,
     argv: Vec<OsString>,
+    /// What is done to the command of a template.
+    setup: fn(&mut Command),
     /// The environment of templates, and
     environment: Vec<(OsString, OsString)>,
     /// their directory: those of the driver when the session began, whenever they are started.
@@ -311,12 +314,14 @@ impl Pool {
     pub(crate) fn new(
         watch: Watch,
         argv: Vec<OsString>,
+        setup: fn(&mut Command),
         beside: Vec<(OsString, OsString)>,
         preload: Vec<String>,
     ) -> Self {
         Self {
             watch,
             argv,
+            setup,
             environment: std::env::vars_os().chain(beside).collect(),
             directory: std::env::current_dir().ok(),
             templates: Vec::new(),
@@ -329,7 +334,7 @@ impl Pool {
     }
 
     fn start_template(&mut self, pending: u32) -> std::io::Result<&Slot> {
-        let template = Template::start(&self.argv, &self.environment, self.directory.as_deref())?;
+        let template = Template::start(&self.argv, self.setup, &self.environment, self.directory.as_deref())?;
         self.started += 1;
         self.watch.add(template.socket(), Source::Template(self.started))?;
         tracing::debug!(template = self.started, pid = template.pid(), "a template process starts");

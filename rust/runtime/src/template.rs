@@ -21,8 +21,6 @@ use rustix::net::{
 };
 use rustix::process::{PidfdFlags, pidfd_open};
 
-use crate::inheritance::inherit_standard_streams_only;
-
 /// What the template says.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum FromTemplate {
@@ -79,9 +77,10 @@ fn parse(packet: &[u8]) -> Option<FromTemplate> {
 }
 
 impl Template {
-    /// Starts it, with this environment alone and, if it is there, in this directory.
+    /// Starts it, with this environment alone and, if it is there, in this directory; `setup` is done to the command before.
     pub(crate) fn start(
         argv: &[OsString],
+        setup: fn(&mut Command),
         environment: &[(OsString, OsString)],
         directory: Option<&Path>,
     ) -> std::io::Result<Self> {
@@ -90,7 +89,7 @@ impl Template {
         let (program, arguments) = argv.split_first().ok_or(std::io::ErrorKind::InvalidInput)?;
         let mut command = Command::new(program);
         command.args(arguments).env_clear().envs(environment.iter().cloned()).stdin(Stdio::from(theirs));
-        inherit_standard_streams_only(&mut command);
+        setup(&mut command);
         if let Some(directory) = directory.filter(|directory| directory.is_dir()) {
             command.current_dir(directory);
         }
@@ -186,7 +185,7 @@ mod tests {
     #[test]
     fn a_template_that_hangs_is_ended_by_force() {
         let argv = ["/bin/sleep", "1000"].map(Into::into);
-        let template = Template::start(&argv, &[], None).unwrap();
+        let template = Template::start(&argv, |_| (), &[], None).unwrap();
         let pid = rustix::process::Pid::from_child(&template.child);
         template.stop();
         assert!(rustix::process::test_kill_process(pid).is_err());

@@ -23,6 +23,7 @@ fn config(template: &[&str], zero_worker: bool) -> SessionConfig {
     SessionConfig {
         head: HeadConfig::new(2),
         template: template.iter().map(Into::into).collect(),
+        template_setup: |_| (),
         preload: Vec::new(),
         store_bytes: 16 << 20,
         session_dir: std::env::temp_dir(),

@@ -13,6 +13,7 @@ mod orders;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -57,6 +58,8 @@ pub struct SessionConfig {
     pub head: HeadConfig,
     /// The command line of the template process.
     pub template: Vec<OsString>,
+    /// What is done to that command before each start. For what only `unsafe` code can do, which this crate has none of.
+    pub template_setup: fn(&mut Command),
     /// Modules that workers forked later should have imported.
     pub preload: Vec<String>,
     /// Bytes of segments that each process may own.
@@ -111,7 +114,7 @@ impl Session {
         let state = Loop {
             head: Head::new(HeadConfig { keeps_ended: true, ..config.head }),
             node: Node::new(),
-            pool: Pool::new(poller.watch().clone(), config.template, environment, preload),
+            pool: Pool::new(poller.watch().clone(), config.template, config.template_setup, environment, preload),
             objects: Objects::new(Arc::downgrade(&shared)),
             programs: Programs::default(),
             history: History::new(config.remembered_tasks, config.timeline),

@@ -145,6 +145,7 @@ impl Stage {
         let session = Session::start(SessionConfig {
             head: HeadConfig::new(slots),
             template: std::iter::once(program.into()).chain(arguments.map(Into::into)).collect(),
+            template_setup: |_| (),
             preload: Vec::new(),
             store_bytes: STORE,
             environment: Vec::new(),
