@@ -48,7 +48,7 @@ fn chain(id: GraphId, len: u32) -> (GraphSpec, Program) {
         externals: Vec::new(),
         position: (0..len).collect(),
         class: vec![0; len as usize],
-        classes: vec![ClassSpec { fingerprint: 1, max_retries: 3, retries: 0, demand: 0 }],
+        classes: vec![ClassSpec { fingerprint: 1, max_retries: 3, retries: 0, demand: 0, part: false }],
         outputs: vec![len - 1],
         demands: Vec::new(),
         priority: 0,
@@ -111,7 +111,7 @@ fn a_session_that_has_ended_takes_no_calls() {
             code: Bytes::from_static(b"code"),
             functions: vec![Bytes::from_static(b"f")],
             inputs: Vec::new(),
-            class: ClassSpec { fingerprint: 1, max_retries: 0, retries: 0, demand: 0 },
+            class: ClassSpec { fingerprint: 1, max_retries: 0, retries: 0, demand: 0, part: false },
             demand: None,
             retry: None,
             name: "f".into(),
@@ -165,6 +165,18 @@ fn what_does_not_fit_ends_the_session_with_the_reason() {
     client.submit(spec, program).unwrap();
     let refused = wait(&client, submit_id(&client));
     assert!(matches!(refused, Err(ClientError::Session(SessionError::Refused(why))) if why.contains("malformed")));
+}
+
+#[test]
+fn who_looks_finds_the_counters_as_they_are_then() {
+    let session = Arc::new(Session::start(config(&[], true)).unwrap());
+    let client = session.client();
+    for count in 1..=500 {
+        let value = client.store(1, &mut |target| target.fill(0)).unwrap();
+        client.put(value, Vec::new()).unwrap();
+        let seen = session.inspect(Look { workers: true, ..Look::default() }).unwrap().counters;
+        assert_eq!((seen.objects, session.counters().objects), (count, count));
+    }
 }
 
 #[test]

@@ -269,11 +269,14 @@ impl Loop {
         self.interrupt(now);
         self.objects.collect_unpinned(&mut self.recycled);
         self.recycle();
-        self.answer_inspections();
         let frames = self.pool.flush();
         self.arm();
         self.publish_counters(frames);
-        // Last: who was answered may look at the counters.
+        // Last: who is answered may look at the counters.
+        if !self.inspections.is_empty() {
+            self.answer_inspections();
+            self.shared.counters.lock().frames += self.pool.flush();
+        }
         for (token, ended) in self.answers.drain(..) {
             self.shared.seat.answer(token, ended);
         }
