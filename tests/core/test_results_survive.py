@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import eagleray
-from eagleray.exceptions import ActorDiedError
+from eagleray.exceptions import ActorDiedError, WorkerCrashedError
 from tests.conftest import alive, until
 from tests.core.remotes import Counter, Shelf, add, echo, note, noted
 
@@ -223,6 +224,61 @@ class TestOfTasks:
         process, *refs = list(make.remote())
         end(eagleray.get(process))
         assert all(holds(eagleray.get(ref), size, i) for i, ref in enumerate(refs))
+
+
+class EndsOnce:
+    """A value whose first pickling ends the process."""
+
+    def __init__(self, attempt: int, path: str) -> None:
+        self.attempt, self.path = attempt, path
+
+    def __reduce__(self) -> Any:
+        if noted(self.path) == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return int, (self.attempt,)
+
+
+class TestOfSeveralValues:
+    """They are there together, or none of them is."""
+
+    @pytest.fixture
+    def make(self, tmp_path: Path) -> Any:
+        path = str(tmp_path / "attempts")
+
+        @eagleray.remote(num_returns=3)
+        def make() -> Any:
+            note(path)
+            attempt = noted(path)
+            return full(LARGE, attempt), EndsOnce(attempt, path), attempt
+
+        return make
+
+    @pytest.mark.parametrize("options", [{}, {"num_cpus": 2}, {"num_cpus": 0}])
+    def test_are_of_one_attempt(self, make: Any, options: dict[str, Any]) -> None:
+        large, *small = make.options(**options).remote()
+        assert holds(eagleray.get(large), LARGE, 2)
+        assert eagleray.get(small) == [2, 2]
+
+    def test_without_another_attempt(self, make: Any) -> None:
+        for ref in make.options(max_retries=0).remote():
+            with pytest.raises(WorkerCrashedError):
+                eagleray.get(ref)
+
+    def test_that_take_long(self) -> None:
+        """What is known to take long makes runs short."""
+
+        @eagleray.remote(num_returns=3)
+        def slow() -> Any:
+            time.sleep(0.02)
+            attempt = time.monotonic_ns()
+            return os.getpid(), attempt, full(LARGE, attempt)
+
+        eagleray.get([ref for _ in range(4) for ref in slow.remote()])
+        for process, attempt, array in [slow.remote() for _ in range(8)]:
+            there = eagleray.get(process)
+            if alive(there):
+                end(there)
+            assert holds(eagleray.get(array), LARGE, eagleray.get(attempt))
 
 
 @sizes

@@ -25,6 +25,9 @@ pub struct ClassSpec {
     pub retries: u16,
     /// What a task occupies while it runs: 0 for one CPU and nothing else, `n` for `demands[n - 1]` of its graph.
     pub demand: u32,
+    /// A task takes a part of the one result that it reads, which is not for anybody else. It is run with the task that makes
+    /// that, whatever it demands, and what they make is there together or not at all.
+    pub part: bool,
 }
 
 /// One whole unit of a resource: amounts are counted in ten-thousandths, so that fractions add up exactly.
@@ -410,6 +413,21 @@ pub mod output {
     pub const PUBLISH: u8 = 2;
     /// Publishing seals it, however small it is.
     pub const SEAL: u8 = 4;
+    /// Its task comes back only with the one before it in the run, and is reported with that.
+    pub const WITH_LAST: u8 = 8;
+
+    /// The first place from this one on where a run may be divided, given the outputs of its tasks.
+    pub fn divide(outputs: &[u8], from: u32) -> u32 {
+        let joined =
+            outputs.get(from as usize..).unwrap_or_default().iter().take_while(|flags| *flags & WITH_LAST != 0);
+        from + joined.count() as u32
+    }
+
+    /// The task with which one comes that comes with others.
+    pub fn begin(outputs: &[u8], index: u32) -> u32 {
+        let before = outputs.get(..=index as usize).unwrap_or_default().iter().rev();
+        index - (before.take_while(|flags| *flags & WITH_LAST != 0).count() as u32).min(index)
+    }
 }
 
 /// A run to execute.

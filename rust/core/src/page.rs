@@ -17,6 +17,8 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use crate::message::output;
+
 /// How many words a page has.
 pub const WORDS: usize = 16;
 
@@ -102,9 +104,10 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// Node: takes back all tasks of a run from `from` on that are not claimed. Returns the new limit: the tasks from
-    /// there on came back. Returns `None` if the slot holds another run.
-    pub fn recall(&self, seq: u32, from: u32) -> Option<u32> {
+    /// Node: takes back all tasks of a run from `from` on that are not claimed, or from where it may be divided according to
+    /// its `outputs` ([`output::WITH_LAST`]). Returns the new limit: the tasks from there on came back. Returns `None` if the
+    /// slot holds another run.
+    pub fn recall(&self, seq: u32, from: u32, outputs: &[u8]) -> Option<u32> {
         let slot = self.slot(seq);
         let mut word = slot.load(Ordering::Acquire);
         loop {
@@ -112,7 +115,7 @@ impl<'a> Page<'a> {
             if s != seq & SEQ_MASK {
                 return None;
             }
-            let to = from.max(next).min(limit);
+            let to = output::divide(outputs, from.max(next)).min(limit);
             match slot.compare_exchange_weak(word, pack(s, next, to), Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return Some(to),
                 Err(now) => word = now,

@@ -121,7 +121,7 @@ prop_compose! {
                 .into_iter()
                 .map(|(retries, demand)| {
                     let demand = if sound { demand.min(demands.len() as u32) } else { demand };
-                    ClassSpec { fingerprint: u64::from(n), max_retries, retries, demand }
+                    ClassSpec { fingerprint: u64::from(n), max_retries, retries, demand, part: false }
                 })
                 .collect(),
             outputs,

@@ -301,7 +301,7 @@ mod tests {
     /// A call with a constant, which reads these objects.
     fn call(function: &Bytes, externals: &[ObjectId]) -> Call {
         let count = externals.len() as u32;
-        let class = ClassSpec { fingerprint: 1, max_retries: 3, retries: 0, demand: 0 };
+        let class = ClassSpec { fingerprint: 1, max_retries: 3, retries: 0, demand: 0, part: false };
         Call {
             kind: GraphKind::Independent,
             priority: 0,

@@ -36,6 +36,8 @@ struct Flight {
     seq: u32,
     graph: GraphId,
     tasks: Vec<u32>,
+    /// As in the run.
+    outputs: Vec<u8>,
     /// Tasks from here on were taken back.
     limit: u32,
     assigned_ns: u64,
@@ -123,6 +125,7 @@ impl Worker {
             seq: run.id.seq,
             graph: run.graph,
             tasks: run.tasks.clone(),
+            outputs: run.outputs.clone(),
             limit,
             assigned_ns: now,
             times: Vec::new(),
@@ -133,8 +136,9 @@ impl Worker {
     /// Takes back what of a run is not claimed, from `from` on. Returns the first task that came back, if the run is in
     /// flight; what its page says otherwise is not believed.
     pub(crate) fn recall(&mut self, seq: u32, from: u32) -> Option<u32> {
-        let limit = self.page().recall(seq, from)?;
-        let flight = self.flights.iter_mut().find(|flight| flight.seq == seq)?;
+        let at = self.flights.iter().position(|flight| flight.seq == seq)?;
+        let limit = self.page().recall(seq, from, &self.flights[at].outputs)?;
+        let flight = &mut self.flights[at];
         flight.limit = flight.limit.min(limit);
         Some(flight.limit)
     }
@@ -166,7 +170,7 @@ impl Worker {
     }
 
     fn past_run(&self, flight: Flight, ended_ns: u64) -> PastRun {
-        let Flight { seq, graph, tasks, limit, assigned_ns, times } = flight;
+        let Flight { seq, graph, tasks, limit, assigned_ns, times, .. } = flight;
         PastRun { worker: self.info.id, pid: self.info.pid, seq, graph, tasks, limit, assigned_ns, ended_ns, times }
     }
 

@@ -423,7 +423,8 @@ pub(super) fn place_ready(graph: &mut Graph, task: u32, publish: bool, asks: &mu
     }
 }
 
-/// Takes tasks in the order, and with each those that become ready through it, until their time adds up.
+/// Takes tasks in the order, and with each those that become ready through it, until their time adds up; parts of a result
+/// even then.
 fn cut_run(graph: &mut Graph, id: GraphId, worker: WorkerId, limits: &Limits, estimates: &estimate::Estimates) -> Cut {
     let &Limits { demand, target_ns, max_run } = limits;
     let most_unknown = if demand == 0 { MOST_UNKNOWN } else { 1 };
@@ -439,10 +440,16 @@ fn cut_run(graph: &mut Graph, id: GraphId, worker: WorkerId, limits: &Limits, es
     let mut own = if demand == 0 { graph.ready_on.remove(&worker) } else { None };
     // Classes repeat from task to task; the last one's estimate is at hand.
     let mut last_class = (u32::MAX, None);
-    while (cut.tasks.len() as u32) < max_run && ns < target_ns && unknown < most_unknown && produced < MOST_PRODUCED {
+    loop {
         let candidates =
             [graph.first_ready(demand), own.as_ref().and_then(Positions::first), fresh.peek().map(|r| r.0)];
         let Some(position) = candidates.into_iter().flatten().min() else { break };
+        let task = graph.at[position as usize];
+        let taken = cut.tasks.len() as u32;
+        let full = taken >= max_run || ns >= target_ns || unknown >= most_unknown || produced >= MOST_PRODUCED;
+        if full && (taken >= page::MAX_RUN_LEN || !cut.tasks.last().is_some_and(|&last| graph.belongs(task, last))) {
+            break;
+        }
         if candidates[2] == Some(position) {
             fresh.pop();
         } else if candidates[0] == Some(position) {
@@ -450,7 +457,6 @@ fn cut_run(graph: &mut Graph, id: GraphId, worker: WorkerId, limits: &Limits, es
         } else if let Some(set) = &mut own {
             set.remove(position);
         }
-        let task = graph.at[position as usize];
         let record = &mut graph.tasks[task as usize];
         record.state = TaskState::Assigned;
         record.cut = stamp;
@@ -490,7 +496,7 @@ fn cut_run(graph: &mut Graph, id: GraphId, worker: WorkerId, limits: &Limits, es
             if entry.1 == 0
                 && next_task.state == TaskState::Waiting
                 && graph.position[next as usize] < graph.admitted
-                && graph.demand(next) == demand
+                && (graph.demand(next) == demand || graph.belongs(next, task))
                 && readable(graph, next, stamp, worker)
             {
                 fresh.push(Reverse(graph.position[next as usize]));
@@ -526,8 +532,9 @@ fn readable(graph: &Graph, task: u32, stamp: u32, worker: WorkerId) -> bool {
 
 /// Says of each result whether it stays, is published, or never leaves the run.
 pub(super) fn mark_outputs(graph: &Graph, cut: &mut Cut, keep_only: bool, seal: bool, mode: ResultsMode) {
+    let mut last = None;
     for &task in &cut.tasks {
-        let outside = graph.dependents.row(task).iter().any(|&next| {
+        let mut dependents = graph.dependents.row(task).iter().filter(|&&next| {
             let next = &graph.tasks[next as usize];
             match next.state {
                 TaskState::Assigned => next.cut != graph.cuts,
@@ -535,6 +542,11 @@ pub(super) fn mark_outputs(graph: &Graph, cut: &mut Cut, keep_only: bool, seal: 
                 TaskState::Done | TaskState::Failed => false,
             }
         });
+        let outside = dependents.next();
+        // A part that is told alone must not end with the worker that has the rest.
+        let may_stay = keep_only && !graph.objects[task as usize].must_leave;
+        let stays = may_stay && outside.is_some_and(|&next| !graph.is_part(next));
+        let outside = outside.is_some();
         // An actor may be found by its name while nobody holds it.
         let held = graph.objects[task as usize].holders > 0 || graph.is_actor();
         let mut flags = 0;
@@ -542,10 +554,13 @@ pub(super) fn mark_outputs(graph: &Graph, cut: &mut Cut, keep_only: bool, seal: 
             flags = output::PUBLISH | output::SEAL;
         } else if held && mode != ResultsMode::Resident {
             flags = output::PUBLISH;
-        } else if held || (outside && keep_only && !graph.objects[task as usize].must_leave) {
+        } else if held || stays {
             flags = output::KEEP;
         } else if outside {
             flags = output::PUBLISH;
+        }
+        if last.replace(task).is_some_and(|last| graph.belongs(task, last)) {
+            flags |= output::WITH_LAST;
         }
         cut.outputs.push(flags);
     }

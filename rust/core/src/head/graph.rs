@@ -367,6 +367,17 @@ impl Graph {
         if self.special.is_empty() { 0 } else { self.classes[self.class[task as usize] as usize].demand }
     }
 
+    /// Whether a task takes a part of a result.
+    pub(super) fn is_part(&self, task: u32) -> bool {
+        self.classes[self.class[task as usize] as usize].part
+    }
+
+    /// Whether a task takes a part of what `last` has made, or has taken another part of: see [`ClassSpec::part`].
+    pub(super) fn belongs(&self, task: u32, last: u32) -> bool {
+        let whole = |task| self.inputs.row(task).first().filter(|_| self.is_part(task));
+        whole(task).is_some_and(|&of| of < self.len() && (of == last || whole(last) == Some(&of)))
+    }
+
     /// Counts a failure of a task. True if it is to be run again.
     pub(super) fn retries(&mut self, task: u32) -> bool {
         let most = self.classes[self.class[task as usize] as usize].retries;

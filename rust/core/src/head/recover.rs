@@ -7,7 +7,7 @@ use super::graph::{Graph, Standing, TaskState};
 use super::report::Done;
 use super::{FxMap, Head, Role};
 use crate::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
-use crate::message::{ActorEnd, Death, Failure, FailureKind, ToNode};
+use crate::message::{ActorEnd, Death, Failure, FailureKind, ToNode, output};
 
 /// So many deaths of workers that were about to run a task, with no task named, are put down to that task: something that
 /// comes with it ends them, and the next worker would die as well.
@@ -107,6 +107,9 @@ impl Head {
             graph.runs -= 1;
             let (live, makes) = (graph.running(), graph.is_actor());
             let mut done = Done::default();
+            // With the part of a result that it took, all of that is lost.
+            let running =
+                running.filter(|&(seq, _)| seq == flight.seq).map(|(_, index)| output::begin(&flight.outputs, index));
             for (index, &task) in flight.tasks.iter().enumerate().take(flight.limit as usize) {
                 let index = index as u32;
                 let object = ObjectId { graph: flight.graph, index: task };
@@ -131,7 +134,7 @@ impl Head {
                     }
                 }
                 // How often an actor is made again is its own affair.
-                if live && running == Some((flight.seq, index)) && !makes {
+                if live && running == Some(index) && !makes {
                     let retries = graph.classes[graph.class[task as usize] as usize].max_retries;
                     record.deaths = record.deaths.saturating_add(1);
                     if record.deaths > retries {

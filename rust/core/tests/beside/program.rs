@@ -158,8 +158,15 @@ impl World {
         if !makes {
             externals.extend(self.some_of(&values, 15));
         }
+        // The first is a call that returns several values, the others take them.
+        let parts = kind == GraphKind::Independent && n > 1 && self.rng.percent(30);
         let (mut inputs, mut rows) = (Csr::new(), Vec::new());
         for task in 0..n {
+            if parts && task > 0 {
+                rows.push(vec![ObjectId { graph: id, index: 0 }]);
+                inputs.push_row([0]);
+                continue;
+            }
             let mut row: Vec<u32> = (0..task).filter(|_| self.rng.percent(20)).collect();
             let first = u32::from(actor.is_some());
             row.extend((0..first).map(|k| n + k));
@@ -177,7 +184,8 @@ impl World {
         }
         let retries = (self.rng.below(3) as u8, self.rng.below(3) as u16);
         let demand = u32::from(makes);
-        let classes = vec![ClassSpec { fingerprint: 1, max_retries: retries.0, retries: retries.1, demand }];
+        let class = ClassSpec { fingerprint: 1, max_retries: retries.0, retries: retries.1, demand, part: false };
+        let classes = vec![class, ClassSpec { fingerprint: 2, part: true, ..class }];
         let demands = if makes { vec![Demand { cpu: WHOLE, others: Vec::new() }] } else { Vec::new() };
         let contained = self.some_of(held, 10);
         self.graphs.insert(id, Submitted { kind: kind.clone(), inputs: rows, levels, below });
@@ -186,11 +194,11 @@ impl World {
             inputs,
             externals,
             position: (0..n).collect(),
-            class: vec![0; n as usize],
+            class: (0..n).map(|task| u32::from(parts && task > 0)).collect(),
             classes,
             demands,
             priority: 0,
-            outputs: (0..n).collect(),
+            outputs: (u32::from(parts)..n).collect(),
             kind,
             contained,
         }

@@ -58,6 +58,12 @@ impl Worker {
         (!self.runs.is_empty() && self.waits.is_none()) || !self.deferred.is_empty() || self.stopped
     }
 
+    /// As its node takes tasks back.
+    pub(crate) fn recall(&self, seq: u32, from: u32) -> Option<u32> {
+        let run = self.runs.iter().find(|(run, _)| run.id.seq == seq);
+        self.page().recall(seq, from, run.map_or(&[], |(run, _)| &run.outputs))
+    }
+
     pub(crate) fn answered(&mut self, token: u64) {
         if !self.withdrawn.remove(&token) {
             assert_eq!(self.waits.take(), Some(token), "the answer is to another question");

@@ -234,7 +234,7 @@ impl World {
         match message {
             ToNode::Assign(run) => self.assign(run),
             ToNode::Recall { run, from } => {
-                let limit = self.workers.get_mut(&run.worker).and_then(|worker| worker.page().recall(run.seq, from));
+                let limit = self.workers.get_mut(&run.worker).and_then(|worker| worker.recall(run.seq, from));
                 if let Some(limit) = limit {
                     self.node_says(run.worker, FromNode::Recalled { run, limit });
                 }

@@ -18,7 +18,7 @@ fn actor_graph(seq: u32, spec: ActorSpec) -> GraphSpec {
     GraphSpec {
         kind: GraphKind::Actor(Box::new(spec)),
         demands: vec![Demand { cpu: WHOLE, others: Vec::new() }],
-        classes: vec![ClassSpec { fingerprint: 1, max_retries: 0, retries: 1, demand: 1 }],
+        classes: vec![ClassSpec { fingerprint: 1, max_retries: 0, retries: 1, demand: 1, part: false }],
         ..wide(graph_id(seq), 1)
     }
 }

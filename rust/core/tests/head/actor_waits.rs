@@ -14,7 +14,7 @@ fn actor(fake: &mut Fake, id: GraphId, worker: u32) -> ObjectId {
     fake.run_graph(GraphSpec {
         kind: GraphKind::Actor(Box::new(spec)),
         demands: vec![Demand { cpu: WHOLE, others: Vec::new() }],
-        classes: vec![ClassSpec { fingerprint: 1, max_retries: 0, retries: 0, demand: 1 }],
+        classes: vec![ClassSpec { fingerprint: 1, max_retries: 0, retries: 0, demand: 1, part: false }],
         ..wide(id, 1)
     });
     let run = fake.runs_of(worker).first().cloned().expect("it makes the actor");

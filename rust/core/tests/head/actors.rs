@@ -22,7 +22,7 @@ fn actor_graph(seq: u32, spec: ActorSpec) -> GraphSpec {
     GraphSpec {
         kind: GraphKind::Actor(Box::new(spec)),
         demands: vec![CPU],
-        classes: vec![ClassSpec { fingerprint: 1, max_retries: 0, retries: 0, demand: 1 }],
+        classes: vec![ClassSpec { fingerprint: 1, max_retries: 0, retries: 0, demand: 1, part: false }],
         ..wide(graph_id(seq), 1)
     }
 }
@@ -34,7 +34,7 @@ fn calls(id: GraphId, actor: ObjectId, n: u32) -> GraphSpec {
     GraphSpec {
         kind: GraphKind::Calls,
         externals: vec![actor],
-        classes: vec![ClassSpec { fingerprint: 2, max_retries: 0, retries: 0, demand: 0 }],
+        classes: vec![ClassSpec { fingerprint: 2, max_retries: 0, retries: 0, demand: 0, part: false }],
         ..graph(id, &rows, &(0..n).collect::<Vec<_>>())
     }
 }

@@ -282,7 +282,7 @@ pub(crate) fn graph(id: GraphId, inputs: &[&[u32]], outputs: &[u32]) -> GraphSpe
         externals: Vec::new(),
         position: (0..inputs.len() as u32).collect(),
         class: vec![0; inputs.len()],
-        classes: vec![ClassSpec { fingerprint: 7, max_retries: 3, retries: 0, demand: 0 }],
+        classes: vec![ClassSpec { fingerprint: 7, max_retries: 3, retries: 0, demand: 0, part: false }],
         outputs: outputs.to_vec(),
         kind: GraphKind::Computation,
         contained: Vec::new(),

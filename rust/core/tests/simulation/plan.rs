@@ -234,7 +234,13 @@ impl Plan {
             class: self.tasks.iter().map(|task| task.class).collect(),
             classes: (0u64..)
                 .zip(self.needs)
-                .map(|(fingerprint, (retries, demand))| ClassSpec { fingerprint, max_retries, retries, demand })
+                .map(|(fingerprint, (retries, demand))| ClassSpec {
+                    fingerprint,
+                    max_retries,
+                    retries,
+                    demand,
+                    part: false,
+                })
                 .collect(),
             outputs: self.outputs.clone(),
             demands: self.demands.clone(),

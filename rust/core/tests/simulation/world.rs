@@ -400,7 +400,7 @@ impl World {
                 self.send(Channel::ToWorker(worker_id), Event::Frame(worker_id, Frame::Run(run)));
             }
             ToNode::Recall { run, from } => {
-                let limit = self.workers.get(&run.worker).and_then(|worker| worker.page().recall(run.seq, from));
+                let limit = self.workers.get(&run.worker).and_then(|worker| worker.page().recall(run.seq, from, &[]));
                 if let Some(limit) = limit {
                     self.to_head(FromNode::Recalled { run, limit });
                 }

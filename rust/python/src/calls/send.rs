@@ -24,6 +24,9 @@ use crate::template::{self, CALL, CONST, FUNC, INPUT, MAKES_ACTOR, OF_CALL};
 /// What taking a part of a result is measured as.
 const PARTS: u64 = 0x7061_7274;
 
+/// How often it is done again at least when a worker died meanwhile.
+const PART_RETRIES: u8 = 3;
+
 /// A call, or the tasks that take the parts of a result, or both.
 pub(super) struct Submission<'a> {
     role: &'a Arc<Role>,
@@ -75,7 +78,7 @@ impl<'a> Submission<'a> {
             code: template::to_bytes(&draft.words).into(),
             functions: std::mem::take(&mut draft.functions),
             inputs: std::mem::take(&mut draft.input_parameters),
-            class: ClassSpec { fingerprint: hasher.finish(), max_retries, retries, demand: 0 },
+            class: ClassSpec { fingerprint: hasher.finish(), max_retries, retries, demand: 0, part: false },
             // A call of an actor runs on what the actor has.
             demand: demand.filter(|_| call.kind != GraphKind::Calls),
             retry: (retries > 0).then(|| spec.retry_exceptions.clone()),
@@ -104,13 +107,14 @@ impl<'a> Submission<'a> {
 
     /// Adds the tasks that take the parts of what has this input number: the call, or the only object from outside.
     pub(super) fn take_parts(&mut self, py: Python<'_>, number: u32, parts: u32) -> PyResult<()> {
-        let max_retries = self.options.spec.max_retries;
+        // What it runs is not the user's: that its worker is ended by somebody says nothing of the call.
+        let max_retries = self.options.spec.max_retries.max(PART_RETRIES);
         let words = [1, CALL, 3, 0, FUNC, 0, INPUT, 0, CONST, 1, CONST, 2];
         self.call.shapes.push(Shape {
             code: template::to_bytes(&words).into(),
             functions: vec![part_function(py)?.clone()],
             inputs: vec![0],
-            class: ClassSpec { fingerprint: PARTS, max_retries, retries: 0, demand: 0 },
+            class: ClassSpec { fingerprint: PARTS, max_retries, retries: 0, demand: 0, part: true },
             demand: None,
             retry: None,
             name: Arc::clone(&self.options.label),

@@ -159,7 +159,7 @@ impl<'py> Templates<'py> {
         self.class_names.push(name);
         let demand = spec.demand.as_ref().map_or(0, |demand| self.demand(demand));
         let &TaskSpec { retries, max_retries, .. } = spec;
-        self.classes.push(ClassSpec { fingerprint, max_retries, retries, demand });
+        self.classes.push(ClassSpec { fingerprint, max_retries, retries, demand, part: false });
         self.class_of.insert(fingerprint, class);
         if retries > 0 {
             let exceptions = &spec.retry_exceptions;

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 
 use eagleray_core::graph::Csr;
 use eagleray_core::ids::ObjectId;
-use eagleray_core::message::{Timing, Trouble};
+use eagleray_core::message::{Timing, Trouble, output};
 use eagleray_runtime::session::now_ns;
 use pyo3::prelude::*;
 use rustc_hash::FxHashSet;
@@ -19,6 +19,7 @@ pub(super) struct WorkerIo<'a> {
     pub(super) worker: &'a Worker,
     pub(super) seq: u32,
     pub(super) code: &'a Csr,
+    pub(super) outputs: &'a [u8],
     /// The clock as it was last read.
     pub(super) now: Cell<u64>,
     pub(super) quick: RefCell<FxHashSet<u32>>,
@@ -29,8 +30,16 @@ pub(super) struct WorkerIo<'a> {
 }
 
 impl WorkerIo<'_> {
+    /// Whether what was done before a task is not to be reported without it.
+    fn is_with_last(&self, index: u32) -> bool {
+        self.outputs.get(index as usize).is_some_and(|flags| flags & output::WITH_LAST != 0)
+    }
+
     /// Whether results that somebody may wait for would wait for a task that may take long.
     fn keeps_waiting(&self, index: u32) -> bool {
+        if self.is_with_last(index) {
+            return false;
+        }
         let class = self.code.row(index)[CLASS];
         let waits = lock(&self.worker.unreported).as_ref().is_some_and(|(_, state)| state.awaited());
         waits && !self.quick.borrow().contains(&class)
@@ -136,7 +145,8 @@ impl RunIo for WorkerIo<'_> {
         }
         let due = lock(&self.worker.unreported)
             .as_ref()
-            .is_some_and(|(_, state)| state.awaited() && self.now.get() >= state.since_ns + REPORT_NS);
+            .filter(|(_, state)| state.awaited() && self.now.get() >= state.since_ns + REPORT_NS)
+            .is_some_and(|(_, state)| !self.is_with_last(state.upto));
         if due {
             self.worker.report_between(py)?;
         }

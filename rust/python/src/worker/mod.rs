@@ -128,6 +128,7 @@ impl Worker {
             worker: self,
             seq: run.id.seq,
             code: &program.code,
+            outputs: &run.outputs,
             now: Cell::new(0),
             quick: RefCell::new(quick),
             failed: Cell::new(None),

@@ -44,7 +44,7 @@ fn submit(kind: GraphKind, contained: Vec<ObjectId>, actor_meta: Option<Bytes>) 
         externals: vec![object(7)],
         position: vec![0],
         class: vec![0],
-        classes: vec![ClassSpec { fingerprint: 9, max_retries: 3, retries: 4, demand: 1 }],
+        classes: vec![ClassSpec { fingerprint: 9, max_retries: 3, retries: 4, demand: 1, part: true }],
         demands: vec![Demand { cpu: WHOLE, others: vec![("GPU".into(), WHOLE / 2)] }],
         priority: -1,
         outputs: vec![0],

@@ -295,7 +295,7 @@ pub(super) fn chain(id: GraphId, len: u32) -> (GraphSpec, Program) {
         externals: Vec::new(),
         position: (0..len).collect(),
         class: vec![0; len as usize],
-        classes: vec![ClassSpec { fingerprint: 1, max_retries: 3, retries: 0, demand: 0 }],
+        classes: vec![ClassSpec { fingerprint: 1, max_retries: 3, retries: 0, demand: 0, part: false }],
         outputs: vec![len - 1],
         demands: Vec::new(),
         priority: 0,

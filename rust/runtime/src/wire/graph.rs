@@ -80,6 +80,7 @@ pub(super) fn submit_out(spec: &GraphSpec, program: &Program) -> proto::Submit {
                 max_retries: u32::from(c.max_retries),
                 retries: u32::from(c.retries),
                 demand: c.demand,
+                part: c.part,
             })
             .collect(),
         demands: spec.demands.iter().map(demand_out).collect(),
@@ -112,6 +113,7 @@ pub(super) fn submit_in(submit: proto::Submit) -> Result<Command, WireError> {
                 max_retries: u8::try_from(c.max_retries).unwrap_or(u8::MAX),
                 retries: u16::try_from(c.retries).unwrap_or(u16::MAX),
                 demand: c.demand,
+                part: c.part,
             })
             .collect(),
         demands: submit.demands.into_iter().map(demand_in).collect(),
