@@ -223,6 +223,14 @@ def test_machine() -> None:
     assert _machine.memory() > 1 << 20
 
 
+@pytest.mark.parametrize(
+    ("gigabytes", "slots", "workers"), [(1, 2, 256), (4, 2, 256), (8, 2, 512), (100, 2, 1024), (100, 300, 1200)]
+)
+def test_most_workers(monkeypatch: pytest.MonkeyPatch, gigabytes: int, slots: int, workers: int) -> None:
+    monkeypatch.setattr(_machine, "memory", lambda: gigabytes << 30)
+    assert _machine.workers(slots) == workers
+
+
 def test_elsewhere_the_import_says_so() -> None:
     program = "import sys; sys.platform = 'darwin'; import eagleray"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

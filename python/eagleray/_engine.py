@@ -225,6 +225,7 @@ def start(
         raise RuntimeError("eagleray cannot start workers: sys.executable does not name this Python interpreter.")
     with _lock:
         _descriptors.open_missing()
+        _descriptors.allow_many()
         session_dir = tempfile.mkdtemp(prefix=f"eagleray-{os.getpid()}-")
         namespace = namespace or str(uuid.uuid4())
         _surroundings.begin(runtime_env)
@@ -238,6 +239,7 @@ def start(
         try:
             native.start(
                 slots,
+                _machine.workers(slots),
                 store_bytes or max(int(_machine.memory() * _STORE_SHARE), _init_arguments.STORE_LEAST),
                 session_dir,
                 template,

@@ -183,7 +183,7 @@ def failure(kind: str, key: object, details: Mapping[str, Any]) -> BaseException
         case "too_deep":
             return exceptions.EaglerayError(
                 f"{what} waits for a graph that is nested {details.get('depth')} deep; "
-                f"at most {details.get('most')} levels are possible."
+                f"at most {details.get('most')} levels are possible, since a task that waits keeps its process."
             )
         case "actor_died":
             return actor_died(details.get("actor"), details)

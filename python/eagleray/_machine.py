@@ -8,6 +8,12 @@ from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
 
+_LEAST_WORKERS, _MOST_WORKERS = 256, 1024
+"""How many workers there may be, whatever the memory."""
+
+_MEMORY_OF_A_WORKER = 16 << 20
+"""Bytes that a worker that waits is reckoned with."""
+
 
 def _own_cgroups() -> Iterator[Path]:
     """The directories of this process's cgroup (version 2) and of all above it: each can set a limit."""
@@ -64,3 +70,13 @@ def memory() -> int:
     """Bytes of memory this process may use."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([total, *(int(words[0]) for words in _limits("memory.max"))])
+
+
+def workers(slots: int) -> int:
+    """How many workers there may be at once for so many slots.
+
+    Each task that waits for others keeps its own. So a recursion of tasks may be as deep as there are, about as deep as one
+    of functions where there is the memory; one without end must not take all of it before it fails.
+    """
+    fitting = memory() // _MEMORY_OF_A_WORKER
+    return max(min(fitting, _MOST_WORKERS), _LEAST_WORKERS, 4 * slots)

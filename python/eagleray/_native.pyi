@@ -245,6 +245,7 @@ def resources() -> tuple[dict[str, float], dict[str, float]]:
 
 def start(
     slots: int,
+    max_workers: int,
     store_bytes: int,
     session_dir: str,
     template: list[str],
@@ -254,7 +255,7 @@ def start(
     remembered_tasks: int,
     timeline: bool,
 ) -> None:
-    """Starts the session. `template` is the command of the template process, whose standard input will be its control
+    """Starts the session, which never has more than `max_workers` beside those of actors. `template` is the command of the template process, whose standard input will be its control
     socket. `resources` are what tasks can demand beside a slot: "GPU" (whole numbers), "memory" (bytes) and others.
 
     So many tasks that have ended are remembered, and with `timeline` when as many ran."""

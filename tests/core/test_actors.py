@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -296,3 +298,18 @@ def test_many_actors() -> None:
     assert len(set(pids)) == 20
     del actors
     until(lambda: not any(map(alive, pids)))
+
+
+def test_more_than_the_soft_limit_on_open_files_lets_be() -> None:
+    code = """
+import resource
+import eagleray
+from tests.core.remotes import Counter
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+eagleray.init(num_cpus=2)
+counters = [Counter.remote(i) for i in range(30)]
+print(sum(eagleray.get([counter.read.remote() for counter in counters])))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("435\n", "")

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 import eagleray
-from eagleray import _engine
+from eagleray import _engine, _machine
 from eagleray.util.queue import Queue
 from tests.core.remotes import Counter
 
@@ -84,3 +84,8 @@ def test_tasks_wait_for_tasks_deep_down() -> None:
     eagleray.shutdown()
     eagleray.init(num_cpus=16)
     assert eagleray.get(down.remote(30)) == 30
+
+
+def test_tasks_wait_for_tasks_as_deep_down_as_there_is_memory_for() -> None:
+    levels = min(300, _machine.workers(1) - 1)
+    assert eagleray.get(down.remote(levels)) == levels

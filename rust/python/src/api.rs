@@ -31,6 +31,7 @@ const PRELOAD: [&str; 7] = ["numpy", "pandas", "pyarrow", "dask", "dask.array", 
 pub(crate) fn start(
     py: Python<'_>,
     slots: u32,
+    max_workers: u32,
     store_bytes: u64,
     session_dir: String,
     template: Vec<String>,
@@ -44,6 +45,7 @@ pub(crate) fn start(
         return Err(PyValueError::new_err("slots must be at least 1"));
     }
     let mut head = HeadConfig::new(slots);
+    head.max_workers = max_workers;
     head.results = match results {
         "auto" => ResultsMode::Auto,
         "resident" => ResultsMode::Resident,

@@ -28,7 +28,7 @@ pub(super) enum Inspection {
 }
 
 impl Session {
-    /// How things stand: after all that was sent before, and what follows from it at once. Waits for the session's thread.
+    /// How things stand: after all that was sent before, and what follows from it at once. Waits for who leads.
     pub fn inspect(&self, look: Look) -> Result<Snapshot, SessionError> {
         let (asked, answer) = sync_channel(1);
         self.ask(Input::Inspect(look, asked), &answer)
