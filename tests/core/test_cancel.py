@@ -79,6 +79,18 @@ class TestRunning:
         cancelled(ref)
         assert eagleray.get([echo.remote(i) for i in range(4)]) == [0, 1, 2, 3]
 
+    @pytest.mark.parametrize("force", [False, True])
+    def test_that_returns_several_values(self, force: bool, tmp_path: Path) -> None:
+        begun = tmp_path / "begun"
+        refs = begin_and_wait.options(num_returns=3).remote(str(begun), str(tmp_path / "never"))
+        wait_for(begun)
+        eagleray.cancel(refs[1], force=force)
+        for ref in refs:
+            with pytest.raises((TaskCancelledError, WorkerCrashedError) if force else TaskCancelledError):
+                eagleray.get(ref)
+        assert eagleray.get([echo.remote(i) for i in range(4)]) == [0, 1, 2, 3]
+        assert noted(begun) == 1
+
     def test_may_clean_up(self, tmp_path: Path) -> None:
         begun, ended = tmp_path / "begun", tmp_path / "ended"
 
@@ -150,12 +162,14 @@ class TestRunning:
             assert eagleray.get(ref) == "interrupted"
         assert eagleray.get([echo.remote(i) for i in range(4)]) == [0, 1, 2, 3]
 
-    def test_with_its_children(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("returns", [1, 2])
+    def test_with_its_children(self, returns: int, tmp_path: Path) -> None:
         begun = tmp_path / "begun"
 
         @eagleray.remote
         def parent(begun: str, never: str) -> Any:
-            return eagleray.get(begin_and_wait.remote(begun, never))
+            refs = begin_and_wait.options(num_returns=returns).remote(begun, never)
+            return eagleray.get(refs)
 
         ref = parent.remote(str(begun), str(tmp_path / "never"))
         wait_for(begun)

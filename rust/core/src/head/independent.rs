@@ -7,7 +7,7 @@ use super::graph::{Graph, TaskState};
 use super::report::{Done, complete};
 use super::{Flight, Head, Role};
 use crate::ids::{GraphId, ObjectId, PeerId, RunId, WorkerId};
-use crate::message::{ActorEnd, Failure, FailureKind, GraphKind, Place, Report, ToNode, Trouble};
+use crate::message::{ActorEnd, Failure, FailureKind, GraphKind, Place, Report, ToNode, Trouble, output};
 
 impl Head {
     /// Tasks of a graph have failed, and all of the graph that reads them.
@@ -188,8 +188,9 @@ impl Head {
         if graph.cancelled.is_empty() || limit == 0 {
             return;
         }
-        // Tasks are claimed one after the other: only the last can run.
-        let index = limit - 1;
+        // Tasks are claimed one after the other: only the last can run. With one that returns several values, what takes
+        // these did not come back.
+        let index = output::begin(&flight.outputs, limit - 1);
         let Some(&task) = flight.tasks.get(index as usize) else { return };
         let Some(&(force, recursive)) = graph.cancelled.get(&task).filter(|_| index >= flight.upto) else { return };
         // A call that runs on an actor's own thread is left alone, as in Ray.
@@ -208,7 +209,9 @@ impl Head {
         for id in record.graphs.clone() {
             let graph = self.graphs.get(&id).filter(|graph| graph.parent == Some(run));
             let Some(graph) = graph else { continue };
-            for index in 0..graph.len() {
+            // What takes a part of a result ends with what it takes it from.
+            let tasks: Vec<u32> = (0..graph.len()).filter(|&task| !graph.is_part(task)).collect();
+            for index in tasks {
                 self.cancel_task(now, ObjectId { graph: id, index }, false, true);
             }
         }

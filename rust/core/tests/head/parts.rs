@@ -2,7 +2,9 @@
 
 use eagleray_core::head::HeadConfig;
 use eagleray_core::ids::GraphId;
-use eagleray_core::message::{ClassSpec, Demand, FailureKind, GraphKind, GraphSpec, Run, WHOLE, output};
+use eagleray_core::message::{
+    ClassSpec, Demand, FailureKind, FromNode, GraphKind, GraphSpec, Run, ToHead, ToNode, WHOLE, output,
+};
 use eagleray_core::page::{Page, WORDS};
 
 use crate::fake::{Fake, graph, graph_id, object};
@@ -76,6 +78,18 @@ fn come_back_with_the_call_or_not_at_all() {
     assert_eq!(page.recall(run.id.seq, 6, &run.outputs), Some(6));
     assert_eq!(page.claim(run.id.seq), Some(0));
     assert_eq!(page.recall(run.id.seq, 0, &run.outputs), Some(3));
+}
+
+#[test]
+fn cancelling_a_call_that_runs_means_the_call() {
+    let mut fake = Fake::new(1);
+    fake.run_graph(calls(graph_id(1), 2, 2));
+    let run = fake.only_run();
+    fake.user(ToHead::CancelTask { object: object(graph_id(1), 0), force: false, recursive: true });
+    assert!(fake.sent.contains(&ToNode::Recall { run: run.id, from: 0 }));
+    // The first call was claimed, so what takes its values did not come back.
+    fake.node(FromNode::Recalled { run: run.id, limit: 3 });
+    assert!(fake.sent.contains(&ToNode::Interrupt { run: run.id, index: 0 }));
 }
 
 #[test]
