@@ -33,8 +33,8 @@ def number(returns: Returns) -> int:
 
 
 def way(returns: Returns, options: Checked, generator: bool) -> Way | None:
-    """How what the call yields is handed out, if it is a generator's."""
-    if not generator and not isinstance(returns, str):
+    """How what the call yields is handed out, if it is a generator's, or may be an iterator of which each value is wanted."""
+    if not generator and returns in (0, 1):
         return None
     return Way(returns, max(options.get("_generator_backpressure_num_objects", 0), 0))
 

@@ -170,7 +170,7 @@ class DynamicObjectRefGenerator:
 
 
 class Way(NamedTuple):
-    """How what a generator yields is handed out."""
+    """How what an iterator gives is handed out."""
 
     returns: int | str
     """What `num_returns` says: "streaming" while it runs, else when it has ended."""
@@ -194,6 +194,8 @@ def hand_out(way: Way, values: Any, task: Task) -> Any:
         import asyncio
 
         return asyncio.run(hand_out_async(way, values, task))
+    if _is_there(way, values):
+        return values
     try:
         if way.returns == "dynamic":
             return _gathered(_checked(values))
@@ -221,6 +223,8 @@ async def hand_out_async(way: Way, values: Any, task: Task) -> Any:
         ValueError: It has not yielded as many values as it should. Or it is not to be ahead: to wait for that would stop
             other coroutines.
     """
+    if _is_there(way, values):
+        return values
     values = values if inspect.isasyncgen(values) else _slowly(_checked(values))
     try:
         if way.returns == "dynamic":
@@ -237,6 +241,11 @@ async def hand_out_async(way: Way, values: Any, task: Task) -> Any:
     finally:
         await values.aclose()
     return None
+
+
+def _is_there(way: Way, values: Any) -> bool:
+    """Whether the values are there, to be taken one by one; an iterator would be exhausted with the first."""
+    return isinstance(way.returns, int) and not isinstance(values, Iterator | AsyncIterator)
 
 
 def _checked(values: Any) -> Iterable[Any]:

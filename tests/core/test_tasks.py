@@ -12,7 +12,7 @@ import eagleray
 from eagleray import ObjectRef
 from eagleray.exceptions import TaskError, WorkerCrashedError
 from tests.conftest import until
-from tests.core.remotes import add, die, echo, fail, kind_of, note, noted, pid, until_exists
+from tests.core.remotes import Counter, add, die, echo, fail, kind_of, note, noted, pid, until_exists
 
 pytestmark = pytest.mark.usefixtures("shared")
 
@@ -178,12 +178,18 @@ class TestReturns:
         eagleray.remote(note).remote(path)
         until(lambda: noted(path) == 1)
 
-    @pytest.mark.parametrize("make", [tuple, list, np.array], ids=["tuple", "list", "array"])
+    @pytest.mark.parametrize(
+        "make",
+        [tuple, list, np.array, dict.fromkeys, iter, lambda values: (value for value in values)],
+        ids=["tuple", "list", "array", "dict", "iterator", "generator"],
+    )
     def test_several(self, make: Any) -> None:
         refs = eagleray.remote(lambda: make([1, 2, 3])).options(num_returns=3).remote()
         assert isinstance(refs, list)
         assert eagleray.get(refs) == [1, 2, 3]
         assert eagleray.get(add.remote(refs[0], refs[2])) == 4
+        counter = Counter.remote()
+        assert eagleray.get(counter.call.options(num_returns=3).remote(make, [1, 2, 3])) == [1, 2, 3]
 
     def test_several_large_ones(self) -> None:
         refs = eagleray.remote(lambda: [np.full(200_000, i) for i in range(3)]).options(num_returns=3).remote()
