@@ -29,6 +29,7 @@ import eagleray
 from eagleray import _engine
 from eagleray.dask import RayDaskCallback, ray_dask_get
 from tests.conftest import until
+from tests.core import remotes
 from tests.tasks import add, fail, inc, nested, sleep, total
 
 KILL_EVERY = 20
@@ -206,6 +207,40 @@ def _hooks(rng: random.Random) -> None:
     assert len(seen) == 1
 
 
+def _calls(rng: random.Random) -> None:
+    n = rng.randint(1, 200)
+    refs = [remotes.add.remote(place, remotes.echo.remote(1)) for place in range(n)]
+    large = np.full(rng.choice([10, 100_000]), 2.0)
+    one, two = remotes.echo.options(num_returns=2).remote((large, n))
+    assert eagleray.get(refs) == list(range(1, n + 1))
+    assert eagleray.get(remotes.add.remote(one, two))[0] == 2 + n
+
+
+def _actors(rng: random.Random) -> None:
+    """What it says does not depend on what it did before: it may be killed."""
+    counter = remotes.Counter.options(max_restarts=-1, max_task_retries=-1).remote(rng.randrange(10))
+    large = np.full(rng.choice([10, 100_000]), 2.0)
+    refs = [counter.echo.remote(large + place) for place in range(rng.randint(1, 20))]
+    asked = {("asked", place): (_ask, counter, place) for place in range(rng.randint(1, 5))}
+    assert ray_dask_get(asked, list(asked)) == list(range(len(asked)))
+    assert [found[0] for found in eagleray.get(refs)] == [2.0 + place for place in range(len(refs))]
+
+
+def _ask(counter: Any, place: int) -> Any:
+    return eagleray.get(counter.echo.remote(place))
+
+
+def _streams(rng: random.Random) -> None:
+    sizes = [rng.choice([10, 100_000]) for _ in range(rng.randint(0, 5))]
+    assert [len(eagleray.get(ref)) for ref in _arrays.remote(sizes)] == sizes
+
+
+@eagleray.remote
+def _arrays(sizes: list[int]) -> Any:
+    for size in sizes:
+        yield np.zeros(size)
+
+
 KINDS: list[Callable[[random.Random], None]] = [
     _array,
     _dataframe,
@@ -218,6 +253,9 @@ KINDS: list[Callable[[random.Random], None]] = [
     _refs,
     _persisted,
     _hooks,
+    _calls,
+    _actors,
+    _streams,
 ]
 
 

@@ -38,8 +38,6 @@ class Plan(NamedTuple):
     """Whether calls are coroutines, or functions that are called where coroutines run."""
     resources: dict[str, float]
     """What it occupies while it lives."""
-    restarts: bool
-    """Whether it may be made anew."""
     meta: bytes
 
 
@@ -58,9 +56,7 @@ class Create:
         *args, plan = given
         task = native.current_task()
         assert task is not None  # of a worker's main thread
-        _running.actor = _running.Here(
-            task, plan.name, plan.namespace, plan.resources, plan.restarts and _was_here(task), plan.meta
-        )
+        _running.actor = _running.Here(task, plan.name, plan.namespace, plan.resources, plan.meta)
         process = _way(plan, task)
         try:
             process.make(lambda: self._cls(*args, **kwargs))
@@ -331,18 +327,6 @@ def end() -> None:
         gc.collect()
     finally:
         _flush()
-
-
-def _was_here(task: Task) -> bool:
-    """Whether an actor was made by this task before, in another process. Takes note that it is made now."""
-    session = _identity.current
-    assert session is not None  # of a worker
-    path = os.path.join(session.session, f"actor-{_running.hexadecimal(task)}")
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
-    except FileExistsError:
-        return True
-    return False
 
 
 def exit_actor() -> NoReturn:

@@ -110,14 +110,13 @@ class ActorClass:
         surroundings = _surroundings.capture_for_call()
         if env := options.get("runtime_env"):
             surroundings = _surroundings.within(env, surroundings)
-        restarts = _options.of(options, ACTOR, "max_restarts")
         keeps = {**_options.demand(options), "CPU": options.get("num_cpus", 0.0)}
         if "max_concurrency" in options:
             concurrency = options["max_concurrency"]
         else:
             concurrency = _options.ASYNC_CONCURRENCY if ready.coroutines else 1
         plan = _actor_process.Plan(
-            name, namespace, concurrency, ready.coroutines, {k: v for k, v in keeps.items() if v}, restarts != 0, meta
+            name, namespace, concurrency, ready.coroutines, {k: v for k, v in keeps.items() if v}, meta
         )
         ref = native.create_actor(
             ready.code,
@@ -127,7 +126,7 @@ class ActorClass:
             surroundings,
             name=None if name is None else (namespace, name),
             detached=options.get("lifetime") == "detached",
-            max_restarts=restarts,
+            max_restarts=_options.of(options, ACTOR, "max_restarts"),
             running_cpu=keeps["CPU"],
             meta=meta,
         )

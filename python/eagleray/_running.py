@@ -23,8 +23,6 @@ class Here:
     namespace: str
     resources: dict[str, float]
     """What it occupies."""
-    reconstructed: bool
-    """Whether there was one before it, in a process that died."""
     meta: bytes
     """What handles are made of."""
 

@@ -85,7 +85,11 @@ class RuntimeContext:
     @property
     def was_current_actor_reconstructed(self) -> bool:
         """Whether the actor that this is was made anew, because the process died in which it was before."""
-        return _running.actor is not None and _running.actor.reconstructed
+        here = _running.actor
+        if here is None:
+            return False
+        own = _running.hexadecimal(here.task)
+        return any(actor["id"] == own and actor["restarts"] > 0 for actor in native.state()["actors"])
 
     @property
     def current_actor(self) -> ActorHandle:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import eagleray
-from eagleray import exceptions
+from eagleray import _engine, exceptions
 from eagleray.exceptions import ActorDiedError, ActorUnavailableError
 from tests.conftest import alive, until
 from tests.core.remotes import Counter, Shelf, add, echo, note, noted, wait_for
@@ -358,6 +358,28 @@ class TestRestarts:
         with pytest.raises(exceptions.RayActorError):
             eagleray.get(again.die.remote())
         assert eagleray.get(again.call.remote(reconstructed)) is True
+
+    def test_knows_it_when_it_is_made(self, tmp_path: Path) -> None:
+        path = str(tmp_path / "made")
+
+        @eagleray.remote(max_restarts=1)
+        class Knowing:
+            def __init__(self) -> None:
+                self.known = eagleray.get_runtime_context().was_current_actor_reconstructed
+                if note(path) == 1:
+                    os._exit(7)
+
+            def read(self) -> bool:
+                return self.known
+
+        assert eagleray.get(Knowing.remote().read.remote()) is True
+
+    def test_leaves_no_file(self) -> None:
+        session_dir = _engine._session_dir
+        assert session_dir is not None
+        before = set(os.listdir(session_dir))
+        assert eagleray.get(Counter.options(max_restarts=1).remote(3).read.remote()) == 3
+        assert set(os.listdir(session_dir)) == before
 
     def test_queued_calls_fail_or_run_but_are_not_lost(self) -> None:
         counter = Counter.options(max_restarts=1).remote()
