@@ -1,6 +1,6 @@
 //! A worker's side of its socket, its page and its own segments.
 //!
-//! The worker's main thread reads; any thread may queue frames (a ref can die anywhere). No thread of ours runs here.
+//! The worker's main thread reads; any thread may queue frames (a ref can die anywhere).
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;

@@ -40,9 +40,16 @@ impl WorkerIo<'_> {
         if self.is_with_last(index) {
             return false;
         }
-        let class = self.code.row(index)[CLASS];
-        let waits = lock(&self.worker.unreported).as_ref().is_some_and(|(_, state)| state.awaited());
-        waits && !self.quick.borrow().contains(&class)
+        let waits = lock(&self.worker.unreported).as_mut().is_some_and(|(_, state)| {
+            state.divided = index;
+            state.awaited()
+        });
+        waits && !(self.is_quick(index) && self.worker.overdue.watch())
+    }
+
+    /// Whether it may be expected that a task is over soon, and nothing that was printed before is to be shown first.
+    fn is_quick(&self, index: u32) -> bool {
+        self.quick.borrow().contains(&self.code.row(index)[CLASS]) && lock(&self.worker.after_run).is_empty()
     }
 }
 

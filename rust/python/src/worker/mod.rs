@@ -1,13 +1,15 @@
 //! The worker process: reads runs, executes them, answers requests, and plays the driver role for tasks that compute.
 //!
 //! [`pump`] reads, [`chores`] does what was asked for, [`io`] is what a run has to do with all that, and [`report`] tells of
-//! it. [`deferred`] and [`interrupt`]: tasks that go on, and tasks that shall not. [`context`]: what a task may ask.
+//! it, [`overdue`] if need be while a task runs. [`deferred`] and [`interrupt`]: tasks that go on, and tasks that shall not.
+//! [`context`]: what a task may ask.
 
 mod chores;
 mod context;
 mod deferred;
 mod interrupt;
 mod io;
+mod overdue;
 mod pump;
 mod report;
 
@@ -43,6 +45,7 @@ use crate::template::{KEY, MAKES_ACTOR};
 use deferred::Deferrals;
 use interrupt::Interrupts;
 use io::WorkerIo;
+use overdue::Overdue;
 use pump::{PumpError, Reading, WorkerPort};
 use report::Unreported;
 
@@ -95,6 +98,7 @@ pub(crate) struct Worker {
     retires: AtomicBool,
     interrupts: Interrupts,
     deferred: Deferrals,
+    overdue: Overdue,
 }
 
 /// That of this process, and the process.
@@ -238,6 +242,7 @@ pub(crate) fn worker_main(py: Python<'_>, socket: RawFd, page: RawFd, worker: u3
         retires: AtomicBool::new(false),
         interrupts: Interrupts::new(),
         deferred: Deferrals::default(),
+        overdue: Overdue::default(),
     });
     let _ = WORKER.set((std::process::id(), Arc::clone(&worker)));
     let client = Client::new(PeerId::of_worker(id), Box::new(WorkerPort(Arc::clone(&worker))));

@@ -1,6 +1,8 @@
 //! What is done and not reported, and reports of it.
 
-use eagleray_core::ids::ObjectId;
+use std::sync::MutexGuard;
+
+use eagleray_core::ids::{ObjectId, RunId};
 use eagleray_core::message::{Report, Timing, Trouble};
 use eagleray_runtime::FromWorker;
 use eagleray_runtime::client::ClientError;
@@ -19,6 +21,8 @@ pub(super) struct Unreported {
     pub(super) upto: u32,
     /// Tasks before this one are reported.
     reported: u32,
+    /// The last task that began which those before it need not wait for.
+    pub(super) divided: u32,
     pub(super) troubles: Vec<(u32, Trouble)>,
     pub(super) values: Vec<(u32, Value, Contained)>,
     /// Ends of deferred tasks that came before it was reported that they are.
@@ -35,6 +39,11 @@ impl Unreported {
     pub(super) fn awaited(&self) -> bool {
         !self.values.is_empty() || !self.troubles.is_empty() || !self.completed.is_empty()
     }
+
+    /// Whether somebody may wait for some of it while a task runs that it can be reported without.
+    pub(super) fn is_divided(&self) -> bool {
+        self.awaited() && self.divided == self.upto
+    }
 }
 
 impl Worker {
@@ -45,7 +54,14 @@ impl Worker {
 
     /// Sends what is not reported.
     pub(super) fn report(&self, ended: bool) -> PyResult<()> {
-        let mut unreported = lock(&self.unreported);
+        self.report_locked(lock(&self.unreported), ended)
+    }
+
+    pub(super) fn report_locked(
+        &self,
+        mut unreported: MutexGuard<'_, Option<(RunId, Unreported)>>,
+        ended: bool,
+    ) -> PyResult<()> {
         let Some((run, state)) = unreported.as_mut() else { return Ok(()) };
         if !ended && state.upto == state.reported {
             return Ok(());
@@ -55,7 +71,8 @@ impl Worker {
         let done = std::mem::take(state);
         // A result may be published whose task has not ended: a hook of it still runs, and computes.
         let (values, early): (Vec<_>, Vec<_>) = done.values.into_iter().partition(|(index, ..)| *index < upto);
-        *state = Unreported { upto, reported: upto, values: early, since_ns: done.since_ns, ..Unreported::default() };
+        let (divided, since_ns) = (done.divided, done.since_ns);
+        *state = Unreported { upto, reported: upto, divided, values: early, since_ns, ..Unreported::default() };
         if ended {
             *unreported = None;
         }
