@@ -68,6 +68,10 @@ class TaskError(EaglerayError):
         self.remote_traceback = remote_traceback
         """The traceback as the worker formatted it."""
 
+    def as_instanceof_cause(self) -> TaskError:
+        """Itself, which is of the class of its cause already. For code that was written for Ray."""
+        return self
+
     def __str__(self) -> str:
         if self.where:
             return f"{self.where} Traceback there:\n{self.remote_traceback.rstrip()}"

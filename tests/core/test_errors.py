@@ -90,6 +90,7 @@ class TestDual:
         error = raised(fail.remote(kind, *args))
         assert isinstance(error, TaskError)
         assert isinstance(error, kind)
+        assert error.as_instanceof_cause() is error
         # An OSError becomes one of a class for its number.
         assert type(error.cause) is type(kind(*args))
         assert str(error.cause) == str(kind(*args))
