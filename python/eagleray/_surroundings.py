@@ -13,10 +13,11 @@ from __future__ import annotations
 import importlib
 import os
 import pickle
+import re
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -172,20 +173,34 @@ def _packed(change: _Change) -> bytes | None:
 
 
 def within(env: RuntimeEnv, data: bytes | None) -> bytes:
-    """Surroundings with what a `runtime_env` says on top.
+    """Surroundings with what a `runtime_env` says on top. A variable may be made of others, as `/opt/bin:${PATH}`.
 
     Args:
         env: What it says.
         data: What a `capture` gave.
     """
     change = _Change({}, None, None, {}) if data is None else pickle.loads(data)
-    variables = {os.fsencode(name): os.fsencode(value) for name, value in env.env_vars}
+    variables: dict[bytes, bytes | None] = dict(change.environment)
+    for name, value in env.env_vars:
+        variables[os.fsencode(name)] = _expanded(os.fsencode(value), variables)
     path = change.path
     if env.path:
         known = _base.path if path is None and _base is not None else path or []
         path = [*env.path, *(entry for entry in known if entry not in env.path)]
-    merged = _Change({**change.environment, **variables}, env.working_dir or change.cwd, path, change.config)
+    merged = _Change(variables, env.working_dir or change.cwd, path, change.config)
     return pickle.dumps(merged, 5)
+
+
+def _expanded(value: bytes, change: Mapping[bytes, bytes | None]) -> bytes:
+    """A value with variables in place of their names. As in Ray, `${NAME}` of one that there is not is empty, and `$NAME`
+    stays."""
+
+    def of(found: re.Match[bytes]) -> bytes:
+        name = found["name"] or found["braced"]
+        known = change[name] if name in change or _base is None else _base.environment.get(name)
+        return known if known is not None else b"" if found["braced"] else found[0]
+
+    return re.sub(rb"\$(?:(?P<name>\w+)|\{(?P<braced>\w+)\})", of, value)
 
 
 def keep() -> None:

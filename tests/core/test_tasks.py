@@ -265,6 +265,26 @@ class TestSurroundings:
         assert eagleray.get(there.remote()) == "there"
         assert eagleray.get(variable.remote()) is None
 
+    def test_env_vars_of_others(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("EAGLERAY_TEST_OTHER", "other")
+        said = {
+            "EAGLERAY_TEST_A": "a:${EAGLERAY_TEST_OTHER}",
+            "EAGLERAY_TEST_B": "$EAGLERAY_TEST_A:b",
+            "EAGLERAY_TEST_C": "${EAGLERAY_TEST_NONE}$EAGLERAY_TEST_NONE",
+        }
+
+        @eagleray.remote
+        def variables() -> list[str]:
+            return [os.environ[name] for name in said]
+
+        @eagleray.remote
+        def nested() -> Any:
+            return eagleray.get(variables.remote())
+
+        expected = ["a:other", "a:other:b", "$EAGLERAY_TEST_NONE"]
+        assert eagleray.get(variables.options(runtime_env={"env_vars": said}).remote()) == expected
+        assert eagleray.get(nested.options(runtime_env={"env_vars": said}).remote()) == expected
+
     def test_working_dir(self, tmp_path: Path) -> None:
         (tmp_path / "found_there.txt").write_text("text")
         read = eagleray.remote(lambda: Path("found_there.txt").read_text())
