@@ -32,11 +32,19 @@ def number(returns: Returns) -> int:
     return 1 if isinstance(returns, str) else returns
 
 
-def way(returns: Returns, options: Checked, generator: bool) -> Way | None:
-    """How what the call yields is handed out, if it is a generator's, or may be an iterator of which each value is wanted."""
+def way(returns: Returns, options: Checked, generator: bool, most: int) -> Way | None:
+    """How what the call yields is handed out, if it is a generator's, or may be an iterator of which each value is wanted.
+
+    Args:
+        returns: What `num_returns` says.
+        options: The options.
+        generator: Whether the function is a generator.
+        most: How often the call is made again when its worker has died.
+    """
     if not generator and returns in (0, 1):
         return None
-    return Way(returns, max(options.get("_generator_backpressure_num_objects", 0), 0))
+    again = options.get("retry_exceptions", False) if returns == "dynamic" and most else False
+    return Way(returns, max(options.get("_generator_backpressure_num_objects", 0), 0), again)
 
 
 def check_streams(options: Checked, generator: bool, what: str) -> None:

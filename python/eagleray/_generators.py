@@ -176,6 +176,11 @@ class Way(NamedTuple):
     """What `num_returns` says: "streaming" while it runs, else when it has ended."""
     ahead: int
     """How many that nobody has taken there may be before it goes on; 0 if any number."""
+    again: bool | tuple[type[BaseException], ...] = False
+    """After which exceptions the call is made again, if it gives "dynamic" returns: then these are no result."""
+
+    def is_again(self, error: Exception) -> bool:
+        return isinstance(error, self.again) if isinstance(self.again, tuple) else self.again
 
 
 def hand_out(way: Way, values: Any, task: Task) -> Any:
@@ -198,7 +203,7 @@ def hand_out(way: Way, values: Any, task: Task) -> Any:
         return values
     try:
         if way.returns == "dynamic":
-            return _gathered(_checked(values))
+            return _gathered(way, _checked(values))
         if way.returns != "streaming":
             return _returned(list(_checked(values)), way.returns)
         for index, value in enumerate(_checked(values)):
@@ -228,7 +233,7 @@ async def hand_out_async(way: Way, values: Any, task: Task) -> Any:
     values = values if inspect.isasyncgen(values) else _slowly(_checked(values))
     try:
         if way.returns == "dynamic":
-            return await _gathered_async(values)
+            return await _gathered_async(way, values)
         if way.returns != "streaming":
             return _returned([value async for value in values], way.returns)
         if way.ahead:
@@ -272,22 +277,26 @@ def _returned(values: list[Any], returns: int | str) -> Any:
     return values[0] if returns == 1 else values if returns else None
 
 
-def _gathered(values: Iterable[Any]) -> DynamicObjectRefGenerator:
-    """Refs of all values. If there is an error, the last one is a ref to that."""
+def _gathered(way: Way, values: Iterable[Any]) -> DynamicObjectRefGenerator:
+    """Refs of all values. If there is an error, the last one is a ref to that, unless the call is made again."""
     refs: list[ObjectRef] = []
     try:
         refs.extend(_engine.put(value) for value in values)  # as far as it gets
     except Exception as error:
+        if way.is_again(error):
+            raise
         refs.append(_failed(error))
     return DynamicObjectRefGenerator(refs)
 
 
-async def _gathered_async(values: AsyncIterator[Any]) -> DynamicObjectRefGenerator:
+async def _gathered_async(way: Way, values: AsyncIterator[Any]) -> DynamicObjectRefGenerator:
     refs: list[ObjectRef] = []
     try:
         async for value in values:
             refs.append(_engine.put(value))  # noqa: PERF401  # what there is before an error stays
     except Exception as error:
+        if way.is_again(error):
+            raise
         refs.append(_failed(error))
     return DynamicObjectRefGenerator(refs)
 

@@ -242,7 +242,7 @@ class ActorMethod:
         said = native.RemoteOptions(
             options.get("name", self._called), num_returns=_calls.number(returns), **_calls.retries(options, again)
         )
-        code = _codes.get(session, _actor_process.Method(self._name, _calls.way(returns, options, generator)))
+        code = _codes.get(session, _actor_process.Method(self._name, _calls.way(returns, options, generator, again)))
         self._ready = ready = _Ready(session, code, said, returns)
         return ready
 

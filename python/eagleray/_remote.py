@@ -197,13 +197,15 @@ class RemoteFunction:
         if returns is None:
             returns = "streaming" if generator else 1
         most = _options.of(options, TASK, "max_calls")
-        form = _Form(_calls.way(returns, options, generator), tuple(sorted(taken.items())) if special else (), most)
+        again = _options.of(options, TASK, "max_retries")
+        way = _calls.way(returns, options, generator, again)
+        form = _Form(way, tuple(sorted(taken.items())) if special else (), most)
         said = native.RemoteOptions(
             options.get("name", self._name),
             num_returns=_calls.number(returns),
             resources=taken if special else None,
             alone=most > 0,
-            **_calls.retries(options, _options.of(options, TASK, "max_retries")),
+            **_calls.retries(options, again),
         )
         code = self._codes.get(session, form)
         check = _signatures.check(self._name, _signatures.parameters(self._function))

@@ -529,6 +529,22 @@ class TestOtherReturns:
         with pytest.raises(ValueError, match="at 1"):
             eagleray.get(error)
 
+    @pytest.mark.parametrize("which", [True, [ValueError]])
+    def test_dynamic_is_made_again_after_an_error(self, which: Any, tmp_path: Path) -> None:
+        def fails_once(path: str) -> Iterator[int]:
+            yield 0
+            if note(path) == 1:
+                raise ValueError("once")
+            yield 1
+
+        made = eagleray.remote(fails_once).options(num_returns="dynamic", retry_exceptions=which)
+        assert eagleray.get(list(eagleray.get(made.remote(str(tmp_path / "runs"))))) == [0, 1]
+        once = made.options(max_retries=0).remote(str(tmp_path / "no more"))
+        first, error = eagleray.get(once)
+        assert eagleray.get(first) == 0
+        with pytest.raises(ValueError, match="once"):
+            eagleray.get(error)
+
     def test_dynamic_of_coroutines_is_passed_on(self) -> None:
         source = Source.remote()
         ref = source.stream.options(num_returns="dynamic").remote(3)
