@@ -1,6 +1,7 @@
 """`init`, `shutdown`, `put`, `get`, `wait`: results, and what is said to wrong arguments."""
 
 import copy
+import logging
 import os
 import pickle
 import subprocess
@@ -71,6 +72,18 @@ class TestInit:
         with pytest.raises(error, match=next(iter(arguments))):
             eagleray.init(**arguments)
         assert not eagleray.is_initialized()
+
+    def test_whole_numbers_with_a_point(self) -> None:
+        eagleray.init(num_cpus=2.0, object_store_memory=1e8, num_gpus=1.0)
+        assert eagleray.cluster_resources()["CPU"] == 2
+
+    def test_arguments_of_rays_have_no_effect(self) -> None:
+        level = logging.getLogger("eagleray").level
+        try:
+            eagleray.init(num_cpus=1, logging_level="error", enable_resource_isolation=False, system_reserved_cpu=0.5)
+            assert logging.getLogger("eagleray").level == logging.ERROR
+        finally:
+            logging.getLogger("eagleray").setLevel(level)
 
     def test_from_many_threads_at_once(self) -> None:
         results: list[Any] = []

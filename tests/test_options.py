@@ -157,6 +157,10 @@ class TestMeanings:
             == _runtime_env.RuntimeEnv()
         )
 
+    def test_runtime_env_that_asks_for_nothing(self) -> None:
+        said = {"pip": [], "conda": None, "excludes": ["*.csv"], "config": {"setup_timeout_seconds": 60}}
+        assert _runtime_env.checked(said, "it") == _runtime_env.RuntimeEnv()
+
     def test_nodes(self, monkeypatch: pytest.MonkeyPatch) -> None:
         here = _identity.Identity("/tmp/eagleray-x", "n")
         monkeypatch.setattr(_identity, "current", here)

@@ -82,10 +82,10 @@ _locks.install(lambda: _session_dir)
 def init(
     address: str | None = None,
     *,
-    num_cpus: int | None = None,
-    object_store_memory: int | None = None,
+    num_cpus: float | None = None,
+    object_store_memory: float | None = None,
     ignore_reinit_error: bool = False,
-    num_gpus: int | None = None,
+    num_gpus: float | None = None,
     resources: Mapping[str, float] | None = None,
     namespace: str | None = None,
     runtime_env: Mapping[str, Any] | None = None,
@@ -99,7 +99,7 @@ def init(
 
     Args:
         address: None, "local" or "auto": all start a session of this program on this machine.
-        num_cpus: How many tasks run at a time. All processors that this process may use, if None.
+        num_cpus: How many tasks run at a time, a whole number. All processors that this process may use, if None.
         object_store_memory: Bytes of shared memory for objects. 30 % of the memory, if None.
         ignore_reinit_error: Do nothing, instead of raising RuntimeError, if a pool runs already.
         num_gpus: How many GPUs tasks can ask for. A task that does finds its own in CUDA_VISIBLE_DEVICES. If None, those
@@ -121,14 +121,16 @@ def init(
         RuntimeError: A pool runs already.
         TypeError, ValueError: An argument is not what it should be.
     """
-    slots = None if num_cpus is None else _init_arguments.whole("num_cpus", num_cpus, 1, "processors")
-    store = (
-        None
-        if object_store_memory is None
-        else _init_arguments.whole("object_store_memory", object_store_memory, _init_arguments.STORE_LEAST, "bytes")
-    )
+
+    def whole(name: str, value: object, least: int, unit: str) -> int | None:
+        return (
+            None if value is None else _init_arguments.whole(name, _init_arguments.without_fraction(value), least, unit)
+        )
+
+    slots = whole("num_cpus", num_cpus, 1, "processors")
+    store = whole("object_store_memory", object_store_memory, _init_arguments.STORE_LEAST, "bytes")
     _init_arguments.flag("ignore_reinit_error", ignore_reinit_error)
-    gpus = None if num_gpus is None else _init_arguments.whole("num_gpus", num_gpus, 0, "GPUs")
+    gpus = whole("num_gpus", num_gpus, 0, "GPUs")
     custom = _init_arguments.offered(resources)
     env = None if runtime_env is None else _runtime_env.checked(runtime_env, "runtime_env")
     _init_arguments.text("namespace", namespace)
@@ -140,7 +142,8 @@ def init(
     if include_dashboard is not None and _init_arguments.flag("include_dashboard", include_dashboard):
         warnings.warn("eagleray has no dashboard: include_dashboard=True has no effect.", stacklevel=2)
     if logging_level is not None:
-        logging.getLogger("eagleray").setLevel(logging_level)
+        level = logging_level.upper() if isinstance(logging_level, str) else logging_level
+        logging.getLogger("eagleray").setLevel(level)
     with _lock:
         if is_initialized():
             if ignore_reinit_error:

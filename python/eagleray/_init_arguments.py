@@ -23,6 +23,11 @@ def whole(name: str, value: object, least: int, unit: str) -> int:
     return number
 
 
+def without_fraction(value: object) -> object:
+    """Of 1e9 the whole number that it is; anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 _OWN_ARGUMENT = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": None}
 """Resources that are not offered by `resources`, and the argument that offers them."""
 
@@ -52,15 +57,20 @@ def offered(resources: object) -> dict[str, float]:
 
 
 _OF_RAY = (
+    "cgroup_path",
     "configure_logging",
     "dashboard_agent_listen_port",
     "dashboard_grpc_port",
     "dashboard_host",
     "dashboard_port",
+    "enable_resource_isolation",
     "job_config",
     "labels",
     "logging_config",
     "logging_format",
+    "proxy_server_url",
+    "system_reserved_cpu",
+    "system_reserved_memory",
 )
 """Arguments of Ray's `init` that change no result. So do those that begin with an underscore."""
 

@@ -45,6 +45,19 @@ def _home_of(module: object, what: str) -> str:
 
 
 _KNOWN = ("env_vars", "working_dir", "py_modules")
+_OF_SENDING = ("config", "excludes")
+"""Fields of Ray's that say how something is sent or installed."""
+_OF_INSTALLING = (
+    "conda",
+    "container",
+    "image_uri",
+    "java_jars",
+    "pip",
+    "py_executable",
+    "uv",
+    "worker_process_setup_hook",
+)
+"""Those that workers cannot have; one that is empty asks for nothing."""
 
 
 def checked(value: object, what: str) -> RuntimeEnv:
@@ -55,8 +68,8 @@ def checked(value: object, what: str) -> RuntimeEnv:
     """
     if not isinstance(value, Mapping):
         raise TypeError(f"{what} must be a dict, not {type(value).__name__}.")
-    for name in value:
-        if name not in _KNOWN:
+    for name, field in value.items():
+        if name not in _KNOWN + _OF_SENDING and (field or name not in _OF_INSTALLING):
             raise ValueError(
                 f"{what} cannot have {name!r}: workers have the packages of the program. It can have "
                 f"{', '.join(_KNOWN)}."
