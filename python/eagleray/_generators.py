@@ -106,7 +106,7 @@ class ObjectRefGenerator:
     def _take(self, timeout: float | None) -> ObjectRef | None:
         """The next ref, None at the end. Raises GetTimeoutError if it does not come in time."""
         _engine.check_session()
-        part = native.next_part(self._call, self._index, timeout)
+        part = native.next_part(self._call, self._index, timeout, take=True)
         if part is not None:
             self._index += 1
             return part
@@ -118,7 +118,7 @@ class ObjectRefGenerator:
     def _look(self) -> _Next:
         _engine.check_session()
         try:
-            part = native.next_part(self._call, self._index, 0.0)
+            part = native.next_part(self._call, self._index, 0.0, take=False)
         except GetTimeoutError:
             return _Next.OPEN
         if part is not None:

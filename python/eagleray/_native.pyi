@@ -321,9 +321,9 @@ def yield_part(task: tuple[int, int], index: int, value: object) -> None:
 def until_taken(task: tuple[int, int], count: int) -> None:
     """In a worker: waits until so many parts were taken, or nobody can take one any more."""
 
-def next_part(call: ObjectRef, index: int, timeout: float | None) -> ObjectRef | None:
-    """A part of what a call makes bit by bit, None if it has ended without. Parts before it are let go of. Raises
-    GetTimeoutError if it is not there in time."""
+def next_part(call: ObjectRef, index: int, timeout: float | None, *, take: bool) -> ObjectRef | None:
+    """A part of what a call makes bit by bit, None if it has ended without. Parts before it are let go of. It counts as taken
+    if that is said. Raises GetTimeoutError if it is not there in time."""
 
 def counters() -> dict[str, int]: ...
 def workers() -> list[dict[str, Any]]:

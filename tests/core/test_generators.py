@@ -363,6 +363,8 @@ class TestAhead:
         for i in range(5):
             made = min(i + 2, 5)
             until(lambda made=made: noted(path) == made)  # type: ignore[misc]
+            assert eagleray.wait([stream])[0] == [stream]
+            assert stream.next_ready()
             assert eagleray.get(echo.remote(i)) == i  # time in which it could go on, did it not wait
             assert noted(path) == made
             assert eagleray.get(next(stream)) == i

@@ -355,8 +355,10 @@ pub enum ToHead {
         stream: ObjectId,
         /// How many parts come before. Those are let go of: had, or not wanted.
         index: u32,
+        /// Whether the part counts as taken, not only looked for.
+        take: bool,
     },
-    /// Asks for a [`ToDriver::Found`] with none, once so many parts were given to who asked for them, or nobody can ask any
+    /// Asks for a [`ToDriver::Found`] with none, once so many parts were taken by who asked for them, or nobody can ask any
     /// more: who makes them waits for this so as not to be too far ahead.
     Ahead {
         /// Names the question in the answer.

@@ -146,7 +146,8 @@ fn driver_messages() -> impl Strategy<Value = ToHead> {
         1 => (graph_ids(), any::<bool>())
             .prop_map(|(graph, restart)| ToHead::KillActor { actor: ObjectId { graph, index: 0 }, restart }),
         2 => (objects(), 0..3u32, objects()).prop_map(|(stream, index, part)| ToHead::Yield { stream, index, part }),
-        2 => (0..4u64, objects(), 0..3u32).prop_map(|(token, stream, index)| ToHead::Next { token, stream, index }),
+        2 => (0..4u64, objects(), 0..3u32, any::<bool>())
+            .prop_map(|(token, stream, index, take)| ToHead::Next { token, stream, index, take }),
         1 => (0..4u64, names()).prop_map(|(token, name)| ToHead::FindActor { token, name }),
         2 => vec(objects(), 0..3).prop_map(ToHead::Hold),
         2 => vec(objects(), 0..3).prop_map(ToHead::Release),

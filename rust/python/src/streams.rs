@@ -27,12 +27,17 @@ pub(crate) fn until_taken(py: Python<'_>, task: (u64, u32), count: u32) -> PyRes
 }
 
 #[pyfunction]
-#[pyo3(signature = (call, index, timeout))]
-pub(crate) fn next_part(call: &Bound<'_, ObjectRef>, index: u32, timeout: Option<f64>) -> PyResult<Option<ObjectRef>> {
+#[pyo3(signature = (call, index, timeout, *, take))]
+pub(crate) fn next_part(
+    call: &Bound<'_, ObjectRef>,
+    index: u32,
+    timeout: Option<f64>,
+    take: bool,
+) -> PyResult<Option<ObjectRef>> {
     let py = call.py();
     let role = Role::current()?;
     let stream = call.get().object(&role)?;
-    waiting::next_part(py, &role, (stream, index), timeout)
+    waiting::next_part(py, &role, (stream, index), take, timeout)
 }
 
 #[cfg(test)]

@@ -95,11 +95,12 @@ pub(crate) fn next_part(
     py: Python<'_>,
     role: &Arc<Role>,
     (stream, index): PartOf,
+    take: bool,
     timeout: Option<f64>,
 ) -> PyResult<Option<ObjectRef>> {
     let mut deadline = deadline(timeout);
     loop {
-        let token = role.client.ask_next(stream, index).map_err(raise)?;
+        let token = role.client.ask_next(stream, index, take).map_err(raise)?;
         let (ended, came) = answer(py, role, token, deadline)?;
         let part = part(role, &ended)?;
         if came? || part.is_some() {
@@ -138,7 +139,7 @@ pub(crate) fn wait_with_parts(
     let mut ended = Ended::new();
     let mut open = Vec::with_capacity(parts.len() + 1);
     for (stream, index) in parts {
-        open.push(role.client.ask_next(*stream, *index).map_err(raise)?);
+        open.push(role.client.ask_next(*stream, *index, false).map_err(raise)?);
     }
     let tokens = open.clone();
     let came = loop {

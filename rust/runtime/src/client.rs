@@ -310,12 +310,12 @@ impl Client {
         })
     }
 
-    /// Asks for a part of what a task makes bit by bit. Returns the question's token. Of the part in the answer a use is to be
-    /// [adopted](Client::adopt).
-    pub fn ask_next(&self, stream: ObjectId, index: u32) -> Result<u64, ClientError> {
+    /// Asks for a part of what a task makes bit by bit, to take it or to look. Returns the question's token. Of the part in
+    /// the answer a use is to be [adopted](Client::adopt).
+    pub fn ask_next(&self, stream: ObjectId, index: u32, take: bool) -> Result<u64, ClientError> {
         self.command(|driver| {
             let token = driver.next_token();
-            (Some(Command::Next { token, stream, index }), token)
+            (Some(Command::Next { token, stream, index, take }), token)
         })
     }
 

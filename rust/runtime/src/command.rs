@@ -85,6 +85,8 @@ pub enum Command {
         stream: ObjectId,
         /// How many parts come before. Those are let go of.
         index: u32,
+        /// Whether the part counts as taken, not only looked for.
+        take: bool,
     },
     /// Asks for an empty [`Answer`], once so many parts of what a task makes bit by bit were given to who asked for them, or
     /// nobody can ask any more.

@@ -73,7 +73,7 @@ impl Head {
             let nexts = nexts.filter(|peer| peer.worker() == Some(worker_id)).count();
             let waits = self.waits.values().filter(|w| w.peer.worker() == Some(worker_id)).count() + nexts;
             let ahead = self.streams.values().flat_map(|found| &found.ahead);
-            let ahead = ahead.filter(|(peer, ..)| peer.worker() == Some(worker_id)).count();
+            let ahead = ahead.filter(|question| question.peer.worker() == Some(worker_id)).count();
             ensure!(worker.ahead as usize == ahead, "{worker_id:?} counts {} of being ahead", worker.ahead);
             ensure!(worker.waits as usize == waits, "{worker_id:?} counts {} waits of {waits}", worker.waits);
             for flight in &worker.flights {

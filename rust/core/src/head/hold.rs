@@ -77,7 +77,7 @@ impl Head {
                 self.on_yield(peer, stream, index, part);
                 Ok(())
             }
-            ToHead::Next { token, stream, index } => self.on_next(peer, token, stream, index),
+            ToHead::Next { token, stream, index, take } => self.on_next(peer, token, stream, (index, take)),
             ToHead::Ahead { token, stream, taken } => {
                 self.on_ahead(peer, token, stream, taken);
                 Ok(())

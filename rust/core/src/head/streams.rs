@@ -7,8 +7,16 @@ use super::{Flight, Head, Worker};
 use crate::ids::{GraphId, ObjectId, PeerId, WorkerId};
 use crate::message::{Refusal, ToDriver};
 
-/// Peer, token, and what is asked.
-pub(super) type Question = (PeerId, u64, u32);
+/// What a peer asks about parts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Question {
+    pub(super) peer: PeerId,
+    token: u64,
+    /// Which part, or how many taken ones, it waits for.
+    wanted: u32,
+    /// It takes the part.
+    take: bool,
+}
 
 /// The parts of one task's result, each held by it until somebody asks for the next.
 #[derive(Debug, Default)]
@@ -17,7 +25,7 @@ pub(super) struct Stream {
     pub(super) parts: VecDeque<ObjectId>,
     /// How many were let go.
     over: u32,
-    /// How many were given to who asked.
+    /// How many were taken. Who only looks whether one is there takes none.
     taken: u32,
     /// Who waits for a part that is not there.
     pub(super) waiting: Vec<Question>,
@@ -37,7 +45,7 @@ impl Stream {
 
     /// Who waits for something.
     pub(super) fn who_waits(&self) -> impl Iterator<Item = PeerId> {
-        self.waiting.iter().chain(&self.ahead).map(|(peer, ..)| *peer)
+        self.waiting.iter().chain(&self.ahead).map(|question| question.peer)
     }
 }
 
@@ -62,11 +70,11 @@ impl Head {
         }
         let found = self.streams.entry(stream).or_default();
         found.parts.push_back(part);
-        let waiting = found.waiting.extract_if(.., |(_, _, wanted)| *wanted == index).collect::<Vec<_>>();
-        if !waiting.is_empty() {
+        let waiting = found.waiting.extract_if(.., |question| question.wanted == index).collect::<Vec<_>>();
+        if waiting.iter().any(|question| question.take) {
             self.take(stream, index);
         }
-        for (peer, token, _) in waiting {
+        for Question { peer, token, .. } in waiting {
             self.unblock(peer);
             self.found(peer, token, Some(part));
         }
@@ -80,18 +88,18 @@ impl Head {
         found.over += over;
     }
 
-    /// A part is given to who asks for it.
+    /// A part is given to who takes it.
     fn take(&mut self, stream: ObjectId, index: u32) {
         let Some(found) = self.streams.get_mut(&stream) else { return };
         found.taken = found.taken.max(index + 1);
         let taken = found.taken;
-        let ahead = found.ahead.extract_if(.., |(_, _, wanted)| *wanted <= taken).collect();
+        let ahead = found.ahead.extract_if(.., |question| question.wanted <= taken).collect();
         self.answer_ahead(ahead);
     }
 
     /// Answers that there is no part.
     fn answer_without(&mut self, questions: Vec<Question>) {
-        for (peer, token, _) in questions {
+        for Question { peer, token, .. } in questions {
             self.unblock(peer);
             self.found(peer, token, None);
         }
@@ -99,7 +107,7 @@ impl Head {
 
     /// Answers who was ahead.
     fn answer_ahead(&mut self, questions: Vec<Question>) {
-        for (peer, ..) in &questions {
+        for Question { peer, .. } in &questions {
             if let Some(worker) = peer.worker().and_then(|worker| self.workers.get_mut(&worker)) {
                 worker.ahead -= 1;
             }
@@ -107,20 +115,29 @@ impl Head {
         self.answer_without(questions);
     }
 
-    pub(super) fn on_next(&mut self, peer: PeerId, token: u64, stream: ObjectId, index: u32) -> Result<(), Refusal> {
+    pub(super) fn on_next(
+        &mut self,
+        peer: PeerId,
+        token: u64,
+        stream: ObjectId,
+        (index, take): (u32, bool),
+    ) -> Result<(), Refusal> {
         self.let_go_before(stream, index);
         let found = self.streams.get(&stream);
         let part = found.and_then(|found| found.part(index));
         let is_over = found.is_some_and(|found| index < found.over);
         if part.is_some() || is_over || self.status(stream).is_some() {
             if let Some(part) = part {
-                self.take(stream, index);
+                if take {
+                    self.take(stream, index);
+                }
                 self.hold(peer, part)?;
             }
             self.to_driver(peer, ToDriver::Found { token, object: part });
             return Ok(());
         }
-        self.streams.entry(stream).or_default().waiting.push((peer, token, index));
+        let question = Question { peer, token, wanted: index, take };
+        self.streams.entry(stream).or_default().waiting.push(question);
         self.publish_if_kept(stream);
         self.block(peer);
         if let Some(id) = peer.worker() {
@@ -134,7 +151,7 @@ impl Head {
         let wanted = self.status(stream).is_none();
         match self.streams.get_mut(&stream).filter(|found| wanted && found.taken < taken) {
             Some(found) => {
-                found.ahead.push((peer, token, taken));
+                found.ahead.push(Question { peer, token, wanted: taken, take: false });
                 if let Some(worker) = peer.worker().and_then(|worker| self.workers.get_mut(&worker)) {
                     worker.ahead += 1;
                 }
@@ -156,7 +173,7 @@ impl Head {
 
     /// A question about parts is withdrawn. True if there was one.
     pub(super) fn forget_next(&mut self, peer: PeerId, token: u64) -> bool {
-        let is_it = |(who, what, _): &mut Question| (*who, *what) == (peer, token);
+        let is_it = |question: &mut Question| (question.peer, question.token) == (peer, token);
         let mut asked = self.streams.iter_mut().filter_map(|(&stream, found)| {
             let waiting: Vec<Question> = found.waiting.extract_if(.., is_it).collect();
             let ahead: Vec<Question> = found.ahead.extract_if(.., is_it).collect();
@@ -171,7 +188,7 @@ impl Head {
 
     /// The graphs of the streams of which a worker waits for a part.
     pub(super) fn awaited_streams(&self, worker: WorkerId) -> Vec<GraphId> {
-        let waits = |found: &Stream| found.waiting.iter().any(|(peer, ..)| peer.worker() == Some(worker));
+        let waits = |found: &Stream| found.waiting.iter().any(|question| question.peer.worker() == Some(worker));
         let awaited = self.streams.iter().filter(|(_, found)| waits(found)).map(|(stream, _)| stream.graph);
         let mut awaited: Vec<GraphId> = awaited.collect();
         awaited.sort_unstable();
@@ -183,8 +200,8 @@ impl Head {
         let streams: Vec<ObjectId> = self.streams.keys().copied().collect();
         for stream in streams {
             let found = self.streams.get_mut(&stream).expect("listed above");
-            found.waiting.retain(|(who, ..)| *who != peer);
-            found.ahead.retain(|(who, ..)| *who != peer);
+            found.waiting.retain(|question| question.peer != peer);
+            found.ahead.retain(|question| question.peer != peer);
             self.forget_stream_if_empty(stream);
         }
     }

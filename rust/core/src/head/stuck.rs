@@ -130,7 +130,7 @@ impl Head {
     /// Whether one of the questions that a worker asks will be answered.
     fn worker_goes_on(&self, id: WorkerId, stuck: &Stuck) -> bool {
         let next = |(stream, found): (&ObjectId, &super::streams::Stream)| {
-            let asks = |(peer, ..): &super::streams::Question| peer.worker() == Some(id);
+            let asks = |question: &super::streams::Question| question.peer.worker() == Some(id);
             // Who makes parts goes on when somebody takes one, and the program may do so at any time.
             found.ahead.iter().any(asks) || (!stuck.graphs.contains(&stream.graph) && found.waiting.iter().any(asks))
         };

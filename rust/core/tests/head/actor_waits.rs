@@ -77,7 +77,7 @@ fn an_actor_that_waits_for_a_part_gets_it_though_all_slots_wait_for_the_actor() 
     let of_actor = PeerId::of_worker(WorkerId(0));
     let stream = object(GraphId { peer: of_actor, seq: 1 }, 0);
     fake.run_graph(independent(stream.graph));
-    fake.driver(of_actor, ToHead::Next { token: 1, stream, index: 0 });
+    fake.driver(of_actor, ToHead::Next { token: 1, stream, index: 0, take: true });
     fake.driver(peer, ToHead::Hold(vec![object(graph_id(3), 0)]));
     fake.ask_as(peer, 2, &[object(graph_id(3), 0)]);
     let run = given(&mut fake, 2);

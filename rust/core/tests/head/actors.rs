@@ -516,7 +516,7 @@ fn what_an_actor_waits_for_bit_by_bit_runs_for_a_task_that_waits_for_the_actor()
     let stream = object(graph_id(4), 0);
     let peer = PeerId::of_worker(WorkerId(worker));
     fake.driver(peer, ToHead::Hold(vec![stream]));
-    fake.driver(peer, ToHead::Next { token: 1, stream, index: 0 });
+    fake.driver(peer, ToHead::Next { token: 1, stream, index: 0, take: true });
     assert!(fake.runs.values().all(|run| run.graph != graph_id(4)), "the slot is occupied");
     fake.ask_as(PeerId::of_worker(task.id.worker), 2, &[object(graph_id(3), 0)]);
     fake.up(2);

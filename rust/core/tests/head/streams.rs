@@ -20,7 +20,7 @@ fn makes(fake: &mut Fake, peer: PeerId, stream: ObjectId, index: u32) -> ObjectI
 }
 
 fn next(fake: &mut Fake, token: u64, stream: ObjectId, index: u32) {
-    fake.user(ToHead::Next { token, stream, index });
+    fake.user(ToHead::Next { token, stream, index, take: true });
 }
 
 #[test]
@@ -94,6 +94,23 @@ fn who_is_ahead_goes_on_when_parts_are_taken() {
     makes(&mut fake, peer, stream, 1);
     ahead(&mut fake, peer, 5, stream, 2);
     assert_eq!(fake.found[&5], None, "it went to who waited for it");
+}
+
+#[test]
+fn who_looks_takes_nothing() {
+    let mut fake = Fake::new(1);
+    let (stream, peer) = begun(&mut fake);
+    let look = |fake: &mut Fake, token| fake.user(ToHead::Next { token, stream, index: 0, take: false });
+    look(&mut fake, 1);
+    let first = makes(&mut fake, peer, stream, 0);
+    assert_eq!(fake.found[&1], Some(first));
+    look(&mut fake, 2);
+    assert_eq!(fake.found[&2], Some(first));
+    ahead(&mut fake, peer, 3, stream, 1);
+    assert!(!fake.found.contains_key(&3));
+    next(&mut fake, 4, stream, 0);
+    assert_eq!(fake.found[&4], Some(first));
+    assert_eq!(fake.found[&3], None);
 }
 
 #[test]
@@ -190,10 +207,10 @@ fn who_waits_for_a_part_gives_its_slot_back_and_may_give_up() {
     let other = PeerId::of_worker(eagleray_core::ids::WorkerId(7));
     fake.up(7);
     fake.driver(other, ToHead::Hold(vec![stream]));
-    fake.driver(other, ToHead::Next { token: 1, stream, index: 0 });
+    fake.driver(other, ToHead::Next { token: 1, stream, index: 0, take: true });
     fake.driver(other, ToHead::Forget { token: 1 });
     assert_eq!(fake.found[&1], None);
-    fake.driver(other, ToHead::Next { token: 2, stream, index: 0 });
+    fake.driver(other, ToHead::Next { token: 2, stream, index: 0, take: true });
     fake.down(7, None);
     let run = fake.only_run();
     fake.finish(&run);

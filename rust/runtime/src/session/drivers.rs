@@ -74,7 +74,7 @@ impl Loop {
             }
             Command::FindActor { token, name } => ToHead::FindActor { token, name },
             Command::Yield { stream, index, part } => ToHead::Yield { stream, index, part },
-            Command::Next { token, stream, index } => ToHead::Next { token, stream, index },
+            Command::Next { token, stream, index, take } => ToHead::Next { token, stream, index, take },
             Command::Ahead { token, stream, taken } => ToHead::Ahead { token, stream, taken },
             Command::Inspect { token, look } => {
                 self.inspections.push(Inspection::Peer(look, peer, token));

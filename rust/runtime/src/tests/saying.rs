@@ -133,7 +133,7 @@ fn messages() -> Vec<FromWorker> {
             look: Look { tasks: 3, phases: 5, counts: true, makers: 2, objects: 1, workers: true },
         }),
         driver(Command::Yield { stream: object(1), index: 7, part: object(2) }),
-        driver(Command::Next { token: 6, stream: object(1), index: 8 }),
+        driver(Command::Next { token: 6, stream: object(1), index: 8, take: true }),
         driver(Command::Ahead { token: 7, stream: object(1), taken: 9 }),
     ]
 }

@@ -54,8 +54,8 @@ pub(super) fn command_out(command: &Command) -> from_worker::Body {
             index: *index,
             part: Some(object_out(*part)),
         }),
-        Command::Next { token, stream, index } => {
-            Body::Next(proto::Next { token: *token, stream: Some(object_out(*stream)), index: *index })
+        Command::Next { token, stream, index, take } => {
+            Body::Next(proto::Next { token: *token, stream: Some(object_out(*stream)), index: *index, take: *take })
         }
         Command::Ahead { token, stream, taken } => {
             Body::Ahead(proto::Ahead { token: *token, stream: Some(object_out(*stream)), taken: *taken })
@@ -139,9 +139,12 @@ pub(crate) fn read_from_worker(
             index: part.index,
             part: some_object(part.part.as_ref())?,
         },
-        Body::Next(next) => {
-            Command::Next { token: next.token, stream: some_object(next.stream.as_ref())?, index: next.index }
-        }
+        Body::Next(next) => Command::Next {
+            token: next.token,
+            stream: some_object(next.stream.as_ref())?,
+            index: next.index,
+            take: next.take,
+        },
         Body::Ahead(ahead) => {
             Command::Ahead { token: ahead.token, stream: some_object(ahead.stream.as_ref())?, taken: ahead.taken }
         }
