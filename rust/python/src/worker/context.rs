@@ -35,3 +35,10 @@ pub(crate) fn retire() {
         worker.retires.store(true, Ordering::Relaxed);
     }
 }
+
+#[pyfunction]
+pub(crate) fn once() {
+    if let Some(worker) = this_worker() {
+        worker.once.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,6 +1,7 @@
 //! The surroundings of a run in a worker: its control page, and what is reported of it.
 
 use std::cell::{Cell, RefCell};
+use std::sync::atomic::Ordering;
 
 use eagleray_core::graph::Csr;
 use eagleray_core::ids::ObjectId;
@@ -35,10 +36,14 @@ impl WorkerIo<'_> {
         self.outputs.get(index as usize).is_some_and(|flags| flags & output::WITH_LAST != 0)
     }
 
-    /// Whether results that somebody may wait for would wait for a task that may take long.
-    fn keeps_waiting(&self, index: u32) -> bool {
+    /// Whether what is done is to be reported before a task: a task must not be done twice, or results that somebody may
+    /// wait for would wait for one that may take long.
+    fn comes_after_report(&self, index: u32) -> bool {
         if self.is_with_last(index) {
             return false;
+        }
+        if self.worker.once.swap(false, Ordering::Relaxed) {
+            return true;
         }
         let waits = lock(&self.worker.unreported).as_mut().is_some_and(|(_, state)| {
             state.divided = index;
@@ -64,7 +69,7 @@ impl RunIo for WorkerIo<'_> {
 
     fn start(&self, index: u32, now_ns: u64) {
         self.now.set(now_ns);
-        if self.keeps_waiting(index) {
+        if self.comes_after_report(index) {
             let reported = Python::attach(|py| self.worker.report_between(py));
             if let Err(error) = reported {
                 self.failed.set(Some(error));
