@@ -155,7 +155,9 @@ impl World {
         }
         let graph = &self.graphs[&run.graph];
         let (levels, below) = (graph.levels, graph.below);
-        if levels > 0 && self.rng.percent(30) {
+        // What it waits for may need a call that is behind it now.
+        let may_wait = !calls || !self.overtaken.contains(&inputs[0]);
+        if levels > 0 && may_wait && self.rng.percent(30) {
             self.nest(id, levels - 1, below);
         }
     }
@@ -286,13 +288,21 @@ impl World {
         let objects: Vec<ObjectId> = worker.deferred.keys().copied().collect();
         let object = *self.rng.pick(&objects).expect("it has deferred something");
         let cancelled = worker.deferred.remove(&object) == Some(true) && self.rng.percent(80);
+        let waits = worker.waits.is_some();
         let outcome = if cancelled {
             self.doomed.insert(object);
             Err(Trouble::Cancelled)
         } else if self.rng.percent(self.faults.raise) {
             self.doomed.insert(object);
-            *self.again.entry(object).or_insert(0) += 1;
-            Err(Trouble::Retry(b"raised".as_slice().into()))
+            let error = b"raised".as_slice().into();
+            if waits {
+                // What waits there may wait for this: done again, it would be behind that.
+                Err(Trouble::Raised(error))
+            } else {
+                *self.again.entry(object).or_insert(0) += 1;
+                self.overtaken.insert(self.graphs[&object.graph].inputs[object.index as usize][0]);
+                Err(Trouble::Retry(error))
+            }
         } else {
             Ok((PLACE, Vec::new()))
         };
