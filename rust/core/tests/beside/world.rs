@@ -65,8 +65,6 @@ pub(crate) struct World {
     pub(crate) again: BTreeMap<ObjectId, u32>,
     /// The last call of each caller to each actor that began for the first time.
     pub(crate) last: BTreeMap<(PeerId, ObjectId), ObjectId>,
-    /// Actors of which a deferred call was begun again, behind later ones.
-    pub(crate) overtaken: BTreeSet<ObjectId>,
     /// Graphs of which something came to be held that may have been gone.
     pub(crate) late: BTreeSet<GraphId>,
     /// Tasks that have failed, or may have.
@@ -101,7 +99,6 @@ impl World {
             begun: BTreeMap::new(),
             again: BTreeMap::new(),
             last: BTreeMap::new(),
-            overtaken: BTreeSet::new(),
             late: BTreeSet::new(),
             doomed: BTreeSet::new(),
             scheduled: true,
