@@ -349,7 +349,7 @@ def get(object_refs: ObjectRef | list[ObjectRef], timeout: float | None = None, 
     """Waits for the value of a ref, or the values of a list of refs.
 
     Args:
-        object_refs: A ref, or a list of refs; a ref may occur more than once. An `ObjectRefGenerator` is returned as it is.
+        object_refs: A ref, or a list of refs; a ref may occur more than once.
         timeout: Seconds to wait at most. None waits as long as it takes.
         copy: Give private, writable data. Otherwise arrays are read-only views into shared memory.
 
@@ -360,8 +360,6 @@ def get(object_refs: ObjectRef | list[ObjectRef], timeout: float | None = None, 
     """
     single = isinstance(object_refs, ObjectRef)
     if not single and not isinstance(object_refs, list):
-        if _is_generator(object_refs):
-            return object_refs
         raise ValueError(f"get() takes an ObjectRef or a list of ObjectRefs, not {type(object_refs).__name__}.")
     wanted: list[ObjectRef] = [object_refs] if isinstance(object_refs, ObjectRef) else object_refs
     _check_refs("get", wanted)
@@ -376,12 +374,6 @@ def get(object_refs: ObjectRef | list[ObjectRef], timeout: float | None = None, 
         finally:
             _output.drain()
     return values[0] if single else values
-
-
-def _is_generator(value: object) -> bool:
-    from eagleray._generators import ObjectRefGenerator
-
-    return isinstance(value, ObjectRefGenerator)
 
 
 def check_session() -> None:

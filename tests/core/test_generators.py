@@ -53,11 +53,6 @@ class TestGenerators:
         with pytest.raises(ValueError, match="at 2"):
             eagleray.get(refs[2])
 
-    def test_get_of_all(self) -> None:
-        stream = eagleray.remote(numbers).remote(2)
-        assert eagleray.get(stream) is stream
-        assert eagleray.get(list(stream)) == [0, 1]
-
     def test_several_at_once(self) -> None:
         """Told how many there will be, the refs are there at the call."""
         assert eagleray.get(eagleray.remote(numbers).options(num_returns=3).remote(3)) == [0, 1, 2]
