@@ -117,6 +117,18 @@ fn a_worker_that_dies_with_a_part_has_died_with_the_call() {
 }
 
 #[test]
+fn are_told_of_at_once() {
+    let mut fake = Fake::new(1);
+    fake.run_graph(calls(graph_id(1), 2, 2));
+    let run = fake.only_run();
+    fake.deliver(fake.report(&run, 0, 3, false));
+    assert!(!fake.sent.contains(&ToNode::Kill(run.id.worker)));
+    // Else some of the values would be there, and the call would be done again for the others.
+    fake.deliver(fake.report(&run, 3, 5, false));
+    assert!(fake.sent.contains(&ToNode::Kill(run.id.worker)));
+}
+
+#[test]
 fn are_read_from_the_store_if_they_are_made_elsewhere() {
     // With one worker results stay there, but not one of which parts may be told one by one.
     let spec = calls(graph_id(1), 1, 2);

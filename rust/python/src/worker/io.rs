@@ -107,6 +107,9 @@ impl RunIo for WorkerIo<'_> {
         let mut unreported = lock(&self.worker.unreported);
         let Some((_, state)) = unreported.as_mut() else { return };
         state.upto = index + 1;
+        if !self.is_with_last(state.upto) {
+            state.whole = state.upto;
+        }
         if self.worker.records_times {
             state.times.add(self.now.get().saturating_sub(ns), ns);
         }
