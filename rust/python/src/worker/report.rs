@@ -21,6 +21,8 @@ pub(super) struct Unreported {
     pub(super) whole: u32,
     /// Tasks before this one are reported.
     reported: u32,
+    /// Some of it is not to be done again, and told before anything else begins.
+    pub(super) once: bool,
     pub(super) troubles: Vec<(u32, Trouble)>,
     pub(super) values: Vec<(u32, Value, Contained)>,
     /// Ends of deferred tasks that came before it was reported that they are.
@@ -63,6 +65,7 @@ impl Worker {
             upto: done.upto,
             whole: upto,
             reported: upto,
+            once: done.once && upto < done.upto,
             values: early,
             troubles: later,
             since_ns: done.since_ns,
