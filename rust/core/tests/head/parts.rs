@@ -81,6 +81,20 @@ fn come_back_with_the_call_or_not_at_all() {
 }
 
 #[test]
+fn move_to_an_idle_worker_with_the_call() {
+    let mut fake = Fake::new(2);
+    fake.run_graph(calls(graph_id(1), 2, 2));
+    let run = fake.only_run();
+    while !fake.sent.contains(&ToNode::Sample(run.id.worker)) {
+        fake.tick();
+    }
+    // Half of what is left is a call and its values, though it begins with one of these.
+    let claimed = vec![(run.id.seq, 1)];
+    fake.node(FromNode::Sampled { worker: run.id.worker, claimed, running_ns: Some(150_000) });
+    assert!(fake.sent.contains(&ToNode::Recall { run: run.id, from: 3 }));
+}
+
+#[test]
 fn cancelling_a_call_that_runs_means_the_call() {
     let mut fake = Fake::new(1);
     fake.run_graph(calls(graph_id(1), 2, 2));
