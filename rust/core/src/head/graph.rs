@@ -369,7 +369,9 @@ impl Graph {
 
     /// Whether a task is a call that is not to be run again, whatever becomes of its worker.
     pub(super) fn is_once(&self, task: u32) -> bool {
-        self.kind == GraphKind::Independent && self.classes[self.class[task as usize] as usize].max_retries == 0
+        self.kind != GraphKind::Computation
+            && !self.is_actor()
+            && self.classes[self.class[task as usize] as usize].max_retries == 0
     }
 
     /// Whether a task takes a part of a result.
