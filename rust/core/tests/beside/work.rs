@@ -11,6 +11,14 @@ use crate::world::{Said, World};
 
 pub(crate) const PLACE: Place = Place::Inline { len: 8 };
 
+/// What a report tells, by place.
+#[derive(Default)]
+struct Untold {
+    troubles: Vec<(u32, Trouble)>,
+    published: Vec<(u32, Place)>,
+    contained: Vec<(u32, Vec<ObjectId>)>,
+}
+
 pub(crate) struct Worker {
     words: [AtomicU64; WORDS],
     /// Runs, and up to where each is reported.
@@ -24,7 +32,7 @@ pub(crate) struct Worker {
     /// What the task that runs holds.
     holds: Vec<ObjectId>,
     /// What is done and told only with what comes next: troubles, results, what these name; and what is let go then.
-    untold: (Vec<(u32, Trouble)>, Vec<(u32, Place)>, Vec<(u32, Vec<ObjectId>)>),
+    untold: Untold,
     let_go: Vec<ObjectId>,
     interrupted: bool,
     pub(crate) kept: BTreeSet<ObjectId>,
@@ -44,7 +52,7 @@ impl Worker {
             waits: None,
             withdrawn: BTreeSet::new(),
             holds: Vec::new(),
-            untold: Default::default(),
+            untold: Untold::default(),
             let_go: Vec::new(),
             interrupted: false,
             kept: BTreeSet::new(),
@@ -259,7 +267,7 @@ impl World {
     fn report(&mut self, id: WorkerId, task: Option<(u32, Option<Trouble>, Vec<ObjectId>)>, ended: bool) {
         let worker = self.workers.get_mut(&id).expect("it works");
         let Some((run, upto)) = worker.runs.front_mut() else { return };
-        let (troubles, published, contained) = &mut worker.untold;
+        let Untold { troubles, published, contained } = &mut worker.untold;
         if let Some((index, trouble, named)) = task {
             *upto = index + 1;
             let object = ObjectId { graph: run.graph, index: run.tasks[index as usize] };
@@ -278,7 +286,7 @@ impl World {
         if !ended && output::begin(&run.outputs, *upto) < *upto {
             return;
         }
-        let (troubles, published, contained) = std::mem::take(&mut worker.untold);
+        let Untold { troubles, published, contained } = std::mem::take(&mut worker.untold);
         let report = Report { run: run.id, upto: *upto, ended, troubles, published, contained, timings: Vec::new() };
         let of = |place: u32| ObjectId { graph: run.graph, index: run.tasks[place as usize] };
         let named = report.contained.iter().map(|(place, named)| (of(*place), named.clone())).collect();
