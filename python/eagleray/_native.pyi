@@ -33,7 +33,6 @@ __all__ = [
     "name_by_value",
     "next_part",
     "note_foreign",
-    "once",
     "order",
     "put",
     "renew_workers",
@@ -374,10 +373,6 @@ def after_run(function: Callable[[], object], /) -> None:
     """In a worker: calls a function once, when the present run is over or what is done of it is reported, before that.
 
     What it raises is dropped."""
-
-def once() -> None:
-    """In a worker: the task that runs must not be done twice. So it is reported before another one begins, whose end may be
-    that of the process."""
 
 def retire() -> None:
     """In a worker: it ends when the present run is reported, and another takes its place."""

@@ -31,8 +31,6 @@ class _Form:
     """What the call occupies, if that is not just one CPU."""
     most: int = 0
     """After so many calls the worker ends; 0 for any number."""
-    once: bool = False
-    """It must not be done twice, whatever ends the worker afterwards."""
 
 
 _PLAIN = _Form()
@@ -46,8 +44,6 @@ class _Called:
         self._form = form
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._form.once:
-            native.once()
         if self._form.most:
             _count(self._function, self._form.most)
         with _running.assigned(dict(self._form.resources)):
@@ -203,7 +199,7 @@ class RemoteFunction:
         most = _options.of(options, TASK, "max_calls")
         again = _options.of(options, TASK, "max_retries")
         way = _calls.way(returns, options, generator, again)
-        form = _Form(way, tuple(sorted(taken.items())) if special else (), most, again == 0)
+        form = _Form(way, tuple(sorted(taken.items())) if special else (), most)
         said = native.RemoteOptions(
             options.get("name", self._name),
             num_returns=_calls.number(returns),

@@ -38,20 +38,23 @@ class TestRetries:
             eagleray.get(never.remote(path))
         assert noted(path) == runs
 
-    @pytest.mark.parametrize("returns", [1, 2])
-    def test_none_of_what_was_done_before_a_death(self, returns: int, tmp_path: Path) -> None:
-        @eagleray.remote(max_retries=0, num_returns=returns)
-        def work(number: int) -> tuple[int, int]:
-            note(str(tmp_path / str(number)))
-            if number == 5:
-                os._exit(1)
-            return number, number
+    def test_without_any_what_has_ended_is_not_run_again(self, tmp_path: Path) -> None:
+        """Though it took so short a time that it would be reported with what ends the worker."""
+        path = str(tmp_path / "runs")
 
-        eagleray.get(work.options(num_returns=1).remote(0))
-        calls = [work.remote(number) for number in range(1, 10)]
-        firsts = calls if returns == 1 else [call[0] for call in calls]
-        eagleray.wait(firsts, num_returns=len(firsts))
-        assert [noted(tmp_path / str(number)) for number in range(10)] == [1] * 10
+        @eagleray.remote(max_retries=0)
+        def step(ends: bool) -> None:
+            note(path)
+            if ends:
+                os._exit(3)
+
+        eagleray.get([step.remote(False) for _ in range(50)])
+        for _ in range(10):
+            *steps, last = [step.remote(ends) for ends in [False, False, False, True]]
+            eagleray.get(steps)
+            with pytest.raises(WorkerCrashedError):
+                eagleray.get(last)
+        assert noted(path) == 90
 
     def test_of_an_exception_are_off(self, tmp_path: Path) -> None:
         path = str(tmp_path / "runs")

@@ -35,10 +35,3 @@ pub(crate) fn retire() {
         worker.retires.store(true, Ordering::Relaxed);
     }
 }
-
-#[pyfunction]
-pub(crate) fn once() {
-    if let Some(worker) = this_worker() {
-        worker.once.store(true, Ordering::Relaxed);
-    }
-}

@@ -1,7 +1,6 @@
 //! The surroundings of a run in a worker: its control page, and what is reported of it.
 
 use std::cell::{Cell, RefCell};
-use std::sync::atomic::Ordering;
 
 use eagleray_core::graph::Csr;
 use eagleray_core::ids::ObjectId;
@@ -31,25 +30,26 @@ pub(super) struct WorkerIo<'a> {
 }
 
 impl WorkerIo<'_> {
-    /// Whether what was done before a task is not to be reported without it.
-    fn is_with_last(&self, index: u32) -> bool {
-        self.outputs.get(index as usize).is_some_and(|flags| flags & output::WITH_LAST != 0)
+    fn is(&self, index: u32, flag: u8) -> bool {
+        self.outputs.get(index as usize).is_some_and(|flags| flags & flag != 0)
     }
 
-    /// Whether what is done is to be reported before a task: a task must not be done twice, or results that somebody may
-    /// wait for would wait for one that may take long.
-    fn comes_after_report(&self, index: u32) -> bool {
+    /// Whether what was done before a task is not to be reported without it.
+    fn is_with_last(&self, index: u32) -> bool {
+        self.is(index, output::WITH_LAST)
+    }
+
+    /// Whether what is done is to be reported before a task: somebody may wait for it, and the task may take long; or it
+    /// would be done again if the task ended the worker.
+    fn is_told_before(&self, index: u32) -> bool {
         if self.is_with_last(index) {
             return false;
         }
-        if self.worker.once.swap(false, Ordering::Relaxed) {
-            return true;
-        }
-        let waits = lock(&self.worker.unreported).as_mut().is_some_and(|(_, state)| {
-            state.divided = index;
-            state.awaited()
-        });
-        waits && !(self.is_quick(index) && self.worker.overdue.watch())
+        let (once, awaited) = match lock(&self.worker.unreported).as_ref() {
+            Some((_, state)) => (state.once, state.awaited()),
+            None => return false,
+        };
+        once || (awaited && !(self.is_quick(index) && self.worker.overdue.watch()))
     }
 
     /// Whether it may be expected that a task is over soon, and nothing that was printed before is to be shown first.
@@ -69,7 +69,7 @@ impl RunIo for WorkerIo<'_> {
 
     fn start(&self, index: u32, now_ns: u64) {
         self.now.set(now_ns);
-        if self.comes_after_report(index) {
+        if self.is_told_before(index) {
             let reported = Python::attach(|py| self.worker.report_between(py));
             if let Err(error) = reported {
                 self.failed.set(Some(error));
@@ -119,6 +119,10 @@ impl RunIo for WorkerIo<'_> {
         let mut unreported = lock(&self.worker.unreported);
         let Some((_, state)) = unreported.as_mut() else { return };
         state.upto = index + 1;
+        if !self.is_with_last(state.upto) {
+            state.whole = state.upto;
+        }
+        state.once |= self.is(index, output::ONCE);
         if self.worker.records_times {
             state.times.add(self.now.get().saturating_sub(ns), ns);
         }

@@ -34,7 +34,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-pub(crate) use context::{after_run, current_task, once, retire};
+pub(crate) use context::{after_run, current_task, retire};
 pub(crate) use deferred::{Deferred, defer, set_cancel_deferred};
 
 use crate::devices::Visible;
@@ -96,8 +96,6 @@ pub(crate) struct Worker {
     is_actor: AtomicBool,
     /// It ends after the present run.
     retires: AtomicBool,
-    /// A task that must not be done twice has begun, and is reported before the next one begins.
-    once: AtomicBool,
     interrupts: Interrupts,
     deferred: Deferrals,
     overdue: Overdue,
@@ -242,7 +240,6 @@ pub(crate) fn worker_main(py: Python<'_>, socket: RawFd, page: RawFd, worker: u3
         records_times: std::env::var_os(RECORD_TIMES).is_some(),
         is_actor: AtomicBool::new(false),
         retires: AtomicBool::new(false),
-        once: AtomicBool::new(false),
         interrupts: Interrupts::new(),
         deferred: Deferrals::default(),
         overdue: Overdue::default(),

@@ -78,7 +78,7 @@ impl Worker {
     /// Reports what has waited long enough for the task that runs. Whether there is something that waits.
     fn report_overdue(&self) -> bool {
         let unreported = lock(&self.unreported);
-        let Some((_, state)) = unreported.as_ref().filter(|(_, state)| state.is_divided()) else { return false };
+        let Some((_, state)) = unreported.as_ref().filter(|(_, state)| state.is_pending()) else { return false };
         if now_ns() >= state.since_ns + REPORT_NS {
             // If the node is gone, the main thread will find that out.
             let _ = self.report_locked(unreported, false);
