@@ -185,6 +185,20 @@ class TestKill:
         until(lambda: not alive(process))
 
 
+    def test_before_it_is_made(self) -> None:
+        counter = Counter.remote()
+        eagleray.kill(counter, no_restart=False)
+        with pytest.raises(ActorDiedError, match=r"eagleray\.kill\(\) has ended it"):
+            eagleray.get(counter.read.remote())
+        counter = Counter.options(max_restarts=1).remote()
+        eagleray.kill(counter, no_restart=False)
+        assert eagleray.get(counter.read.remote()) == 0
+        eagleray.kill(counter, no_restart=False)
+        with pytest.raises(ActorDiedError):
+            while True:
+                eagleray.get(counter.read.remote())
+
+
 class TestDeath:
     def test_says_why(self) -> None:
         counter = Counter.remote()
