@@ -1,6 +1,7 @@
 """What tasks and actors occupy while they run, and while they live."""
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +173,17 @@ class TestOfActors:
             eagleray.get(actor.read.remote(), timeout=0.1)
         (tmp_path / "go").touch()
         assert eagleray.get([busy, actor.read.remote()])[1] == 0
+
+    @pytest.mark.parametrize("options", [{"num_cpus": 2}, {"resources": {"disk": 2}}])
+    def test_who_waits_for_it_keeps_nobody_waiting(self, options: dict[str, Any], tmp_path: Path) -> None:
+        eagleray.init(num_cpus=2, resources={"disk": 2})
+        actor = Counter.options(num_cpus=1, resources={"disk": 1}).remote()
+        eagleray.get(actor.read.remote())
+        waits = echo.options(**options).remote(1)
+        smaller = echo.options(resources={"disk": 1})
+        begin = time.monotonic()
+        while time.monotonic() < begin + 0.5:  # longer than the patience with which others are let pass
+            assert eagleray.get([echo.remote(2), smaller.remote(3)]) == [2, 3]
+        assert eagleray.wait([waits], timeout=0) == ([], [waits])
+        eagleray.kill(actor)
+        assert eagleray.get(waits) == 1
