@@ -48,6 +48,21 @@ class TestContext:
         assert first == second
         assert isinstance(first, str)
 
+    def test_name_of_an_actor(self) -> None:
+        def named() -> Any:
+            return eagleray.get_runtime_context().get_actor_name()
+
+        assert eagleray.get(Counter.options(name="mine").remote().call.remote(named)) == "mine"
+        assert eagleray.get(Counter.remote().call.remote(named)) == ""
+        assert eagleray.get(eagleray.remote(named).remote()) is None
+        assert named() is None
+
+    def test_the_id_of_a_handle(self) -> None:
+        """It is how programs for Ray find an actor in the listings."""
+        actor = Counter.remote()
+        own = actor.call.remote(lambda: eagleray.get_runtime_context().get_actor_id())
+        assert actor._actor_id.hex() == eagleray.get(own)
+
     def test_current_actor(self) -> None:
         @eagleray.remote
         class Self:
