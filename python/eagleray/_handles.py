@@ -95,7 +95,7 @@ def methods_of(cls: type) -> dict[str, MethodKind]:
             parameters = _signatures.parameters(function, bound=bound)
             options = getattr(function, _METHOD_OPTIONS, {})
             generator = _calls.is_generator(function)
-            _calls.check_streams(options, generator, f"the method {cls.__qualname__}.{name}")
+            _calls.check_streams(options, generator, f"the method {_calls.name_of(cls)}.{name}")
             found[name] = MethodKind(parameters, generator, options)
     return found | {name: MethodKind(parameters, False, {}) for name, parameters in _OF_ALL.items()}
 
