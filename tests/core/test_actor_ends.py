@@ -184,7 +184,6 @@ class TestKill:
         eagleray.get(eagleray.remote(lambda actors: eagleray.kill(actors[0])).remote([counter]))
         until(lambda: not alive(process))
 
-
     def test_before_it_is_made(self) -> None:
         counter = Counter.remote()
         eagleray.kill(counter, no_restart=False)
@@ -195,8 +194,7 @@ class TestKill:
         assert eagleray.get(counter.read.remote()) == 0
         eagleray.kill(counter, no_restart=False)
         with pytest.raises(ActorDiedError):
-            while True:
-                eagleray.get(counter.read.remote())
+            eagleray.get(counter.wait.remote("/nowhere"))
 
 
 class TestDeath:

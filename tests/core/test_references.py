@@ -362,7 +362,7 @@ class TestNothingStays:
 
     def test_what_a_call_named_is_not_held_for_its_result(self) -> None:
         """A call that has ended needs nothing any more of what its arguments name."""
-        count = eagleray.remote(lambda named: len(named))
+        count = eagleray.remote(len)
         submit = eagleray.remote(lambda named: [count.remote(named)])
         shelf, actor = Shelf.remote(), Counter.remote()
         process = eagleray.get(shelf.pid.remote())
