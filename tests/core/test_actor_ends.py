@@ -259,7 +259,7 @@ class TestDeath:
         until(lambda: noted(begun) == 1)
         process = int(Path(begun).read_text())
         eagleray.kill(endless)
-        with pytest.raises(ActorDiedError, match="killed"):
+        with pytest.raises(ActorDiedError, match=r"kill\(\) has ended it"):
             eagleray.get(called)
         until(lambda: not alive(process))
 

@@ -129,18 +129,18 @@ impl Head {
         let special = &mut self.graphs.get_mut(&id).expect("looked up above").special[demand as usize - 1];
         let since = *special.since.get_or_insert(now);
         let starves = now.saturating_sub(since) >= self.config.patience_ns;
-        let need = special.need.clone();
-        if starves && self.waits_for_actors(&need) {
-            return None;
-        }
-        if found {
-            withheld.queues = withheld.queues.max(Some(depth));
-        }
         if starves {
+            let need = special.need.clone();
+            if self.waits_for_actors(&need) {
+                return None;
+            }
             withheld.others.extend(need.others.iter().map(|(number, _)| (*number, depth)));
             if found {
                 withheld.workers = withheld.workers.max(Some(depth));
             }
+        }
+        if found {
+            withheld.queues = withheld.queues.max(Some(depth));
         }
         None
     }
