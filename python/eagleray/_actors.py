@@ -26,8 +26,9 @@ class ActorClass:
 
     def __init__(self, cls: type, options: Mapping[str, Any]) -> None:
         """Takes the options of `remote`, and raises what `remote` raises."""
-        said = _options.checked(options, ACTOR, f"the actor class {cls.__qualname__!r}")
-        self._begin(cls, said, _ClassCode(cls), cls.__qualname__)
+        name = _calls.name_of(cls)
+        said = _options.checked(options, ACTOR, f"the actor class {name!r}")
+        self._begin(cls, said, _ClassCode(cls), name)
         functools.update_wrapper(self, cls, updated=())
 
     def _begin(self, cls: type, options: Checked, code: _ClassCode, name: str) -> None:
@@ -153,7 +154,7 @@ class _ClassCode:
     def get(self, session: Identity) -> _ReadyClass:
         if self._ready is None or self._of is not session:
             cls = self._cls
-            check = _signatures.check(cls.__qualname__, _signatures.parameters(cls))
+            check = _signatures.check(_calls.name_of(cls), _signatures.parameters(cls))
             code = _calls.code(_actor_process.Create(cls), cls)
             self._ready, self._of = _ReadyClass(code, methods_of(cls), has_coroutines(cls), check), session
         return self._ready

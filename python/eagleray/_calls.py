@@ -23,6 +23,12 @@ def code(target: object, shown: object = None) -> native.RemoteCode:
     return native.RemoteCode(target, shown)
 
 
+def name_of(target: object) -> str:
+    """What a function or a class is called. Not where it was made, as in Ray: listings are filtered by `f` and `A.f`."""
+    name = getattr(target, "__qualname__", type(target).__qualname__)
+    return str(name).rpartition("<locals>.")[2]
+
+
 Returns = int | str
 """What `num_returns` says."""
 

@@ -174,7 +174,7 @@ class SessionContext(Mapping[str, str]):
         """Takes the session."""
         self.address_info = {
             "node_id": identity.node,
-            "node_ip_address": "127.0.0.1",
+            "node_ip_address": _identity.NODE_ADDRESS,
             "session_dir": identity.session,
             "namespace": identity.namespace,
         }
@@ -201,6 +201,10 @@ class SessionContext(Mapping[str, str]):
 
     def __repr__(self) -> str:
         return f"SessionContext({self.address_info})"
+
+
+_NODE = {f"node:{_identity.NODE_ADDRESS}": 1.0, "node:__internal_head__": 1.0}
+"""By a share of these, programs for Ray say on which node something is to run."""
 
 
 def start(
@@ -251,6 +255,7 @@ def start(
                 {
                     "GPU": float(_machine.gpus() if gpus is None else gpus),
                     "memory": float(_machine.memory()),
+                    **_NODE,
                     **(resources or {}),
                 },
                 *_timeline.remembered(timeline),

@@ -11,6 +11,9 @@ from typing import Any
 _NODE_DIGITS = 56
 _JOB_DIGITS = 8
 
+NODE_ADDRESS = "127.0.0.1"
+"""The address of the node. A session has this machine only."""
+
 
 @dataclass(frozen=True)
 class Identity:

@@ -48,6 +48,9 @@ Without them the results are the same."""
 _OF_METHODS = frozenset({"enable_task_events"})
 """Those that methods have, too."""
 
+_LEAST = 0.0001
+"""Amounts of resources are counted in parts of this size, as in Ray."""
+
 RESOURCES = MappingProxyType({"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"})
 """Options that are amounts of a resource, and the resource."""
 
@@ -103,6 +106,8 @@ def amount(value: object, what: str) -> float:
     number = float(value)
     if not (number >= 0 and math.isfinite(number)):
         raise ValueError(f"{what} must be 0 or more, not {number}.")
+    if 0 < number < _LEAST:
+        raise ValueError(f"{what} must be 0 or at least {_LEAST}, not {number}.")
     return number
 
 

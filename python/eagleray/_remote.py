@@ -115,7 +115,7 @@ class RemoteFunction:
 
     def __init__(self, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
         """Takes the options of `remote`, and raises what `remote` raises."""
-        name = getattr(function, "__qualname__", type(function).__qualname__)
+        name = _calls.name_of(function)
         if inspect.iscoroutinefunction(function):
             raise ValueError(
                 f"The remote function {name!r} cannot be a coroutine function: nothing in a worker would await it. Have "

@@ -74,8 +74,8 @@ class RuntimeContext:
         return None if digits is None else Id(digits)
 
     def get_actor_name(self) -> str | None:
-        """The name of the actor that this is; None if it has none, or is none."""
-        return None if _running.actor is None else _running.actor.name
+        """The name of the actor that this is, empty if it has none; None if it is none."""
+        return None if _running.actor is None else _running.actor.name or ""
 
     @property
     def namespace(self) -> str:
@@ -129,29 +129,34 @@ def get_gpu_ids() -> list[int] | list[str]:
 def nodes() -> list[dict[str, Any]]:
     """The nodes of the session: one, this machine. Of each its id, names, and what it offers."""
     session = _engine.session()
-    offered, _ = native.resources()
     host = os.uname().nodename
     return [
         {
             "NodeID": session.node,
             "Alive": True,
             "alive": True,
-            "NodeManagerAddress": "127.0.0.1",
+            "NodeManagerAddress": _identity.NODE_ADDRESS,
             "NodeManagerHostname": host,
             "NodeName": host,
-            "Resources": offered,
+            "Resources": cluster_resources(),
             "Labels": {},
         }
     ]
 
 
 def cluster_resources() -> dict[str, float]:
-    """What the nodes offer, by name: CPU, GPU, memory in bytes, and what `init` was told."""
+    """What the nodes offer, by name: CPU, memory in bytes, and what else there is, such as GPU or what `init` was told."""
     _engine.session()
-    return native.resources()[0]
+    return {name: amount for name, amount in native.resources()[0].items() if amount}
 
 
 def available_resources() -> dict[str, float]:
-    """What of `cluster_resources` nothing occupies."""
+    """What of `cluster_resources` nothing occupies. Of what is all occupied it says 0, where Ray leaves it out."""
     _engine.session()
-    return native.resources()[1]
+    offered, free = native.resources()
+    return {name: amount for name, amount in free.items() if offered[name]}
+
+
+def get_node_ip_address() -> str:
+    """The address of this node."""
+    return _identity.NODE_ADDRESS

@@ -184,6 +184,18 @@ class TestKill:
         eagleray.get(eagleray.remote(lambda actors: eagleray.kill(actors[0])).remote([counter]))
         until(lambda: not alive(process))
 
+    def test_before_it_is_made(self) -> None:
+        counter = Counter.remote()
+        eagleray.kill(counter, no_restart=False)
+        with pytest.raises(ActorDiedError, match=r"eagleray\.kill\(\) has ended it"):
+            eagleray.get(counter.read.remote())
+        counter = Counter.options(max_restarts=1).remote()
+        eagleray.kill(counter, no_restart=False)
+        assert eagleray.get(counter.read.remote()) == 0
+        eagleray.kill(counter, no_restart=False)
+        with pytest.raises(ActorDiedError):
+            eagleray.get(counter.wait.remote("/nowhere"))
+
 
 class TestDeath:
     def test_says_why(self) -> None:
@@ -247,7 +259,7 @@ class TestDeath:
         until(lambda: noted(begun) == 1)
         process = int(Path(begun).read_text())
         eagleray.kill(endless)
-        with pytest.raises(ActorDiedError, match="killed"):
+        with pytest.raises(ActorDiedError, match=r"kill\(\) has ended it"):
             eagleray.get(called)
         until(lambda: not alive(process))
 

@@ -17,7 +17,7 @@ import pytest
 import eagleray
 from eagleray import ObjectRef, _engine
 from tests.conftest import alive, until
-from tests.core.remotes import Shelf, echo
+from tests.core.remotes import Counter, Shelf, echo
 
 STEPS = int(os.environ.get("EAGLERAY_REFERENCES", "4000"))
 SEED = int(os.environ.get("EAGLERAY_SEED", "4"))
@@ -359,3 +359,15 @@ class TestNothingStays:
         del shelf, named
         until(lambda: not alive(process))
         assert eagleray.get(other) == 1
+
+    def test_what_a_call_named_is_not_held_for_its_result(self) -> None:
+        """A call that has ended needs nothing any more of what its arguments name."""
+        count = eagleray.remote(len)
+        submit = eagleray.remote(lambda named: [count.remote(named)])
+        shelf, actor = Shelf.remote(), Counter.remote()
+        process = eagleray.get(shelf.pid.remote())
+        results = [count.remote([shelf]), *eagleray.get(submit.remote([shelf])), actor.echo.remote([shelf])]
+        eagleray.wait(results, num_returns=3)
+        del results[2:], shelf
+        until(lambda: not alive(process))
+        assert eagleray.get(results) == [1, 1]

@@ -1,6 +1,7 @@
 """What tasks and actors occupy while they run, and while they live."""
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -111,12 +112,42 @@ class TestOfTasks:
         assert node["Alive"]
         assert node["Resources"]["disk"] == 1
 
+    def test_of_this_node(self) -> None:
+        """By a share of these, programs for Ray have something run on one node."""
+        address = eagleray.util.get_node_ip_address()
+        assert address == eagleray.nodes()[0]["NodeManagerAddress"]
+        names = [name for name in eagleray.cluster_resources() if name.startswith("node:")]
+        assert f"node:{address}" in names
+        refs = [echo.options(resources={name: 0.01}).remote(name) for name in names]
+        assert eagleray.get(refs) == names
+
+    @pytest.mark.parametrize("options", [{"num_cpus": 1e-7}, {"num_gpus": 1e-7}, {"resources": {"disk": 1e-7}}])
+    def test_too_small_to_count(self, options: dict[str, Any]) -> None:
+        with pytest.raises(ValueError, match=r"must be 0 or at least 0\.0001"):
+            echo.options(**options)
+
     def test_assigned_ones(self) -> None:
         @eagleray.remote(num_cpus=0.5, resources={"slot": 1})
         def assigned() -> dict[str, float]:
             return eagleray.get_runtime_context().get_assigned_resources()
 
         assert eagleray.get(assigned.remote()) == {"CPU": 0.5, "slot": 1}
+
+
+class TestOfNobody:
+    def test_what_there_is_not_is_not_listed(self) -> None:
+        """Programs look whether "GPU" is there."""
+        eagleray.init(num_cpus=1, num_gpus=0, resources={"disk": 1})
+        for listed in (eagleray.cluster_resources(), eagleray.available_resources(), eagleray.nodes()[0]["Resources"]):
+            assert "GPU" not in listed
+            assert listed["disk"] == 1
+
+    def test_what_is_occupied_is_listed(self) -> None:
+        eagleray.init(num_cpus=1, resources={"disk": 1})
+        actor = Counter.options(num_cpus=1, resources={"disk": 1}).remote()
+        eagleray.get(actor.read.remote())
+        free = eagleray.available_resources()
+        assert (free["CPU"], free["disk"]) == (0, 0)
 
 
 class TestOfActors:
@@ -172,3 +203,17 @@ class TestOfActors:
             eagleray.get(actor.read.remote(), timeout=0.1)
         (tmp_path / "go").touch()
         assert eagleray.get([busy, actor.read.remote()])[1] == 0
+
+    @pytest.mark.parametrize("options", [{"num_cpus": 2}, {"resources": {"disk": 2}}])
+    def test_who_waits_for_it_keeps_nobody_waiting(self, options: dict[str, Any], tmp_path: Path) -> None:
+        eagleray.init(num_cpus=2, resources={"disk": 2})
+        actor = Counter.options(num_cpus=1, resources={"disk": 1}).remote()
+        eagleray.get(actor.read.remote())
+        waits = echo.options(**options).remote(1)
+        smaller = echo.options(resources={"disk": 1})
+        begin = time.monotonic()
+        while time.monotonic() < begin + 0.5:  # longer than the patience with which others are let pass
+            assert eagleray.get([echo.remote(2), smaller.remote(3)]) == [2, 3]
+        assert eagleray.wait([waits], timeout=0) == ([], [waits])
+        eagleray.kill(actor)
+        assert eagleray.get(waits) == 1

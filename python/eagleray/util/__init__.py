@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from eagleray._actors import list_named_actors
+from eagleray._runtime_context import get_node_ip_address
 from eagleray.util.actor_pool import ActorPool
 from eagleray.util.completion import as_completed, map_unordered
 from eagleray.util.serialization import deregister_serializer, inspect_serializability, register_serializer
@@ -19,6 +20,7 @@ __all__ = [
     "ActorPool",
     "as_completed",
     "deregister_serializer",
+    "get_node_ip_address",
     "inspect_serializability",
     "list_named_actors",
     "map_unordered",

@@ -26,6 +26,9 @@ pub(crate) const HEADER: usize = 4;
 /// Where a row has its class.
 pub(crate) const CLASS: usize = 0;
 
+/// Where a row names the batch of the task's constants, or [`NO_BATCH`].
+pub(crate) const BATCH: usize = 1;
+
 /// `key` of a row when no worker hook needs it; else the place of the key among the batch's constants.
 pub(crate) const NO_KEY: u32 = u32::MAX;
 

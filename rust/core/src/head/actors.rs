@@ -32,6 +32,12 @@ pub(super) struct Actor {
     pub(super) lanes: BTreeMap<PeerId, BTreeSet<GraphId>>,
 }
 
+impl Actor {
+    fn may_restart(&self) -> bool {
+        self.restarts < self.spec.max_restarts || self.spec.max_restarts == u32::MAX
+    }
+}
+
 /// What to know of an actor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActorInfo {
@@ -249,7 +255,7 @@ impl Head {
     }
 
     pub(super) fn on_kill_actor(&mut self, peer: PeerId, actor: ObjectId, restart: bool) {
-        let Some(record) = self.actors.get(&actor) else { return };
+        let Some(record) = self.actors.get_mut(&actor) else { return };
         match record.worker {
             Some(worker) if !restart && peer == PeerId::of_worker(worker) => self.end_actor(actor, ActorEnd::Exited),
             Some(id) if restart => {
@@ -258,7 +264,8 @@ impl Head {
                 }
                 self.to_node(ToNode::Kill(id));
             }
-            None if restart => {}
+            // Nothing is to be ended yet, but one that may not be made again is not made at all.
+            None if restart && record.may_restart() => record.restarts = record.restarts.saturating_add(1),
             _ => self.end_actor(actor, ActorEnd::Killed),
         }
     }
@@ -279,11 +286,11 @@ impl Head {
         let Some(record) = record else { return };
         record.worker = None;
         let was_alive = core::mem::take(&mut record.alive);
-        if !was_alive && !amid {
+        if !was_alive && !amid && !matches!(end, ActorEnd::Killed) {
             // Its making had not begun.
             return;
         }
-        if record.restarts >= record.spec.max_restarts && record.spec.max_restarts < u32::MAX {
+        if !record.may_restart() {
             self.end_actor(actor, end);
             return;
         }

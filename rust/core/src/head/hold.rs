@@ -154,7 +154,8 @@ impl Head {
     }
 
     /// A finished graph whose results are published can do without what they were made of. Should a result be lost
-    /// all the same, what it reads from outside is looked for again.
+    /// all the same, what it reads from outside is looked for again. What its constants name is not: else each of many
+    /// calls that are given a list with the result of the one before would hold all of them.
     pub(super) fn release_lineage(&mut self, id: GraphId) {
         let Some(graph) = self.graphs.get_mut(&id) else { return };
         // An actor may be made again as long as there is one.
@@ -162,14 +163,15 @@ impl Head {
         if graph.unfinished > 0 || !graph.running() || actor {
             return;
         }
-        let nothing = graph.supplied.is_empty() && !graph.externals.iter().any(|e| e.held);
+        let nothing =
+            graph.supplied.is_empty() && graph.contained.is_empty() && !graph.externals.iter().any(|e| e.held);
         let failed = |task: usize| graph.tasks[task].state == TaskState::Failed;
         let lacks = |(task, o): (usize, &super::graph::Object)| o.needed() && o.place.is_none() && !failed(task);
         if nothing || graph.objects.iter().enumerate().any(lacks) {
             return;
         }
         let done = Done { unneeded: core::mem::take(&mut graph.supplied), ..Done::default() };
-        let mut released = Vec::new();
+        let mut released = core::mem::take(&mut graph.contained);
         let mut watched = Vec::new();
         for (k, external) in (0u32..).zip(&mut graph.externals).filter(|(_, e)| e.held) {
             if !external.available {

@@ -5,6 +5,7 @@
 //! or a slot is missing, busy workers are given nothing more that comes after it: the next that is done is free for it.
 //! If a resource is, or several slots at once, it is passed by for [`HeadConfig::patience_ns`](super::HeadConfig), and
 //! from then on nothing that comes after it gets of what it demands (of slots, as soon as they are all it waits for).
+//! Unless it waits for what an actor has, which may never give it back: then all that finds enough goes before it.
 //! Exempt is what is nested deeper than itself or than a task that is blocked: who has what it waits for may wait for that
 //! in turn. So all that can go before it is what is earlier in the order of service, which is the user's priority and
 //! otherwise finite, and what is computed inside tasks that have started.
@@ -128,16 +129,27 @@ impl Head {
         let special = &mut self.graphs.get_mut(&id).expect("looked up above").special[demand as usize - 1];
         let since = *special.since.get_or_insert(now);
         let starves = now.saturating_sub(since) >= self.config.patience_ns;
-        if found {
-            withheld.queues = withheld.queues.max(Some(depth));
-        }
         if starves {
-            withheld.others.extend(special.need.others.iter().map(|(number, _)| (*number, depth)));
+            let need = special.need.clone();
+            if self.waits_for_actors(&need) {
+                return None;
+            }
+            withheld.others.extend(need.others.iter().map(|(number, _)| (*number, depth)));
             if found {
                 withheld.workers = withheld.workers.max(Some(depth));
             }
         }
+        if found {
+            withheld.queues = withheld.queues.max(Some(depth));
+        }
         None
+    }
+
+    /// Whether there would be too little if only actors had something.
+    fn waits_for_actors(&self, need: &Need) -> bool {
+        let actors = || self.workers.values().filter(|w| !w.of_pool()).filter_map(|w| w.holding.as_ref());
+        let cpus: u64 = actors().map(|holding| holding.need.cpu).sum();
+        need.cpu + cpus > u64::from(self.config.slots) * WHOLE || self.resources.lacks_beside(need, actors()).is_some()
     }
 
     /// A worker with nothing to do that the graph may use. For an actor rather one that keeps nothing: that would end with it.

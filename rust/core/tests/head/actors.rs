@@ -298,6 +298,43 @@ fn a_kill_that_allows_it_is_followed_by_a_restart() {
 }
 
 #[test]
+fn a_kill_before_an_actor_is_made_counts_as_any_other() {
+    // Before it has a worker, and when it has one that has not begun.
+    for begins in [false, true] {
+        for max_restarts in 0..2 {
+            let mut fake = Fake::new(1);
+            let blocker = wide(graph_id(9), 1);
+            if !begins {
+                fake.run_graph(blocker);
+            }
+            fake.run_graph(actor_graph(1, ActorSpec { max_restarts, ..spec() }));
+            let actor = object(graph_id(1), 0);
+            fake.user(ToHead::KillActor { actor, restart: true });
+            if begins {
+                fake.up(1);
+                fake.down(0, None);
+            }
+            if max_restarts == 0 {
+                fake.ask(1, &[actor]);
+                assert!(matches!(end_of(&fake, 1), ActorEnd::Killed));
+                continue;
+            }
+            if !begins {
+                let run = fake.only_run();
+                fake.finish(&run);
+            }
+            let run = making(&fake, 1);
+            fake.finish(&run);
+            assert_eq!(fake.head.actors().map(|info| (info.alive, info.restarts)).collect::<Vec<_>>(), [(true, 1)]);
+            fake.user(ToHead::KillActor { actor, restart: true });
+            fake.up(2);
+            fake.down(run.id.worker.0, None);
+            assert_eq!(fake.head.actors().count(), 0);
+        }
+    }
+}
+
+#[test]
 fn what_a_kill_has_interrupted_says_so() {
     for (deferred, max_restarts) in [(false, 1), (true, 1), (false, 0), (true, 0)] {
         let mut fake = Fake::new(1);

@@ -3,8 +3,8 @@
 use eagleray_core::head::HeadConfig;
 use eagleray_core::ids::{GraphId, PeerId, WorkerId};
 use eagleray_core::message::{
-    ClassSpec, Demand, FailureKind, FromNode, GPU, GraphKind, GraphSpec, Refusal, Shortage, ToHead, ToNode, Trouble,
-    WHOLE,
+    ActorSpec, ClassSpec, Demand, FailureKind, FromNode, GPU, GraphKind, GraphSpec, Refusal, Shortage, ToHead, ToNode,
+    Trouble, WHOLE,
 };
 
 use crate::fake::{Fake, graph, graph_id, object, wide};
@@ -185,6 +185,28 @@ fn a_resource_in_small_parts_does_not_starve_who_needs_all_of_it() {
     let last = fake.runs_of(1)[0].clone();
     fake.finish(&last);
     assert!(fake.runs.values().any(|run| run.graph == graph_id(2)));
+}
+
+#[test]
+fn what_waits_for_an_actors_resource_keeps_nobody_waiting() {
+    let holders = [demand(WHOLE, &[(LICENSE, WHOLE / 2)]), demand(WHOLE, &[])];
+    for (holds, wants) in holders.into_iter().zip([demand(WHOLE, &[(LICENSE, WHOLE)]), demand(2 * WHOLE, &[])]) {
+        let mut fake = offering(2);
+        let actor = ActorSpec { name: None, detached: false, max_restarts: 0, cpu: holds.cpu };
+        let spec = GraphSpec { kind: GraphKind::Actor(Box::new(actor)), ..wide(graph_id(1), 1) };
+        fake.run_graph(demanding(spec, &[0], holds.clone()));
+        fake.run_all();
+        fake.up(2);
+        fake.run_graph(demanding(wide(graph_id(2), 1), &[0], wants));
+        fake.now += 200_000_000;
+        fake.run_graph(demanding(wide(graph_id(3), 1), &[0], holds));
+        assert_eq!(fake.only_run().graph, graph_id(3));
+        fake.run_all();
+        // The actor gives it back.
+        fake.user(ToHead::KillActor { actor: object(graph_id(1), 0), restart: false });
+        fake.down(0, None);
+        assert_eq!(fake.only_run().graph, graph_id(2));
+    }
 }
 
 #[test]

@@ -169,14 +169,18 @@ impl Library {
         Ok(object)
     }
 
-    /// The constants of a batch. An error is that of the unpickler, or a `RuntimeError` for a batch that was not added.
-    pub(super) fn batch(&self, py: Python<'_>, graph: GraphId, id: u32) -> PyResult<Arc<Constants>> {
+    /// The constants of a batch, which stay loaded if they are to be kept. An error is that of the unpickler, or a
+    /// `RuntimeError` for a batch that was not added.
+    pub(super) fn batch(&self, py: Python<'_>, graph: GraphId, id: u32, keep: bool) -> PyResult<Arc<Constants>> {
         let known = lock(&self.graphs).get(&graph).and_then(|graph| graph.batches.get(&id)).map(Lazy::share);
         let payload = match known.ok_or_else(|| unknown("batch", id))? {
             Lazy::Loaded(constants) => return Ok(constants),
             Lazy::Pickled(payload) => payload,
         };
         let constants = Arc::new(Constants::load(py, &payload).map_err(|error| not_loaded(py, error))?);
+        if !keep {
+            return Ok(constants);
+        }
         let mut graphs = lock(&self.graphs);
         // Not put back if the graph was forgotten meanwhile.
         let place = graphs.get_mut(&graph).and_then(|graph| graph.batches.get_mut(&id));

@@ -21,7 +21,7 @@ use super::objects::is_put;
 use super::plan::{Plan, Slot};
 use super::shape::Shape;
 use super::size;
-use crate::template::{CLASS, HEADER, KEY, MAKES_ACTOR, NO_BATCH, NO_KEY, OF_CALL};
+use crate::template::{BATCH, CLASS, HEADER, KEY, MAKES_ACTOR, NO_BATCH, NO_KEY, OF_CALL};
 use crate::value;
 
 /// The values of a run that is being executed. Others may look for one of them, between tasks or from inside one.
@@ -239,7 +239,7 @@ impl<'a, 'py> Runner<'a, 'py> {
         let py = self.py;
         let row = self.code.row(place);
         let shape = self.plan.shape(place).clone();
-        let constants = if shape.has_constants || self.has_hooks { Some(self.batch(row[1])?) } else { None };
+        let constants = if shape.has_constants || self.has_hooks { Some(self.batch(row)?) } else { None };
         let operands = Operands {
             functions: self.executor.library.functions(py, self.run.graph, &shape)?,
             parameters: &row[HEADER..],
@@ -258,7 +258,8 @@ impl<'a, 'py> Runner<'a, 'py> {
         Ok(result)
     }
 
-    fn batch(&mut self, id: u32) -> PyResult<Arc<Constants>> {
+    fn batch(&mut self, row: &[u32]) -> PyResult<Arc<Constants>> {
+        let id = row[BATCH];
         if let Some((last, objects)) = &self.batch {
             if *last == id {
                 return Ok(objects.clone());
@@ -267,7 +268,9 @@ impl<'a, 'py> Runner<'a, 'py> {
         if id == NO_BATCH {
             return Err(PyRuntimeError::new_err("a task that names constants came without a batch"));
         }
-        let objects = self.executor.library.batch(self.py, self.run.graph, id)?;
+        // A call has its batch to itself: kept, refs in it would be held as long as the call's result.
+        let keep = !matches!(row[KEY], OF_CALL | MAKES_ACTOR);
+        let objects = self.executor.library.batch(self.py, self.run.graph, id, keep)?;
         self.batch = Some((id, objects.clone()));
         Ok(objects)
     }
