@@ -32,6 +32,13 @@ pub(super) struct Actor {
     pub(super) lanes: BTreeMap<PeerId, BTreeSet<GraphId>>,
 }
 
+impl Actor {
+    /// Whether it is made again if its worker dies.
+    pub(super) fn may_restart(&self) -> bool {
+        self.restarts < self.spec.max_restarts || self.spec.max_restarts == u32::MAX
+    }
+}
+
 /// What to know of an actor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActorInfo {
@@ -283,7 +290,7 @@ impl Head {
             // Its making had not begun.
             return;
         }
-        if record.restarts >= record.spec.max_restarts && record.spec.max_restarts < u32::MAX {
+        if !record.may_restart() {
             self.end_actor(actor, end);
             return;
         }

@@ -166,7 +166,7 @@ pub(super) struct Graph {
     pub(super) failures: BTreeMap<u32, Failure>,
     /// Tasks in runs that are not to be run, or no longer: by force, and with what they have submitted.
     pub(super) cancelled: BTreeMap<u32, (bool, bool)>,
-    /// Objects that constants of it name, which it holds.
+    /// Objects that constants of it name, which it holds as long as it holds what it reads from outside.
     pub(super) contained: Vec<ObjectId>,
     /// It is an actor's that lives though nobody holds it.
     pub(super) detached: bool,

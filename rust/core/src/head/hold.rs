@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
+use super::actors::Actor;
 use super::graph::{Graph, TaskState};
 use super::independent::cancelled;
 use super::report::{Done, complete};
@@ -154,21 +155,23 @@ impl Head {
     }
 
     /// A finished graph whose results are published can do without what they were made of. Should a result be lost
-    /// all the same, what it reads from outside is looked for again.
+    /// all the same, what it reads from outside is looked for again, and what its constants name by who reads them.
     pub(super) fn release_lineage(&mut self, id: GraphId) {
         let Some(graph) = self.graphs.get_mut(&id) else { return };
-        // An actor may be made again as long as there is one.
-        let actor = graph.is_actor() && self.actors.contains_key(&ObjectId { graph: id, index: 0 });
+        let again = graph.is_actor().then(|| self.actors.get(&ObjectId { graph: id, index: 0 })).flatten();
+        let actor = again.is_some_and(Actor::may_restart);
         if graph.unfinished > 0 || !graph.running() || actor {
             return;
         }
-        let nothing = graph.supplied.is_empty() && !graph.externals.iter().any(|e| e.held);
+        let nothing =
+            graph.supplied.is_empty() && graph.contained.is_empty() && !graph.externals.iter().any(|e| e.held);
         let failed = |task: usize| graph.tasks[task].state == TaskState::Failed;
         let lacks = |(task, o): (usize, &super::graph::Object)| o.needed() && o.place.is_none() && !failed(task);
         if nothing || graph.objects.iter().enumerate().any(lacks) {
             return;
         }
         let done = Done { unneeded: core::mem::take(&mut graph.supplied), ..Done::default() };
+        self.loose.append(&mut graph.contained);
         let mut released = Vec::new();
         let mut watched = Vec::new();
         for (k, external) in (0u32..).zip(&mut graph.externals).filter(|(_, e)| e.held) {

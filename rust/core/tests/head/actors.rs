@@ -96,6 +96,26 @@ fn an_actor_ends_with_its_last_handle_and_not_before_its_calls() {
 }
 
 #[test]
+fn what_an_actor_was_made_of_is_held_as_long_as_it_may_be_made_again() {
+    let mut fake = Fake::new(1);
+    let put = object(GraphId::puts(USER), 0);
+    fake.user(ToHead::Put { object: put, place: Place::Inline { len: 8 }, contained: Vec::new() });
+    let mut spec = actor_graph(1, ActorSpec { max_restarts: 1, ..spec() });
+    spec.contained = vec![put];
+    fake.run_graph(spec);
+    fake.user(ToHead::Release(vec![put]));
+    let first = making(&fake, 1);
+    fake.finish(&first);
+    assert_eq!(fake.freed(put), 0);
+    fake.down(first.id.worker.0, None);
+    fake.up(7);
+    let again = making(&fake, 1);
+    assert_eq!(fake.freed(put), 0);
+    fake.finish(&again);
+    assert_eq!(fake.freed(put), 1, "it was the last time");
+}
+
+#[test]
 fn a_handle_that_is_dropped_at_once_lets_the_actor_be_made_first() {
     let mut fake = Fake::new(1);
     fake.run_graph(actor_graph(1, spec()));

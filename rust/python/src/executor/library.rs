@@ -176,7 +176,12 @@ impl Library {
             Lazy::Loaded(constants) => return Ok(constants),
             Lazy::Pickled(payload) => payload,
         };
+        let before = refs::rebuilt();
         let constants = Arc::new(Constants::load(py, &payload).map_err(|error| not_loaded(py, error))?);
+        if refs::rebuilt() != before {
+            // It has refs in it, which are not to be held any longer than the run lasts.
+            return Ok(constants);
+        }
         let mut graphs = lock(&self.graphs);
         // Not put back if the graph was forgotten meanwhile.
         let place = graphs.get_mut(&graph).and_then(|graph| graph.batches.get_mut(&id));
