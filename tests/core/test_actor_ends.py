@@ -367,6 +367,24 @@ class TestRestarts:
         with pytest.raises(ActorDiedError, match=r"is dead.*restarted 1 time before"):
             eagleray.get(counter.die.remote())
 
+    @pytest.mark.parametrize("concurrency", [1, 2])
+    def test_no_call_is_done_twice(self, concurrency: int, tmp_path: Path) -> None:
+        """Also not those that had run before the actor died, but of which it had not told yet."""
+
+        @eagleray.remote(max_restarts=1, max_concurrency=concurrency)
+        class Notes:
+            def note(self, path: str, die: bool) -> None:
+                note(path)
+                if die:
+                    os._exit(1)
+
+        notes = Notes.remote()
+        paths = [str(tmp_path / str(i)) for i in range(60)]
+        refs = [notes.note.remote(path, i == 40) for i, path in enumerate(paths)]
+        eagleray.wait(refs, num_returns=len(refs))
+        assert {noted(path) for path in paths[:41]} == {1}
+        assert {noted(path) for path in paths} <= {0, 1}
+
     def test_a_call_that_a_kill_interrupts(self, tmp_path: Path) -> None:
         counter = Counter.options(max_restarts=-1).remote()
         call = counter.wait.remote(str(tmp_path / "never"), str(tmp_path / "begun"))
