@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, NoReturn
 from eagleray import _actor_process, _calls, _identity, _options, _signatures
 from eagleray._calls import Returns
 from eagleray._engine import ObjectRef, native
-from eagleray._identity import Identity
+from eagleray._identity import Id, Identity
 from eagleray._options import ACTOR, METHOD, Checked
 from eagleray.exceptions import ObjectLostError, PendingCallsLimitExceeded
 
@@ -281,8 +281,9 @@ class ActorHandle:
         return GenericAlias(cls, _of)
 
     @property
-    def _actor_id(self) -> str:
-        return self._eagleray_actor.ref.hex()
+    def _actor_id(self) -> Id:
+        """Of Ray's handles; programs log it, and look for actors by its `hex()`."""
+        return Id(self._eagleray_actor.ref.hex())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ActorHandle, (self._eagleray_actor.ref, self._eagleray_actor.meta)
@@ -294,4 +295,4 @@ class ActorHandle:
         return hash(self._eagleray_actor.ref)
 
     def __repr__(self) -> str:
-        return f"Actor({self._eagleray_actor.kind.class_name}, {self._actor_id})"
+        return f"Actor({self._eagleray_actor.kind.class_name}, {self._eagleray_actor.ref.hex()})"

@@ -67,9 +67,9 @@ class TestRetries:
         def never(path: str) -> None:
             if note(path) == 1:
                 os._exit(1)
-            raise ValueError
+            raise ValueError("never")
 
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="never"):
             eagleray.get(never.remote(path))
         assert noted(path) == runs
 
