@@ -274,6 +274,10 @@ impl Head {
             gpus = holding.gpus();
             self.workers.get_mut(&worker_id).expect("the chosen worker exists").holding = Some(holding);
         }
+        if makes {
+            // No task that reads what it keeps will run there.
+            self.publish_kept(worker_id);
+        }
         self.send_run(worker_id, id, demand, cut, gpus);
         if makes {
             self.on_making(id, worker_id);

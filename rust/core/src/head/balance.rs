@@ -176,12 +176,17 @@ impl Head {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.sample_at = None;
         let runs: Vec<u32> = worker.flights.iter().filter(|f| f.limit > f.upto).map(|f| f.seq).collect();
-        let kept: Vec<ObjectId> = worker.kept.iter().copied().collect();
         // What an actor was given no other worker can run.
         let of_pool = worker.of_pool();
         for seq in runs.into_iter().filter(|_| of_pool) {
             self.to_node(ToNode::Recall { run: RunId { worker: id, seq }, from: 0 });
         }
+        self.publish_kept(id);
+    }
+
+    /// Has a worker publish all that it keeps.
+    pub(super) fn publish_kept(&mut self, id: WorkerId) {
+        let kept: Vec<ObjectId> = self.workers.get(&id).into_iter().flat_map(|worker| &worker.kept).copied().collect();
         for object in kept {
             self.publish(object.graph, Vec::from([object.index]));
         }

@@ -140,9 +140,11 @@ impl Head {
         None
     }
 
-    /// A worker with nothing to do that the graph may use.
+    /// A worker with nothing to do that the graph may use. For an actor rather one that keeps nothing: that would end with it.
     fn idle_worker(&self, graph: &Graph) -> Option<WorkerId> {
         let may = |id: &WorkerId| graph.spread || graph.home.is_none_or(|home| home == *id);
-        self.workers.iter().find(|(id, worker)| worker.idle() && may(id)).map(|(id, _)| *id)
+        let mut idle = self.workers.iter().filter(|(id, worker)| worker.idle() && may(id)).peekable();
+        let any = idle.peek().map(|(id, _)| **id);
+        idle.find(|(_, worker)| !graph.is_actor() || worker.kept.is_empty()).map(|(id, _)| *id).or(any)
     }
 }

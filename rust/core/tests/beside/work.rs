@@ -156,12 +156,12 @@ impl World {
         let graph = &self.graphs[&run.graph];
         let (levels, below) = (graph.levels, graph.below);
         if levels > 0 && self.rng.percent(30) {
-            self.nest(id, levels - 1, below);
+            self.nest(id, levels - 1, below, calls);
         }
     }
 
     /// A task submits something, and may wait for it.
-    fn nest(&mut self, id: WorkerId, levels: u32, below: usize) {
+    fn nest(&mut self, id: WorkerId, levels: u32, below: usize, calls: bool) {
         let peer = PeerId::of_worker(id);
         let worker = self.workers.get_mut(&id).expect("it works");
         let graph = GraphId { peer, seq: worker.next_graph };
@@ -172,13 +172,15 @@ impl World {
         let below = actor.map_or(below, |actor| self.number_of(actor));
         let kind = if actor.is_some() { GraphKind::Calls } else { GraphKind::Independent };
         let spec = self.make_graph(graph, kind, actor, &held, levels, below);
+        // An actor's call must not wait for one that is behind it, and refs to such may come with what it reads.
+        let may_wait = !calls || spec.externals.len() == usize::from(actor.is_some());
         let outputs: Vec<ObjectId> = spec.outputs.iter().map(|&index| ObjectId { graph, index }).collect();
         let upto = spec.inputs.len() as u32;
         self.worker_says(id, ToHead::Submit(Box::new(spec)));
         self.worker_says(id, ToHead::Admit { graph, upto });
         let worker = self.workers.get_mut(&id).expect("it works");
         worker.holds.extend(&outputs);
-        if self.rng.percent(70) {
+        if may_wait && self.rng.percent(70) {
             let worker = self.workers.get_mut(&id).expect("it works");
             let token = worker.next_token;
             worker.next_token += 1;

@@ -3,10 +3,10 @@
 use eagleray_core::ids::{GraphId, ObjectId, PeerId, WorkerId};
 use eagleray_core::message::{
     ActorEnd, ActorName, ActorSpec, ClassSpec, Demand, End, FailureKind, FromNode, GraphKind, GraphSpec, Place, Run,
-    ToHead, ToNode, Trouble, WHOLE,
+    ToHead, ToNode, Trouble, WHOLE, output,
 };
 
-use crate::fake::{Fake, USER, graph, graph_id, object, wide};
+use crate::fake::{Fake, USER, chain, graph, graph_id, object, wide};
 
 const CPU: Demand = Demand { cpu: WHOLE, others: Vec::new() };
 
@@ -55,6 +55,29 @@ fn end_of(fake: &Fake, token: u64) -> ActorEnd {
     match fake.failure(token).kind {
         FailureKind::ActorDied(death) => death.end,
         other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_a_worker_keeps_does_not_end_with_an_actor() {
+    for others in [0, 1] {
+        let mut fake = Fake::new(1);
+        // The second task of it may not run yet, so the first one's result stays.
+        let kept = chain(graph_id(9), 2);
+        fake.user(ToHead::Submit(Box::new(kept)));
+        fake.user(ToHead::Admit { graph: graph_id(9), upto: 1 });
+        let run = fake.only_run();
+        assert_eq!(run.outputs, [output::KEEP]);
+        fake.finish(&run);
+        if others > 0 {
+            fake.up(1);
+        }
+        fake.sent.clear();
+        fake.run_graph(actor_graph(1, spec()));
+        let object = object(graph_id(9), 0);
+        let asked = ToNode::Publish { worker: WorkerId(0), objects: vec![object], seal: false };
+        assert_eq!(making(&fake, 1).id.worker, WorkerId(others));
+        assert_eq!(fake.sent.contains(&asked), others == 0);
     }
 }
 
