@@ -382,8 +382,10 @@ class TestRestarts:
         paths = [str(tmp_path / str(i)) for i in range(60)]
         refs = [notes.note.remote(path, i == 40) for i, path in enumerate(paths)]
         eagleray.wait(refs, num_returns=len(refs))
-        assert {noted(path) for path in paths[:41]} == {1}
-        assert {noted(path) for path in paths} <= {0, 1}
+        counts = [noted(path) for path in paths]
+        assert set(counts) <= {0, 1}
+        # What ran beside the one that ended the process had perhaps not come to it.
+        assert counts[:41].count(0) < concurrency
 
     def test_a_call_that_a_kill_interrupts(self, tmp_path: Path) -> None:
         counter = Counter.options(max_restarts=-1).remote()
