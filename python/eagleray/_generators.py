@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from enum import Enum, auto
+from itertools import islice
 from types import GenericAlias
 from typing import Any, NamedTuple, NoReturn, Self
 
@@ -200,7 +201,7 @@ def hand_out(way: Way, values: Any, task: Task) -> Any:
         if way.returns == "dynamic":
             return _gathered(_checked(values))
         if way.returns != "streaming":
-            return _returned(list(_checked(values)), way.returns)
+            return _returned(list(islice(_checked(values), _enough(way.returns))), way.returns)
         for index, value in enumerate(_checked(values)):
             native.yield_part(task, index, value)
             # It is not kept while the next one is made.
@@ -230,7 +231,7 @@ async def hand_out_async(way: Way, values: Any, task: Task) -> Any:
         if way.returns == "dynamic":
             return await _gathered_async(values)
         if way.returns != "streaming":
-            return _returned([value async for value in values], way.returns)
+            return _returned(await _first(values, _enough(way.returns)), way.returns)
         if way.ahead:
             raise ValueError("_generator_backpressure_num_objects is not for generators that run as coroutines.")
         index = 0
@@ -244,8 +245,15 @@ async def hand_out_async(way: Way, values: Any, task: Task) -> Any:
 
 
 def _is_there(way: Way, values: Any) -> bool:
-    """Whether the values are there, to be taken one by one; an iterator would be exhausted with the first."""
-    return isinstance(way.returns, int) and not isinstance(values, Iterator | AsyncIterator)
+    """Whether the values are there, to be taken one by one. Whatever else can be iterated over would be, for each of them."""
+    return isinstance(way.returns, int) and (
+        isinstance(values, tuple | list) or not isinstance(values, Iterable | AsyncIterable)
+    )
+
+
+def _enough(returns: int | str) -> int | None:
+    """As many values as show that there are too many; None if all are to be made. There may be no end of them."""
+    return 1 + returns if isinstance(returns, int) and returns > 1 else None
 
 
 def _checked(values: Any) -> Iterable[Any]:
@@ -265,8 +273,19 @@ async def _slowly(values: Iterable[Any]) -> AsyncIterator[Any]:
         await asyncio.sleep(0)
 
 
+async def _first(values: AsyncIterator[Any], most: int | None) -> list[Any]:
+    first: list[Any] = []
+    async for value in values:
+        first.append(value)
+        if len(first) == most:
+            break
+    return first
+
+
 def _returned(values: list[Any], returns: int | str) -> Any:
-    """What a generator returns whose call gives so many refs. That several are as many as that is checked with the parts."""
+    """What a generator returns whose call gives so many refs. That there are enough is checked with the parts."""
+    if isinstance(returns, int) and 1 < returns < len(values):
+        raise ValueError(f"A call with num_returns={returns} must return {returns} values, but it returned more.")
     if returns == 1 and len(values) != 1:
         raise ValueError(f"A generator with num_returns=1 must yield 1 value, but it has yielded {len(values)}.")
     return values[0] if returns == 1 else values if returns else None

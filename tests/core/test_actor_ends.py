@@ -432,6 +432,18 @@ class TestRestarts:
             eagleray.get(again.die.remote())
         assert eagleray.get(again.call.remote(reconstructed)) is True
 
+    def test_runs_no_call_again_that_has_ended(self, tmp_path: Path) -> None:
+        """Though it took so short a time that it would be reported with what ends the worker."""
+        path = str(tmp_path / "runs")
+        counter = Counter.options(max_restarts=-1).remote()
+        eagleray.get([counter.call.remote(noted, path) for _ in range(50)])
+        for _ in range(10):
+            *ended, last = [counter.call.remote(*call) for call in [(note, path)] * 3 + [(os._exit, 3)]]
+            with pytest.raises(ActorUnavailableError):
+                eagleray.get(last)
+            eagleray.get(ended)
+        assert noted(path) == 30
+
     def test_knows_it_when_it_is_made(self, tmp_path: Path) -> None:
         path = str(tmp_path / "made")
 

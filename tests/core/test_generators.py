@@ -546,6 +546,9 @@ class TestOtherReturns:
         assert eagleray.remote(numbers).options(num_returns=0).remote(2) is None
         with pytest.raises(ValueError, match="must return 3 values, but it returned 2"):
             eagleray.get(eagleray.remote(numbers).options(num_returns=3).remote(2))
+        for endless in (eagleray.remote(numbers), Source.remote().stream):
+            with pytest.raises(ValueError, match="must return 3 values, but it returned more"):
+                eagleray.get(endless.options(num_returns=3).remote(10**15))
 
 
 class TestMistakes:

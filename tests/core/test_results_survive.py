@@ -227,12 +227,14 @@ class TestOfTasks:
 
 
 class EndsOnce:
-    """A value whose first pickling ends the process."""
+    """A value whose first pickling ends the process, after waiting for a ref."""
 
-    def __init__(self, attempt: int, path: str) -> None:
-        self.attempt, self.path = attempt, path
+    def __init__(self, attempt: int, path: str, waits_for: Any = None) -> None:
+        self.attempt, self.path, self.waits_for = attempt, path, waits_for
 
     def __reduce__(self) -> Any:
+        if self.waits_for is not None:
+            eagleray.get(self.waits_for.remote(self.attempt))
         if noted(self.path) == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         return int, (self.attempt,)
@@ -241,15 +243,15 @@ class EndsOnce:
 class TestOfSeveralValues:
     """They are there together, or none of them is."""
 
-    @pytest.fixture
-    def make(self, tmp_path: Path) -> Any:
-        path = str(tmp_path / "attempts")
+    @pytest.fixture(params=[None, echo], ids=["", "waits"])
+    def make(self, request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+        path, waits_for = str(tmp_path / "attempts"), request.param
 
         @eagleray.remote(num_returns=3)
         def make() -> Any:
             note(path)
             attempt = noted(path)
-            return full(LARGE, attempt), EndsOnce(attempt, path), attempt
+            return full(LARGE, attempt), EndsOnce(attempt, path, waits_for), attempt
 
         return make
 

@@ -38,6 +38,24 @@ class TestRetries:
             eagleray.get(never.remote(path))
         assert noted(path) == runs
 
+    def test_without_any_what_has_ended_is_not_run_again(self, tmp_path: Path) -> None:
+        """Though it took so short a time that it would be reported with what ends the worker."""
+        path = str(tmp_path / "runs")
+
+        @eagleray.remote(max_retries=0)
+        def step(ends: bool) -> None:
+            note(path)
+            if ends:
+                os._exit(3)
+
+        eagleray.get([step.remote(False) for _ in range(50)])
+        for _ in range(10):
+            *steps, last = [step.remote(ends) for ends in [False, False, False, True]]
+            eagleray.get(steps)
+            with pytest.raises(WorkerCrashedError):
+                eagleray.get(last)
+        assert noted(path) == 90
+
     def test_of_an_exception_are_off(self, tmp_path: Path) -> None:
         path = str(tmp_path / "runs")
         with pytest.raises(ZeroDivisionError):

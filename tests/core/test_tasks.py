@@ -1,5 +1,6 @@
 """Remote functions: how they are made and called, what their arguments are and what they return."""
 
+import itertools
 import os
 import threading
 from pathlib import Path
@@ -164,6 +165,11 @@ class TestArguments:
         assert eagleray.get(eagleray.remote(lambda **named: named).remote(**{name: 1})) == {name: 1}
 
 
+@eagleray.remote
+def called(function: Any) -> Any:
+    return function()
+
+
 class TestReturns:
     def test_none(self) -> None:
         assert echo.options(num_returns=0).remote(None) is None
@@ -190,6 +196,27 @@ class TestReturns:
         assert eagleray.get(add.remote(refs[0], refs[2])) == 4
         counter = Counter.remote()
         assert eagleray.get(counter.call.options(num_returns=3).remote(make, [1, 2, 3])) == [1, 2, 3]
+
+    def test_several_of_what_is_iterated_over_once(self) -> None:
+        """What it gives may not be the same each time, and large arrays would be a list for each of their values."""
+
+        class Differing:
+            times = 0
+
+            def __iter__(self) -> Any:
+                self.times += 1
+                return iter([self.times] * 3)
+
+        assert eagleray.get(called.options(num_returns=3).remote(Differing)) == [1, 1, 1]
+
+    def test_several_of_what_has_no_end(self) -> None:
+        counter = Counter.options(max_concurrency=2).remote()
+        for ref in [
+            *called.options(num_returns=2).remote(itertools.count),
+            *counter.call.options(num_returns=2).remote(itertools.count),
+        ]:
+            with pytest.raises(ValueError, match="must return 2 values, but it returned more"):
+                eagleray.get(ref)
 
     def test_several_large_ones(self) -> None:
         refs = eagleray.remote(lambda: [np.full(200_000, i) for i in range(3)]).options(num_returns=3).remote()

@@ -415,6 +415,8 @@ pub mod output {
     pub const SEAL: u8 = 4;
     /// Its task comes back only with the one before it in the run, and is reported with that.
     pub const WITH_LAST: u8 = 8;
+    /// It is reported before a task begins that is not [with](WITH_LAST) it: its task is not to run twice.
+    pub const ONCE: u8 = 16;
 
     /// The first place from this one on where a run may be divided, given the outputs of its tasks.
     pub fn divide(outputs: &[u8], from: u32) -> u32 {

@@ -21,7 +21,7 @@ const UNHELD_NS: u64 = 30_000_000_000;
 /// An actor that may still do something.
 #[derive(Debug)]
 pub(super) struct Actor {
-    spec: ActorSpec,
+    pub(super) spec: ActorSpec,
     /// Who makes it or is it.
     pub(super) worker: Option<WorkerId>,
     /// It is made.

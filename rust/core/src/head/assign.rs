@@ -538,17 +538,21 @@ fn readable(graph: &Graph, task: u32, stamp: u32, worker: WorkerId) -> bool {
 pub(super) fn mark_outputs(graph: &Graph, cut: &mut Cut, keep_only: bool, seal: bool, mode: ResultsMode) {
     let mut last = None;
     for &task in &cut.tasks {
+        let once = graph.is_once(task);
         let mut dependents = graph.dependents.row(task).iter().filter(|&&next| {
+            let is_part = once && graph.is_part(next);
             let next = &graph.tasks[next as usize];
             match next.state {
-                TaskState::Assigned => next.cut != graph.cuts,
+                // The worker may end, or the reader be taken back, when this one is done and cannot be done again.
+                TaskState::Assigned => next.cut != graph.cuts || (once && !is_part),
                 TaskState::Waiting | TaskState::Ready | TaskState::Publishing => true,
                 TaskState::Done | TaskState::Failed => false,
             }
         });
         let outside = dependents.next();
         // A part that is told alone must not end with the worker that has the rest.
-        let may_stay = keep_only && !graph.objects[task as usize].must_leave;
+        let may_stay =
+            keep_only && (!once || mode == ResultsMode::Resident) && !graph.objects[task as usize].must_leave;
         let stays = may_stay && outside.is_some_and(|&next| !graph.is_part(next));
         let outside = outside.is_some();
         // An actor may be found by its name while nobody holds it.
@@ -565,6 +569,9 @@ pub(super) fn mark_outputs(graph: &Graph, cut: &mut Cut, keep_only: bool, seal: 
         }
         if last.replace(task).is_some_and(|last| graph.belongs(task, last)) {
             flags |= output::WITH_LAST;
+        }
+        if once {
+            flags |= output::ONCE;
         }
         cut.outputs.push(flags);
     }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::assign::GUESS_NS;
 use super::{Head, Worker};
 use crate::ids::{GraphId, ObjectId, RunId, WorkerId};
-use crate::message::{ToNode, WHOLE};
+use crate::message::{ToNode, WHOLE, output};
 
 /// The longest pause between two looks at a busy worker while another idles, in ns.
 const SLOWEST_SAMPLE_NS: u64 = 5_000_000;
@@ -133,7 +133,10 @@ impl Head {
             return;
         }
         let flight = &mut worker.flights[at];
-        let from = if stuck || several { next } else { next + (flight.limit - next).div_ceil(2) };
+        let half = next + (flight.limit - next).div_ceil(2);
+        // The call whose values lie there, unless it has begun: else the last of a run could never be moved.
+        let from = if stuck || several { next } else { output::begin(&flight.outputs, half) };
+        let from = output::divide(&flight.outputs, from.max(next));
         if from >= flight.limit || flight.moving {
             return;
         }

@@ -10,6 +10,7 @@ use super::assign::{Cut, MOST_FLIGHTS, MOST_UNKNOWN, mark_outputs};
 use super::graph::{Graph, TaskState};
 use super::{Head, ResultsMode, Worker};
 use crate::ids::{GraphId, ObjectId, WorkerId};
+use crate::message::output;
 use crate::page;
 
 impl Head {
@@ -19,10 +20,15 @@ impl Head {
             while let Some(worker) = self.callable(actor) {
                 let Some(id) = self.next_call(actor) else { break };
                 let max_run = self.config.max_run.min(page::MAX_RUN_LEN);
+                let restarts = self.actors.get(&actor).is_some_and(|record| record.spec.max_restarts > 0);
                 let graph = self.graphs.get_mut(&id).expect("a graph in a lane exists");
                 let (limit, mode) = (self.config.run_ns, self.config.results);
                 let mut cut = cut_calls(graph, id, limit, max_run, &self.estimates);
                 mark_outputs(graph, &mut cut, mode == ResultsMode::Resident, mode == ResultsMode::Sealed, mode);
+                if !restarts {
+                    // Nobody can run them again.
+                    cut.outputs.iter_mut().for_each(|flags| *flags &= !output::ONCE);
+                }
                 if graph.next_call() == graph.len() {
                     self.leave_lane(actor, id);
                 }

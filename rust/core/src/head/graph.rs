@@ -367,6 +367,13 @@ impl Graph {
         if self.special.is_empty() { 0 } else { self.classes[self.class[task as usize] as usize].demand }
     }
 
+    /// Whether a task is a call that is not to be run again, whatever becomes of its worker.
+    pub(super) fn is_once(&self, task: u32) -> bool {
+        self.kind != GraphKind::Computation
+            && !self.is_actor()
+            && self.classes[self.class[task as usize] as usize].max_retries == 0
+    }
+
     /// Whether a task takes a part of a result.
     pub(super) fn is_part(&self, task: u32) -> bool {
         self.classes[self.class[task as usize] as usize].part

@@ -397,6 +397,7 @@ impl Head {
 fn fits(report: &Report, flight: &Flight) -> bool {
     let ended = flight.upto..report.upto;
     (flight.upto..=flight.limit).contains(&report.upto)
+        && output::begin(&flight.outputs, report.upto) == report.upto
         && report.troubles.is_sorted_by(|a, b| a.0 < b.0)
         && report.troubles.iter().all(|(place, _)| ended.contains(place))
         && report.published.iter().all(|(place, _)| ended.contains(place))

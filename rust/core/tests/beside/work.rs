@@ -11,6 +11,14 @@ use crate::world::{Said, World};
 
 pub(crate) const PLACE: Place = Place::Inline { len: 8 };
 
+/// What a report tells, by place.
+#[derive(Default)]
+struct Untold {
+    troubles: Vec<(u32, Trouble)>,
+    published: Vec<(u32, Place)>,
+    contained: Vec<(u32, Vec<ObjectId>)>,
+}
+
 pub(crate) struct Worker {
     words: [AtomicU64; WORDS],
     /// Runs, and up to where each is reported.
@@ -23,6 +31,9 @@ pub(crate) struct Worker {
     withdrawn: BTreeSet<u64>,
     /// What the task that runs holds.
     holds: Vec<ObjectId>,
+    /// What is done and told only with what comes next: troubles, results, what these name; and what is let go then.
+    untold: Untold,
+    let_go: Vec<ObjectId>,
     interrupted: bool,
     pub(crate) kept: BTreeSet<ObjectId>,
     /// What it has deferred, and whether that is to be cancelled.
@@ -41,6 +52,8 @@ impl Worker {
             waits: None,
             withdrawn: BTreeSet::new(),
             holds: Vec::new(),
+            untold: Untold::default(),
+            let_go: Vec::new(),
             interrupted: false,
             kept: BTreeSet::new(),
             deferred: BTreeMap::new(),
@@ -226,14 +239,11 @@ impl World {
         }
         // Uses go before the report, last uses after it.
         let held = std::mem::take(&mut worker.holds);
+        worker.let_go.extend(held.iter().copied());
         let named = if trouble.is_none() && !actor { self.name(&held) } else { Vec::new() };
         self.ended(id, index, trouble, named);
         if self.rng.percent(50) {
             self.report(id, None, false);
-        }
-        if !held.is_empty() {
-            self.report(id, None, false);
-            self.worker_says(id, ToHead::Release(held));
         }
     }
 
@@ -257,7 +267,7 @@ impl World {
     fn report(&mut self, id: WorkerId, task: Option<(u32, Option<Trouble>, Vec<ObjectId>)>, ended: bool) {
         let worker = self.workers.get_mut(&id).expect("it works");
         let Some((run, upto)) = worker.runs.front_mut() else { return };
-        let (mut troubles, mut published, mut contained) = (Vec::new(), Vec::new(), Vec::new());
+        let Untold { troubles, published, contained } = &mut worker.untold;
         if let Some((index, trouble, named)) = task {
             *upto = index + 1;
             let object = ObjectId { graph: run.graph, index: run.tasks[index as usize] };
@@ -273,13 +283,21 @@ impl World {
                 None => _ = worker.kept.insert(object),
             }
         }
+        if !ended && output::begin(&run.outputs, *upto) < *upto {
+            return;
+        }
+        let Untold { troubles, published, contained } = std::mem::take(&mut worker.untold);
         let report = Report { run: run.id, upto: *upto, ended, troubles, published, contained, timings: Vec::new() };
         let of = |place: u32| ObjectId { graph: run.graph, index: run.tasks[place as usize] };
         let named = report.contained.iter().map(|(place, named)| (of(*place), named.clone())).collect();
         if ended {
             worker.runs.pop_front();
         }
+        let let_go = std::mem::take(&mut worker.let_go);
         self.said.entry(id).or_default().push_back(Said::Node(FromNode::Report(report), named));
+        if !let_go.is_empty() {
+            self.worker_says(id, ToHead::Release(let_go));
+        }
     }
 
     /// A deferred task ends.

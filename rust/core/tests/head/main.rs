@@ -13,6 +13,7 @@ mod lineage;
 mod long_chains;
 mod look;
 mod nesting;
+mod once;
 mod parts;
 mod priority;
 mod retries;

@@ -81,6 +81,20 @@ fn come_back_with_the_call_or_not_at_all() {
 }
 
 #[test]
+fn move_to_an_idle_worker_with_the_call() {
+    let mut fake = Fake::new(2);
+    fake.run_graph(calls(graph_id(1), 2, 2));
+    let run = fake.only_run();
+    while !fake.sent.contains(&ToNode::Sample(run.id.worker)) {
+        fake.tick();
+    }
+    // Half of what is left is a call and its values, though it begins with one of these.
+    let claimed = vec![(run.id.seq, 1)];
+    fake.node(FromNode::Sampled { worker: run.id.worker, claimed, running_ns: Some(150_000) });
+    assert!(fake.sent.contains(&ToNode::Recall { run: run.id, from: 3 }));
+}
+
+#[test]
 fn cancelling_a_call_that_runs_means_the_call() {
     let mut fake = Fake::new(1);
     fake.run_graph(calls(graph_id(1), 2, 2));
@@ -114,6 +128,18 @@ fn a_worker_that_dies_with_a_part_has_died_with_the_call() {
         fake.ask(2, &[object(graph_id(1), other)]);
         assert_eq!(fake.values(2), 1);
     }
+}
+
+#[test]
+fn are_told_of_at_once() {
+    let mut fake = Fake::new(1);
+    fake.run_graph(calls(graph_id(1), 2, 2));
+    let run = fake.only_run();
+    fake.deliver(fake.report(&run, 0, 3, false));
+    assert!(!fake.sent.contains(&ToNode::Kill(run.id.worker)));
+    // Else some of the values would be there, and the call would be done again for the others.
+    fake.deliver(fake.report(&run, 3, 5, false));
+    assert!(fake.sent.contains(&ToNode::Kill(run.id.worker)));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use eagleray_runtime::session::now_ns;
 use pyo3::prelude::*;
 use rustc_hash::FxHashSet;
 
+use super::report::Unreported;
 use super::{REPORT_NS, Worker, deferred, lock, os};
 use crate::executor::RunIo;
 use crate::template::CLASS;
@@ -30,19 +31,24 @@ pub(super) struct WorkerIo<'a> {
 }
 
 impl WorkerIo<'_> {
-    /// Whether what was done before a task is not to be reported without it.
-    fn is_with_last(&self, index: u32) -> bool {
-        self.outputs.get(index as usize).is_some_and(|flags| flags & output::WITH_LAST != 0)
+    fn is(&self, index: u32, flag: u8) -> bool {
+        self.outputs.get(index as usize).is_some_and(|flags| flags & flag != 0)
     }
 
-    /// Whether results that somebody may wait for would wait for a task that may take long.
-    fn keeps_waiting(&self, index: u32) -> bool {
+    /// Whether what was done before a task is not to be reported without it.
+    fn is_with_last(&self, index: u32) -> bool {
+        self.is(index, output::WITH_LAST)
+    }
+
+    /// Whether what is done is to be reported before a task: somebody may wait for it, and the task may take long; or it
+    /// would be done again if the task ended the worker.
+    fn is_told_before(&self, index: u32) -> bool {
         if self.is_with_last(index) {
             return false;
         }
         let class = self.code.row(index)[CLASS];
-        let waits = lock(&self.worker.unreported).as_ref().is_some_and(|(_, state)| state.awaited());
-        waits && !self.quick.borrow().contains(&class)
+        let waits = |state: &Unreported| state.awaited() && !self.quick.borrow().contains(&class);
+        lock(&self.worker.unreported).as_ref().is_some_and(|(_, state)| state.once || waits(state))
     }
 }
 
@@ -57,7 +63,7 @@ impl RunIo for WorkerIo<'_> {
 
     fn start(&self, index: u32, now_ns: u64) {
         self.now.set(now_ns);
-        if self.keeps_waiting(index) {
+        if self.is_told_before(index) {
             let reported = Python::attach(|py| self.worker.report_between(py));
             if let Err(error) = reported {
                 self.failed.set(Some(error));
@@ -107,6 +113,10 @@ impl RunIo for WorkerIo<'_> {
         let mut unreported = lock(&self.worker.unreported);
         let Some((_, state)) = unreported.as_mut() else { return };
         state.upto = index + 1;
+        if !self.is_with_last(state.upto) {
+            state.whole = state.upto;
+        }
+        state.once |= self.is(index, output::ONCE);
         if self.worker.records_times {
             state.times.add(self.now.get().saturating_sub(ns), ns);
         }

@@ -17,8 +17,12 @@ use crate::role::raise;
 #[derive(Default)]
 pub(super) struct Unreported {
     pub(super) upto: u32,
+    /// Tasks before this one can be: what is done from there on is told with what is not done yet.
+    pub(super) whole: u32,
     /// Tasks before this one are reported.
     reported: u32,
+    /// Some of it is not to be done again, and told before anything else begins.
+    pub(super) once: bool,
     pub(super) troubles: Vec<(u32, Trouble)>,
     pub(super) values: Vec<(u32, Value, Contained)>,
     /// Ends of deferred tasks that came before it was reported that they are.
@@ -47,20 +51,31 @@ impl Worker {
     pub(super) fn report(&self, ended: bool) -> PyResult<()> {
         let mut unreported = lock(&self.unreported);
         let Some((run, state)) = unreported.as_mut() else { return Ok(()) };
-        if !ended && state.upto == state.reported {
+        // A task may wait that takes a part of a result, when its value is pickled, say.
+        let upto = if ended { state.upto } else { state.whole };
+        if !ended && upto == state.reported {
             return Ok(());
         }
         let run = *run;
-        let upto = state.upto;
         let done = std::mem::take(state);
         // A result may be published whose task has not ended: a hook of it still runs, and computes.
         let (values, early): (Vec<_>, Vec<_>) = done.values.into_iter().partition(|(index, ..)| *index < upto);
-        *state = Unreported { upto, reported: upto, values: early, since_ns: done.since_ns, ..Unreported::default() };
+        let (troubles, later): (Vec<_>, Vec<_>) = done.troubles.into_iter().partition(|(index, _)| *index < upto);
+        *state = Unreported {
+            upto: done.upto,
+            whole: upto,
+            reported: upto,
+            once: done.once && upto < done.upto,
+            values: early,
+            troubles: later,
+            since_ns: done.since_ns,
+            ..Unreported::default()
+        };
         if ended {
             *unreported = None;
         }
         tracing::trace!(run = run.seq, upto, ended, "what is done is reported");
-        let (troubles, timings) = (done.troubles, done.timings);
+        let timings = done.timings;
         let (published, contained) = (Vec::new(), Vec::new());
         let report = Report { run, upto, ended, troubles, published, contained, timings };
         let wakeups = self.link.take_wakeups();
