@@ -131,10 +131,11 @@ class TestRemote:
             (lambda: eagleray.remote(Waiting.later), ValueError, r"cannot be a coroutine function.*asyncio\.run"),
             (lambda: eagleray.remote(add)(1), TypeError, r"call add\.remote\(\)"),
             (eagleray.remote(Counter), TypeError, r"call Counter\.remote\(\)"),
-            (lambda: eagleray.kill(add), TypeError, "handle of an actor, not function"),
+            (lambda: eagleray.kill(add), ValueError, "handle of an actor, not function"),
             (lambda: eagleray.cancel(add), TypeError, "an ObjectRef, not function"),
             (lambda: eagleray.get_actor(3), TypeError, "name must be a str, not int"),
             (lambda: eagleray.get_actor(""), ValueError, "name is empty"),
+            (lambda: eagleray.get_actor(None), ValueError, "name is None"),
             (lambda: eagleray.get_actor("a", namespace=3), TypeError, "namespace must be a str or None, not int"),
             (eagleray.actor.exit_actor, RuntimeError, "this is no actor"),
         ],
@@ -142,6 +143,13 @@ class TestRemote:
     def test_mistakes(self, make: Any, error: type[Exception], message: str) -> None:
         with pytest.raises(error, match=message):
             make()
+
+    def test_actor_classes_have_what_their_class_has(self) -> None:
+        remote = eagleray.remote(Counter)
+        assert (remote.start, remote.fixed(2)) == (3, 2)
+        assert pickle.loads(cloudpickle.dumps(remote)).start == 3
+        with pytest.raises(AttributeError, match=r"The actor class 'Counter' has no attribute 'other'\."):
+            remote.other  # noqa: B018
 
     def test_actor_classes_have_no_children(self) -> None:
         with pytest.raises(TypeError, match="'Counter' cannot be inherited from"):

@@ -142,7 +142,7 @@ def test_actors(session):
     [first, second] = state.list_actors()
     assert (first.class_name, first.state, first.pid, first.name) == ("Counter", "ALIVE", pid, None)
     assert (second.name, second.ray_namespace, second.is_detached) == ("named", "here", True)
-    assert first == state.get_actor(first.actor_id) == state.get_actor(counter._actor_id)
+    assert first == state.get_actor(first.actor_id) == state.get_actor(counter._actor_id.hex())
     [call] = state.list_tasks(filters=[("type", "=", "actor_task"), ("actor_id", "=", first.actor_id)])
     assert (call.name, call.state) == ("Counter.pid", "FINISHED")
     os.kill(eagleray.get(named.pid.remote()), signal.SIGKILL)

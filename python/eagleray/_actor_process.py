@@ -171,6 +171,18 @@ class _OneByOne:
         """There are no deferred ones."""
 
 
+class _Given:
+    """The arguments of a deferred call: once, so that whoever started it does not keep them when it is over."""
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._given = [(args, kwargs)]
+
+    def to(self, function: Callable[..., Any]) -> Any:
+        """Calls a function with them."""
+        args, kwargs = self._given.pop()
+        return function(*args, **kwargs)
+
+
 class _Threads:
     """Calls begin in the order in which they come, some at a time. One that has begun is not cancelled."""
 
@@ -185,16 +197,18 @@ class _Threads:
 
     def call(self, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> native.Deferred:
         deferred = native.defer()
-        call = self._pool.submit(_context(native.current_task()).run, self._run, deferred, method, args, kwargs)
+        given = _Given(args, kwargs)
+        call = self._pool.submit(_context(native.current_task()).run, self._run, deferred, method, given)
         self._calls[deferred.hex] = call
         call.add_done_callback(lambda call: self._ended(call, deferred, method))
         return deferred
 
-    def _run(self, deferred: native.Deferred, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _run(self, deferred: native.Deferred, method: Method, given: _Given) -> None:
         try:
-            deferred.complete(method.result(method.of(self.instance)(*args, **kwargs)))
+            deferred.complete(method.result(given.to(method.of(self.instance))))
         except BaseException as error:
             _fail(deferred, error)
+        native.flush_uses()
 
     def _ended(self, call: Future[None], deferred: native.Deferred, method: Method) -> None:
         self._calls.pop(deferred.hex, None)
@@ -237,18 +251,17 @@ class _Coroutines:
     def call(self, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> native.Deferred:
         deferred = native.defer()
         context = _context(native.current_task())
-        self._loop.call_soon_threadsafe(self._begin, deferred, method, args, kwargs, context)
+        self._loop.call_soon_threadsafe(self._begin, deferred, method, _Given(args, kwargs), context)
         return deferred
 
     def _begin(
         self,
         deferred: native.Deferred,
         method: Method,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        given: _Given,
         context: contextvars.Context,
     ) -> None:
-        call = self._loop.create_task(self._run(deferred, method, args, kwargs), context=context)
+        call = self._loop.create_task(self._run(deferred, method, given), context=context)
         self._calls[deferred.hex] = call
         call.add_done_callback(lambda call: self._ended(call, deferred, method))
 
@@ -258,19 +271,17 @@ class _Coroutines:
             # Before its first step: then nothing of it has run.
             deferred.fail(_cancelled(method))
 
-    async def _run(
-        self, deferred: native.Deferred, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
+    async def _run(self, deferred: native.Deferred, method: Method, given: _Given) -> None:
         import asyncio
 
         try:
             async with self._most:
-                value = method.of(self.instance)(*args, **kwargs)
-                deferred.complete(await method.result_async(value))
+                deferred.complete(await method.result_async(given.to(method.of(self.instance))))
         except asyncio.CancelledError:
             deferred.fail(_cancelled(method))
         except BaseException as error:
             _fail(deferred, error)
+        native.flush_uses()
 
     def cancel(self, deferred: str) -> None:
         self._loop.call_soon_threadsafe(self._cancel, deferred)

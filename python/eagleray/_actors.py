@@ -52,6 +52,15 @@ class ActorClass:
             f"An actor is not made by calling its class: call {self._name}.remote(), which returns a handle."
         )
 
+    def __getattr__(self, name: str) -> Any:
+        """What the class has: its methods speak of it by the name that is the actor class now."""
+        cls = None if name.startswith("__") else self.__dict__.get("_cls")
+        if cls is None or not hasattr(cls, name):
+            raise AttributeError(
+                f"The actor class {self.__dict__.get('_name')!r} has no attribute {name!r}.", name=name, obj=self
+            )
+        return getattr(cls, name)
+
     def __mro_entries__(self, bases: tuple[object, ...]) -> NoReturn:
         raise TypeError(
             f"The actor class {self._name!r} cannot be inherited from. Inherit from the class that it was made of, and make "
@@ -178,12 +187,14 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
 
     Raises:
         TypeError: They are no strings.
-        ValueError: There is no such actor, or it is dead.
+        ValueError: There is no such actor, or it is dead; or there is no name.
     """
+    if name is None or name == "":  # None as in Ray
+        raise ValueError(
+            f"name is {'None' if name is None else 'empty'}: an actor is found by what options(name=...) gave it."
+        )
     if not isinstance(name, str):
         raise TypeError(f"name must be a str, not {type(name).__name__}.")
-    if not name:
-        raise ValueError("name is empty.")
     if namespace is not None and not isinstance(namespace, str):
         raise TypeError(f"namespace must be a str or None, not {type(namespace).__name__}.")
     session = _engine.session()
@@ -228,11 +239,13 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
         no_restart: Whether it stays dead; else it is made anew if its `max_restarts` says so.
 
     Raises:
-        TypeError: It is no handle.
+        TypeError: `no_restart` is not True or False.
+        ValueError: It is no handle.
     """
     if not isinstance(actor, ActorHandle):
         instead = " To cancel a task use eagleray.cancel()." if isinstance(actor, ObjectRef) else ""
-        raise TypeError(f"kill() takes the handle of an actor, not {type(actor).__name__}.{instead}")
+        # As in Ray.
+        raise ValueError(f"kill() takes the handle of an actor, not {type(actor).__name__}.{instead}")
     if not isinstance(no_restart, bool):
         raise TypeError(f"no_restart must be True or False, not {type(no_restart).__name__}.")
     _engine.check_session()

@@ -295,4 +295,4 @@ class ActorHandle:
         return hash(self._eagleray_actor.ref)
 
     def __repr__(self) -> str:
-        return f"Actor({self._eagleray_actor.kind.class_name}, {self._actor_id.hex()})"
+        return f"Actor({self._eagleray_actor.kind.class_name}, {self._eagleray_actor.ref.hex()})"

@@ -24,6 +24,7 @@ __all__ = [
     "current_task",
     "defer",
     "find_actor",
+    "flush_uses",
     "gc_after_fork",
     "get",
     "get_known",
@@ -236,6 +237,9 @@ def cancel(ref: ObjectRef, force: bool, recursive: bool) -> None:
 
 def defer() -> Deferred:
     """In a task: it ends when the returned object says so, and its function must return this object itself."""
+
+def flush_uses() -> None:
+    """In a worker: tells what was let go since the last message, if it is another thread than that which runs tasks."""
 
 def set_cancel_deferred(function: Callable[[str], None], /) -> None:
     """In a worker: what to call, on its main thread, with the `hex` of a deferred task that is to be cancelled."""

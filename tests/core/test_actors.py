@@ -94,6 +94,20 @@ class TestClasses:
         assert eagleray.get(scaled.name.remote()) == "Scaled"
         assert eagleray.get(scaled.add.remote(1)) == 3
 
+    def test_its_methods_name_it(self) -> None:
+        @eagleray.remote
+        class Named(Sum):
+            unit = "m"
+
+            @classmethod
+            def doubled(cls) -> str:
+                return cls.unit * 2
+
+            def read(self) -> Any:
+                return Named.unit, Named.doubled()
+
+        assert eagleray.get(Named.remote().read.remote()) == ("m", "mm")
+
     def test_without_a_constructor(self) -> None:
         @eagleray.remote
         class Plain:
@@ -284,6 +298,7 @@ class TestHandles:
         assert hash(same) == hash(counter)
         assert counter != other
         assert "Sum" in repr(counter)
+        assert counter._actor_id.hex() in repr(counter)
 
     def test_of_a_method(self) -> None:
         counter = Counter.remote()

@@ -77,6 +77,20 @@ class TestRetries:
         second = eagleray.remote(lambda: 1 / (note(path) - 1)).options(max_retries=-1, retry_exceptions=True)
         assert eagleray.get(second.remote()) == 1
 
+    @pytest.mark.parametrize(("most", "runs"), [(2, 3), (3, 4)])
+    def test_deaths_and_exceptions_are_counted_together(self, most: int, runs: int, tmp_path: Path) -> None:
+        path = str(tmp_path / "runs")
+
+        @eagleray.remote(max_retries=most, retry_exceptions=True)
+        def never(path: str) -> None:
+            if note(path) == 1:
+                os._exit(1)
+            raise ValueError("never")
+
+        with pytest.raises(ValueError, match="never"):
+            eagleray.get(never.remote(path))
+        assert noted(path) == runs
+
     def test_several_results(self, tmp_path: Path) -> None:
         path = str(tmp_path / "runs")
 

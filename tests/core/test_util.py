@@ -12,6 +12,7 @@ import pytest
 
 import eagleray
 from eagleray.dask import ray_dask_get
+from eagleray.exceptions import ActorDiedError
 from eagleray.util import ActorPool, inspect_serializability, register_serializer
 from eagleray.util.queue import Empty, Full, Queue
 from tests.core.remotes import Counter, echo, wait_for
@@ -85,6 +86,19 @@ class TestActorPool:
         with pytest.raises(TypeError):
             pool.get_next()
         assert list(pool.map(double, [3])) == [6]
+
+    def test_dead_actors_are_given_no_further_work(self) -> None:
+        pool = ActorPool([Counter.remote(), Counter.remote()])
+        pool.submit(lambda actor, _: actor.die.remote(), None)
+        with pytest.raises(ActorDiedError):
+            pool.get_next()
+        assert list(pool.map(lambda actor, _: actor.add.remote(), range(3))) == [1, 2, 3]
+
+    def test_calls_with_several_values(self) -> None:
+        pool = ActorPool([Counter.remote(4)])
+        pool.submit(lambda actor, _: actor.call.options(num_returns=2).remote(lambda: (1, 2)), None)
+        assert pool.get_next() == [1, 2]
+        assert pool.has_free()
 
 
 @contextlib.contextmanager
@@ -195,6 +209,11 @@ class TestQueue:
         queue.put([echo.remote(5), Counter.remote(7)])
         ref, counter = queue.get()
         assert eagleray.get([ref, counter.read.remote()]) == [5, 7]
+        queue.put(ref)
+        assert queue.get() == 5
+        queue.put_nowait_batch([ref])
+        queue.put(ref, block=False)
+        assert queue.get_nowait_batch(2) == [ref, 5]
 
     def test_in_a_coroutine(self) -> None:
         async def main() -> list[int]:

@@ -9,9 +9,12 @@ from typing import Any
 from eagleray import _engine
 from eagleray._engine import ObjectRef
 from eagleray._handles import ActorHandle
-from eagleray.exceptions import GetTimeoutError
+from eagleray.exceptions import ActorDiedError, GetTimeoutError, TaskError
 
-Call = Callable[[ActorHandle, Any], ObjectRef]
+Refs = ObjectRef | list[ObjectRef]
+"""Of a call; a list if it has several values."""
+
+Call = Callable[[ActorHandle, Any], Refs]
 """Calls an actor with a value: `lambda actor, value: actor.method.remote(value)`."""
 
 
@@ -28,14 +31,14 @@ class ActorPool:
         self._idle = list(actors)
         self._waiting: deque[tuple[Call, Any]] = deque()
         """Calls for which no actor was free."""
-        self._busy: dict[ObjectRef, ActorHandle] = {}
-        """By the refs of the calls that nobody has got the results of, in the order of submission."""
+        self._busy: dict[ObjectRef, tuple[ActorHandle, Refs]] = {}
+        """By the first refs of the calls that nobody has got the results of, in the order of submission."""
 
     def submit(self, fn: Call, value: Any) -> None:
         """Has an actor called, as soon as one is free. What it returns is had by `get_next` or `get_next_unordered`.
 
         Args:
-            fn: Is called with an actor and the value, and returns the ref of a call of the actor.
+            fn: Is called with an actor and the value, and returns the ref of a call of the actor, or the list of its refs.
             value: The value.
         """
         if self._idle:
@@ -44,11 +47,13 @@ class ActorPool:
             self._waiting.append((fn, value))
 
     def _begin(self, actor: ActorHandle, fn: Call, value: Any) -> None:
-        ref = fn(actor, value)
-        if not isinstance(ref, ObjectRef):
+        refs = fn(actor, value)
+        # All values of a call are there at once.
+        first = refs[0] if isinstance(refs, list) and refs else refs
+        if not isinstance(first, ObjectRef):
             self._idle.append(actor)
-            raise TypeError(f"The function of a pool must return the ObjectRef of a call, not {type(ref).__name__}.")
-        self._busy[ref] = actor
+            raise TypeError(f"The function of a pool must return the ObjectRef of a call, not {type(refs).__name__}.")
+        self._busy[first] = actor, refs
 
     def map(self, fn: Call, values: Iterable[Any]) -> Iterator[Any]:
         """The results for many values, in their order. Results that nobody has got before are dropped.
@@ -66,7 +71,8 @@ class ActorPool:
     def _map(self, fn: Call, values: Iterable[Any], following: Callable[[], Any]) -> Iterator[Any]:
         while self.has_next():
             (ref, *_), _ = _engine.wait(list(self._busy))
-            self._free(ref)
+            actor, _ = self._busy.pop(ref)
+            self._return(actor)
         for value in values:
             self.submit(fn, value)
 
@@ -120,14 +126,19 @@ class ActorPool:
         return self._result((ready or rest)[0], ready, timeout)
 
     def _result(self, ref: ObjectRef, ready: list[ObjectRef], timeout: float | None) -> Any:
-        # Before it is got: that may raise, and the actor is free then, too.
-        self._free(ref)
+        actor, refs = self._busy.pop(ref)
         if not ready:
+            self._return(actor)
             raise GetTimeoutError(f"A result was not there after {timeout} seconds. It is left out.")
-        return _engine.get(ref)
-
-    def _free(self, ref: ObjectRef) -> None:
-        self._return(self._busy.pop(ref))
+        try:
+            value = _engine.get(refs)
+        except BaseException as error:
+            # One that is dead is not given further work. That another one is dead, its method may have raised.
+            if not isinstance(error, ActorDiedError) or isinstance(error, TaskError):
+                self._return(actor)
+            raise
+        self._return(actor)
+        return value
 
     def _return(self, actor: ActorHandle) -> None:
         if self._waiting:
@@ -149,6 +160,6 @@ class ActorPool:
         Raises:
             ValueError: It is in the pool already.
         """
-        if actor in self._idle or actor in self._busy.values():
+        if actor in self._idle or any(actor == busy for busy, _ in self._busy.values()):
             raise ValueError(f"{actor!r} is in the pool already.")
         self._return(actor)

@@ -60,6 +60,10 @@ class _Items:
             self._items.put_nowait(item)
         return None
 
+    def put_batch(self, items: list[Any]) -> int | None:
+        """The same for a list, in which refs stay refs."""
+        return self.put_all(*items)
+
     def get_all(self, number: int) -> list[Any] | int:
         """The items, or how many there are if these are fewer."""
         if self._items.qsize() < number:
@@ -110,12 +114,12 @@ class Queue:
         self._actor: ActorHandle | None = ActorClass(_Items, actor_options or {}).remote(maxsize)
 
     @property
-    def actor(self) -> ActorHandle:
-        """The actor.
+    def actor(self) -> ActorHandle | None:
+        """The actor; None if the queue was shut down."""
+        return self._actor
 
-        Raises:
-            RuntimeError: The queue was shut down.
-        """
+    @property
+    def _there(self) -> ActorHandle:
         if self._actor is None:
             raise RuntimeError("The queue was shut down.")
         return self._actor
@@ -129,7 +133,7 @@ class Queue:
 
     def qsize(self) -> int:
         """How many items there are."""
-        number: int = _engine.get(self.actor.qsize.remote())
+        number: int = _engine.get(self._there.qsize.remote())
         return number
 
     def empty(self) -> bool:
@@ -152,15 +156,15 @@ class Queue:
             Full: There is no room, or there was none in time.
         """
         if not block:
-            self.put_nowait_batch([item])
-        elif not _answer(self.actor.put.remote(item, _seconds(timeout))):
+            self._check_room(_engine.get(self._there.put_all.remote(item)), 1)
+        elif not _answer(self._there.put.remote(item, _seconds(timeout))):
             raise Full(f"There was no room for the item after {timeout} seconds.")
 
     async def put_async(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         """The same, in an asyncio loop."""
         if not block:
-            self._check_room(await self.actor.put_all.remote(item), 1)
-        elif not await _answer_async(self.actor.put.remote(item, _seconds(timeout))):
+            self._check_room(await self._there.put_all.remote(item), 1)
+        elif not await _answer_async(self._there.put.remote(item, _seconds(timeout))):
             raise Full(f"There was no room for the item after {timeout} seconds.")
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
@@ -175,13 +179,13 @@ class Queue:
         """
         if not block:
             return self.get_nowait_batch(1)[0]
-        return self._only(_answer(self.actor.get.remote(_seconds(timeout))), timeout)
+        return self._only(_answer(self._there.get.remote(_seconds(timeout))), timeout)
 
     async def get_async(self, block: bool = True, timeout: float | None = None) -> Any:
         """The same, in an asyncio loop."""
         if not block:
-            return self._check_items(await self.actor.get_all.remote(1), 1)[0]
-        return self._only(await _answer_async(self.actor.get.remote(_seconds(timeout))), timeout)
+            return self._check_items(await self._there.get_all.remote(1), 1)[0]
+        return self._only(await _answer_async(self._there.get.remote(_seconds(timeout))), timeout)
 
     def put_nowait(self, item: Any) -> None:
         """`put(item, block=False)`."""
@@ -192,7 +196,7 @@ class Queue:
         return self.get(block=False)
 
     def put_nowait_batch(self, items: Iterable[Any]) -> None:
-        """Adds several items, or none.
+        """Adds several items, or none. Refs among them stay refs, while `put` adds the value of one.
 
         Raises:
             TypeError: They are not iterable.
@@ -201,7 +205,7 @@ class Queue:
         if not isinstance(items, Iterable):
             raise TypeError(f"items must be iterable, and {type(items).__name__} is not.")
         items = list(items)
-        self._check_room(_engine.get(self.actor.put_all.remote(*items)), len(items))
+        self._check_room(_engine.get(self._there.put_batch.remote(items)), len(items))
 
     def get_nowait_batch(self, num_items: int) -> list[Any]:
         """Takes several items out, or none.
@@ -214,7 +218,7 @@ class Queue:
             raise TypeError(f"num_items must be a whole number, not {type(num_items).__name__}.")
         if num_items < 0:
             raise ValueError(f"num_items must be 0 or more, not {num_items}.")
-        return self._check_items(_engine.get(self.actor.get_all.remote(num_items)), num_items)
+        return self._check_items(_engine.get(self._there.get_all.remote(num_items)), num_items)
 
     def _check_room(self, present: int | None, number: int) -> None:
         if present is not None:

@@ -70,7 +70,9 @@ mod _native {
     #[pymodule_export]
     use super::streams::{next_part, until_taken, yield_part};
     #[pymodule_export]
-    use super::worker::{Deferred, after_run, current_task, defer, retire, set_cancel_deferred, worker_main};
+    use super::worker::{
+        Deferred, after_run, current_task, defer, flush_uses, retire, set_cancel_deferred, worker_main,
+    };
     use super::{Bound, PyModule, PyResult, logging};
 
     #[pymodule_init]

@@ -160,8 +160,8 @@ impl Batch {
         self.spec.id
     }
 
-    /// Whether a call can be one of it. What the graph names it holds as long as one of its results is held: it may neither
-    /// be one of these, nor what another call names.
+    /// Whether a call can be one of it. What the graph names it holds until all its calls have ended: it may neither be the
+    /// result of one of these, nor what another call names.
     pub(crate) fn takes(&self, call: &Call) -> bool {
         !self.alone
             && !call.alone

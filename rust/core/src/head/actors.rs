@@ -33,7 +33,8 @@ pub(super) struct Actor {
 }
 
 impl Actor {
-    fn may_restart(&self) -> bool {
+    /// Whether it is made again if its worker dies.
+    pub(super) fn may_restart(&self) -> bool {
         self.restarts < self.spec.max_restarts || self.spec.max_restarts == u32::MAX
     }
 }

@@ -166,7 +166,7 @@ pub(super) struct Graph {
     pub(super) failures: BTreeMap<u32, Failure>,
     /// Tasks in runs that are not to be run, or no longer: by force, and with what they have submitted.
     pub(super) cancelled: BTreeMap<u32, (bool, bool)>,
-    /// Objects that constants of it name, which it holds.
+    /// Objects that constants of it name, which it holds as long as it holds what it reads from outside.
     pub(super) contained: Vec<ObjectId>,
     /// It is an actor's that lives though nobody holds it.
     pub(super) detached: bool,
@@ -388,12 +388,25 @@ impl Graph {
     /// Counts a failure of a task. True if it is to be run again.
     pub(super) fn retries(&mut self, task: u32) -> bool {
         let most = self.classes[self.class[task as usize] as usize].retries;
-        let raised = &mut self.tasks[task as usize].raised;
-        if *raised >= most && most < u16::MAX {
+        // As in Ray, what a call may survive is one number for exceptions and deaths.
+        let together = self.stands_alone();
+        let record = &mut self.tasks[task as usize];
+        let before = record.raised.saturating_add(if together { u16::from(record.deaths) } else { 0 });
+        if before >= most && most < u16::MAX {
             return false;
         }
-        *raised = raised.saturating_add(1);
+        record.raised = record.raised.saturating_add(1);
         true
+    }
+
+    /// Counts the death of a worker that ran a task. True if that is to be run again.
+    pub(super) fn survives(&mut self, task: u32) -> bool {
+        let most = self.classes[self.class[task as usize] as usize].max_retries;
+        let together = self.stands_alone();
+        let record = &mut self.tasks[task as usize];
+        record.deaths = record.deaths.saturating_add(1);
+        let failed = u16::from(record.deaths).saturating_add(if together { record.raised } else { 0 });
+        most == u8::MAX || failed <= u16::from(most)
     }
 
     /// The object that input number `input` stands for.

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
+use super::actors::Actor;
 use super::graph::{Graph, TaskState};
 use super::independent::cancelled;
 use super::report::{Done, complete};
@@ -154,12 +155,12 @@ impl Head {
     }
 
     /// A finished graph whose results are published can do without what they were made of. Should a result be lost
-    /// all the same, what it reads from outside is looked for again. What its constants name is not: else each of many
-    /// calls that are given a list with the result of the one before would hold all of them.
+    /// all the same, what it reads from outside is looked for again, and what its constants name by who reads them. Else
+    /// each of many calls that are given a list with the result of the one before would hold all of them.
     pub(super) fn release_lineage(&mut self, id: GraphId) {
         let Some(graph) = self.graphs.get_mut(&id) else { return };
-        // An actor may be made again as long as there is one.
-        let actor = graph.is_actor() && self.actors.contains_key(&ObjectId { graph: id, index: 0 });
+        let again = graph.is_actor().then(|| self.actors.get(&ObjectId { graph: id, index: 0 })).flatten();
+        let actor = again.is_some_and(Actor::may_restart);
         if graph.unfinished > 0 || !graph.running() || actor {
             return;
         }
@@ -171,7 +172,8 @@ impl Head {
             return;
         }
         let done = Done { unneeded: core::mem::take(&mut graph.supplied), ..Done::default() };
-        let mut released = core::mem::take(&mut graph.contained);
+        self.loose.append(&mut graph.contained);
+        let mut released = Vec::new();
         let mut watched = Vec::new();
         for (k, external) in (0u32..).zip(&mut graph.externals).filter(|(_, e)| e.held) {
             if !external.available {

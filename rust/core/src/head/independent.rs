@@ -305,11 +305,8 @@ impl Head {
         if !graph.running() || graph.tasks[object.index as usize].state != TaskState::Assigned {
             return None;
         }
-        let retries = graph.classes[graph.class[object.index as usize] as usize].max_retries;
-        let record = &mut graph.tasks[object.index as usize];
-        record.state = TaskState::Waiting;
-        record.deaths = record.deaths.saturating_add(1);
-        let over = record.deaths > retries && retries < u8::MAX;
+        graph.tasks[object.index as usize].state = TaskState::Waiting;
+        let over = !graph.survives(object.index);
         self.counters.reruns += u64::from(!over);
         let restarts = self.restarts_of_called(object.graph).unwrap_or(0);
         over.then(|| Failure { origin: object, kind: actor_died(end.clone(), restarts) })

@@ -107,6 +107,8 @@ impl Head {
             graph.runs -= 1;
             let (live, makes) = (graph.running(), graph.is_actor());
             let mut done = Done::default();
+            // Calls of an actor come once, so those that have run and are not reported have died as the one that runs.
+            let run_over = called.is_some() && running.is_some_and(|(seq, _)| flight.seq < seq);
             // With the part of a result that it took, all of that is lost.
             let running =
                 running.filter(|&(seq, _)| seq == flight.seq).map(|(_, index)| output::begin(&flight.outputs, index));
@@ -133,18 +135,18 @@ impl Head {
                         failures.push((flight.graph, Failure { origin: object, kind }));
                     }
                 }
+                let ran = match called {
+                    Some(_) => run_over || running.is_some_and(|running| index <= running),
+                    None => running == Some(index),
+                };
                 // How often an actor is made again is its own affair.
-                if live && running == Some(index) && !makes {
-                    let retries = graph.classes[graph.class[task as usize] as usize].max_retries;
-                    record.deaths = record.deaths.saturating_add(1);
-                    if record.deaths > retries {
-                        let attempts = u32::from(record.deaths);
-                        let kind = match called {
-                            Some(restarts) => actor_died(end.clone(), restarts),
-                            None => FailureKind::WorkerDied { death: death.clone(), attempts },
-                        };
-                        failures.push((flight.graph, Failure { origin: object, kind }));
-                    }
+                if live && ran && !makes && !graph.survives(task) {
+                    let attempts = u32::from(graph.tasks[task as usize].deaths);
+                    let kind = match called {
+                        Some(restarts) => actor_died(end.clone(), restarts),
+                        None => FailureKind::WorkerDied { death: death.clone(), attempts },
+                    };
+                    failures.push((flight.graph, Failure { origin: object, kind }));
                 }
             }
             ends.push((flight.graph, done));

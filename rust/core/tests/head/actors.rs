@@ -119,6 +119,26 @@ fn an_actor_ends_with_its_last_handle_and_not_before_its_calls() {
 }
 
 #[test]
+fn what_an_actor_was_made_of_is_held_as_long_as_it_may_be_made_again() {
+    let mut fake = Fake::new(1);
+    let put = object(GraphId::puts(USER), 0);
+    fake.user(ToHead::Put { object: put, place: Place::Inline { len: 8 }, contained: Vec::new() });
+    let mut spec = actor_graph(1, ActorSpec { max_restarts: 1, ..spec() });
+    spec.contained = vec![put];
+    fake.run_graph(spec);
+    fake.user(ToHead::Release(vec![put]));
+    let first = making(&fake, 1);
+    fake.finish(&first);
+    assert_eq!(fake.freed(put), 0);
+    fake.down(first.id.worker.0, None);
+    fake.up(7);
+    let again = making(&fake, 1);
+    assert_eq!(fake.freed(put), 0);
+    fake.finish(&again);
+    assert_eq!(fake.freed(put), 1, "it was the last time");
+}
+
+#[test]
 fn a_handle_that_is_dropped_at_once_lets_the_actor_be_made_first() {
     let mut fake = Fake::new(1);
     fake.run_graph(actor_graph(1, spec()));
@@ -265,6 +285,50 @@ fn an_actor_is_made_again_and_calls_that_had_not_begun_are_done() {
     fake.run_graph(calls(graph_id(3), actor, 1));
     fake.ask(3, &[object(graph_id(3), 0)]);
     assert!(matches!(end_of(&fake, 3), ActorEnd::Died(_)), "it had one restart");
+}
+
+#[test]
+fn a_call_that_has_run_is_not_done_again_because_nobody_was_told() {
+    let mut fake = Fake::new(1);
+    let (actor, worker) = made(&mut fake, 1, ActorSpec { max_restarts: 1, ..spec() });
+    fake.run_graph(calls(graph_id(2), actor, 2));
+    fake.run_graph(calls(graph_id(3), actor, 4));
+    let runs = fake.runs_of(worker);
+    let (first, second) = (runs[0].clone(), runs[1].clone());
+    fake.up(1);
+    fake.down(worker, Some((second.id.seq, 2)));
+    let gone = [(2, 0), (2, 1), (3, 0), (3, 1), (3, 2)];
+    for (token, (graph, index)) in (1..).zip(gone) {
+        fake.ask(token, &[object(graph_id(graph), index)]);
+        assert!(matches!(end_of(&fake, token), ActorEnd::Died(_)), "call {index} of graph {graph}");
+    }
+    assert_eq!((first.tasks.len(), second.tasks.len()), (2, 4));
+    let again = making(&fake, 1);
+    fake.finish(&again);
+    assert_eq!(fake.runs_of(again.id.worker.0).remove(0).tasks, [3], "it had not begun");
+}
+
+#[test]
+fn exceptions_and_deaths_of_a_call_are_counted_together() {
+    for (raises, dies, runs_again) in [(1, 0, true), (1, 1, true), (2, 1, false), (1, 2, false)] {
+        let mut fake = Fake::new(1);
+        let (actor, mut worker) = made(&mut fake, 1, ActorSpec { max_restarts: u32::MAX, ..spec() });
+        let class = ClassSpec { fingerprint: 2, max_retries: 2, retries: 2, demand: 0, part: false };
+        fake.run_graph(GraphSpec { classes: vec![class], ..calls(graph_id(2), actor, 1) });
+        for next in 0..dies {
+            let run = fake.runs_of(worker).remove(0);
+            fake.up(1 + next);
+            fake.down(worker, Some((run.id.seq, 0)));
+            let again = making(&fake, 1);
+            fake.finish(&again);
+            worker = again.id.worker.0;
+        }
+        for _ in 0..raises {
+            let Some(run) = fake.runs_of(worker).pop() else { break };
+            fake.finish_with(&run, 0, Trouble::Retry([1].as_slice().into()));
+        }
+        assert_eq!(fake.runs_of(worker).len(), usize::from(runs_again), "after {raises} exceptions, {dies} deaths");
+    }
 }
 
 #[test]

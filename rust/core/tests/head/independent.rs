@@ -206,7 +206,7 @@ fn a_graph_holds_what_its_constants_name_until_it_is_done() {
     fake.user(ToHead::Release(vec![inner]));
     assert_eq!(fake.freed(inner), 0);
     fake.run_all();
-    assert_eq!(fake.freed(inner), 1, "its result is there");
+    assert_eq!(fake.freed(inner), 1, "its result is published");
     fake.user(ToHead::Release(vec![object(id, 0)]));
     assert!(fake.head.is_idle());
 }

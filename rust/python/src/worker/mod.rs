@@ -35,7 +35,7 @@ use pyo3::types::PyBytes;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 pub(crate) use context::{after_run, current_task, retire};
-pub(crate) use deferred::{Deferred, defer, set_cancel_deferred};
+pub(crate) use deferred::{Deferred, defer, flush_uses, set_cancel_deferred};
 
 use crate::devices::Visible;
 use crate::executor::Executor;

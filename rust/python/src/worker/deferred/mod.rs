@@ -237,6 +237,14 @@ pub(crate) fn defer() -> PyResult<Deferred> {
     Ok(Deferred { task, attempt, class, ended: AtomicBool::new(false) })
 }
 
+/// Nothing is sent by a worker that waits, and its threads may let go of what they had when they have told its end.
+#[pyfunction]
+pub(crate) fn flush_uses() -> PyResult<()> {
+    let worker = this_worker().ok_or_else(|| PyRuntimeError::new_err("Only a worker has deferred tasks."))?;
+    worker.flush_uses().map_err(raise)?;
+    worker.link.flush().map_err(os)
+}
+
 #[pyfunction]
 #[pyo3(signature = (function, /))]
 pub(crate) fn set_cancel_deferred(function: Py<PyAny>) -> PyResult<()> {
