@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from eagleray._summary import type_name
@@ -12,7 +11,7 @@ def part(result: object, count: int, place: int) -> Any:
     """One of the values that a call with `num_returns` above 1 has returned.
 
     Args:
-        result: What it returned.
+        result: What it returned; of what can be iterated over, `_generators.hand_out` has made a list.
         count: How many values that should be.
         place: Which one is wanted, counted from 0.
 
@@ -20,9 +19,8 @@ def part(result: object, count: int, place: int) -> Any:
         TypeError: It is nothing that has parts.
         ValueError: It has more or fewer.
     """
-    if not isinstance(result, Iterable):
+    if not isinstance(result, tuple | list):
         raise TypeError(f"A call with num_returns={count} must return {count} values, not a {type_name(type(result))}.")
-    values = result if isinstance(result, tuple | list) else list(result)
-    if len(values) != count:
-        raise ValueError(f"A call with num_returns={count} must return {count} values, but it returned {len(values)}.")
-    return values[place]
+    if len(result) != count:
+        raise ValueError(f"A call with num_returns={count} must return {count} values, but it returned {len(result)}.")
+    return result[place]
